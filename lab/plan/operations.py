@@ -1,0 +1,136 @@
+"""What can be done to a running lab: the typed steps between two plans.
+
+`lab.plan.diff` makes them, `lab up --dry-run` prints them (`describe`), and
+the agent's executor carries them out phase by phase; inside a phase they are
+independent of one another and may run in any order or at once.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from lab.plan.model import Firewall, Frozen, Link, Nat, Node, Program
+
+
+class Phase(IntEnum):
+    """The order in which operations are carried out."""
+
+    STOP = 0
+    """Programs that go away or change."""
+    UNLINK = 1
+    REMOVE = 2
+    NAMESPACES = 3
+    LINKS = 4
+    NETWORK = 5
+    """Addresses, routes, forwarding."""
+    RULES = 6
+    SERVICES = 7
+    PROGRAMS = 8
+
+
+class Operation(Frozen, tag=True):
+    """Base of all operations."""
+
+
+class StopProgram(Operation):
+    node: str
+    program: Program
+
+
+class DeleteLink(Operation):
+    link: Link
+
+
+class DeleteNode(Operation):
+    node: Node
+
+
+class CreateNode(Operation):
+    """A namespace; for a container program, the container waiting at its gate."""
+
+    node: Node
+
+
+class CreateLink(Operation):
+    """Both interfaces, in place, up, with MTU, MAC addresses and impairments."""
+
+    link: Link
+
+
+class ShapeLink(Operation):
+    """Change the impairments of a link that stays, without taking it down."""
+
+    link: Link
+
+
+class ConfigureNode(Operation):
+    """Addresses, routes, forwarding, bridge ports: from `before` to `after`.
+
+    `before` is None for a node that was just created.
+    """
+
+    after: Node
+    before: Node | None = None
+
+
+class LoadRules(Operation):
+    """Replace the node's whole rule set in one atomic step per table."""
+
+    node: Node
+
+
+class StartProgram(Operation):
+    node: str
+    program: Program
+
+
+AnyOperation = (
+    StopProgram
+    | DeleteLink
+    | DeleteNode
+    | CreateNode
+    | CreateLink
+    | ShapeLink
+    | ConfigureNode
+    | LoadRules
+    | StartProgram
+)
+
+__all__ = [
+    "AnyOperation",
+    "ConfigureNode",
+    "CreateLink",
+    "CreateNode",
+    "DeleteLink",
+    "DeleteNode",
+    "Firewall",
+    "LoadRules",
+    "Nat",
+    "Operation",
+    "Phase",
+    "ShapeLink",
+    "StartProgram",
+    "StopProgram",
+]
+
+
+def phase(operation: Operation) -> Phase:
+    """When `operation` is carried out."""
+    match operation:
+        case StopProgram():
+            return Phase.STOP
+        case DeleteLink():
+            return Phase.UNLINK
+        case DeleteNode():
+            return Phase.REMOVE
+        case CreateNode():
+            return Phase.NAMESPACES
+        case CreateLink():
+            return Phase.LINKS
+        case ShapeLink() | ConfigureNode():
+            return Phase.NETWORK
+        case LoadRules():
+            return Phase.RULES
+        case StartProgram(program=program):
+            return Phase.SERVICES if program.stage == 0 else Phase.PROGRAMS
+    raise TypeError(f"not an operation: {operation!r}")
