@@ -46,7 +46,7 @@ class InputError(LabError):
 
 
 class MissingError(LabError):
-    """This machine lacks something that the command needs (exit code 3)."""
+    """The machine lacks something that the command needs (exit code 3)."""
 
     exit_code = 3
     kind = "missing"

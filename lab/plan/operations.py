@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from lab.plan.model import Firewall, Frozen, Link, Nat, Node, Program
+from lab.plan.model import Link, Node, Program
+from lab.topology.behaviour import Frozen
 
 
 class Phase(IntEnum):
@@ -28,42 +29,42 @@ class Phase(IntEnum):
     PROGRAMS = 8
 
 
-class Operation(Frozen, tag=True):
+class Operation(Frozen, frozen=True, tag=True):
     """Base of all operations."""
 
 
-class StopProgram(Operation):
+class StopProgram(Operation, frozen=True):
     node: str
     program: Program
 
 
-class DeleteLink(Operation):
+class DeleteLink(Operation, frozen=True):
     link: Link
 
 
-class DeleteNode(Operation):
+class DeleteNode(Operation, frozen=True):
     node: Node
 
 
-class CreateNode(Operation):
+class CreateNode(Operation, frozen=True):
     """A namespace; for a container program, the container waiting at its gate."""
 
     node: Node
 
 
-class CreateLink(Operation):
+class CreateLink(Operation, frozen=True):
     """Both interfaces, in place, up, with MTU, MAC addresses and impairments."""
 
     link: Link
 
 
-class ShapeLink(Operation):
+class ShapeLink(Operation, frozen=True):
     """Change the impairments of a link that stays, without taking it down."""
 
     link: Link
 
 
-class ConfigureNode(Operation):
+class ConfigureNode(Operation, frozen=True):
     """Addresses, routes, forwarding, bridge ports: from `before` to `after`.
 
     `before` is None for a node that was just created.
@@ -73,13 +74,13 @@ class ConfigureNode(Operation):
     before: Node | None = None
 
 
-class LoadRules(Operation):
+class LoadRules(Operation, frozen=True):
     """Replace the node's whole rule set in one atomic step per table."""
 
     node: Node
 
 
-class StartProgram(Operation):
+class StartProgram(Operation, frozen=True):
     node: str
     program: Program
 
@@ -95,23 +96,6 @@ AnyOperation = (
     | LoadRules
     | StartProgram
 )
-
-__all__ = [
-    "AnyOperation",
-    "ConfigureNode",
-    "CreateLink",
-    "CreateNode",
-    "DeleteLink",
-    "DeleteNode",
-    "Firewall",
-    "LoadRules",
-    "Nat",
-    "Operation",
-    "Phase",
-    "ShapeLink",
-    "StartProgram",
-    "StopProgram",
-]
 
 
 def phase(operation: Operation) -> Phase:

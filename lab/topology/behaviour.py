@@ -1,0 +1,172 @@
+"""How NATs, firewalls and links behave, as orthogonal parameters (RFC 4787 words).
+
+Presets (`lab/topology/presets/`) are YAML data on top of these types; nothing
+below the topology knows a preset's name.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the data between layers: immutable, hashable, JSON-ready."""
+
+
+# --- behaviour of routers -------------------------------------------------
+
+
+class Dependence(StrEnum):
+    """What a NAT's mapping or filtering depends on (RFC 4787, sections 4.1 and 5)."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+
+
+class PortPolicy(StrEnum):
+    """How a new mapping chooses its external port (RFC 4787, section 4.2)."""
+
+    PRESERVE = "preserve"
+    """The internal port; another one only if it is taken."""
+    RANDOM = "random"
+    SEQUENTIAL = "sequential"
+    BLOCK = "block"
+    """A block of ports for each subscriber (RFC 6888, RFC 7422)."""
+
+
+class Hairpin(StrEnum):
+    """Whether an inside host reaches another by its external endpoint (RFC 4787, section 6)."""
+
+    OFF = "off"
+    EXTERNAL_SOURCE = "external-source"
+    INTERNAL_SOURCE = "internal-source"
+
+
+class Unsolicited(StrEnum):
+    """What becomes of an inbound packet that no mapping admits."""
+
+    DROP = "drop"
+    REJECT = "reject"
+    """ICMP administratively prohibited."""
+    RST = "rst"
+    """TCP gets a reset; UDP is dropped."""
+
+
+class Ports(Frozen, frozen=True):
+    """The port policy of a NAT with its parameters; ports are inclusive."""
+
+    policy: PortPolicy = PortPolicy.PRESERVE
+    first: int = 1024
+    last: int = 65535
+    stride: int = 1
+    """Step between two mappings, with `sequential`."""
+    block: int = 0
+    """Ports per subscriber, with `block`."""
+
+
+class Lifetimes(Frozen, frozen=True):
+    """How long an idle mapping lives, in seconds (RFC 4787 REQ-5, RFC 5382 REQ-5)."""
+
+    udp_s: int = 120
+    tcp_established_s: int = 7440
+    tcp_transitory_s: int = 240
+
+
+class Nat(Frozen, frozen=True):
+    """A NAT as four independent choices (RFC 4787); presets are data on top."""
+
+    mapping: Dependence = Dependence.ENDPOINT_INDEPENDENT
+    filtering: Dependence = Dependence.ADDRESS_AND_PORT_DEPENDENT
+    ports: Ports = Ports()
+    hairpin: Hairpin = Hairpin.OFF
+    unsolicited: Unsolicited = Unsolicited.DROP
+    lifetimes: Lifetimes = Lifetimes()
+    preset: str = ""
+    """The name it was written by, for people; behaviour never depends on it."""
+
+
+class Verdict(StrEnum):
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject"
+
+
+class Rule(Frozen, frozen=True):
+    """One line of a firewall: the first that matches decides."""
+
+    verdict: Verdict
+    protocol: str = "any"
+    """`tcp`, `udp`, `icmp` or `any`."""
+    first: int = 0
+    last: int = 0
+    """Destination ports, inclusive; 0 for all."""
+    remote: str = ""
+    """Address or prefix on the far side; empty for all."""
+
+
+class Direction(Frozen, frozen=True):
+    """What one direction admits: rules in order, then the default."""
+
+    default: Verdict = Verdict.ACCEPT
+    rules: tuple[Rule, ...] = ()
+
+
+class Firewall(Frozen, frozen=True):
+    """A stateful packet filter: replies to an admitted flow always pass.
+
+    `outbound` is from the LAN to the WAN on a router, and from the program to
+    the network on a host; `inbound` the other way, for flows begun outside.
+    """
+
+    outbound: Direction = Direction()
+    inbound: Direction = Direction()
+    preset: str = ""
+
+
+# --- links ----------------------------------------------------------------
+
+
+class Impairment(Frozen, frozen=True):
+    """The character of one direction of a link."""
+
+    rate_bit: int = 0
+    """Bits per second; 0 for unlimited."""
+    delay_us: int = 0
+    """One way, microseconds."""
+    loss: float = 0.0
+    """Probability that a packet is lost, 0 to 1, independent of its neighbours."""
+
+    @property
+    def none(self) -> bool:
+        """Whether this direction is a plain wire."""
+        return not (self.rate_bit or self.delay_us or self.loss)
+
+
+class Backend(StrEnum):
+    """What carries a link's impairments."""
+
+    PLAIN = "plain"
+    """A bare veth pair: nothing to impair."""
+    KERNEL = "kernel"
+    """veth with netem, TBF or HTB."""
+    FERRY = "ferry"
+    """Two TAP devices joined by a user-space process."""
+
+
+# --- programs -------------------------------------------------------------
+
+
+class Runtime(StrEnum):
+    PROCESS = "process"
+    DOCKER = "docker"
+
+
+class Mount(Frozen, frozen=True):
+    """A host path seen inside a container."""
+
+    source: str
+    target: str
+    read_only: bool = False

@@ -1,0 +1,102 @@
+"""A topology as a person meant it: checked, presets and counts resolved.
+
+`lab.topology.loader` makes it from a file; `lab.plan.compile` turns it into a
+plan.  `where` is the `file:line` of each declaration, for error texts.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from lab.topology.behaviour import Firewall, Frozen, Impairment, Mount, Nat
+
+INTERNET = "internet"
+"""What `via:` says for a direct attachment to the core."""
+
+
+class WantedBackend(StrEnum):
+    """Which link backend a file asks for."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    FERRY = "ferry"
+
+
+class LinkSpec(Frozen, frozen=True):
+    """The access link of a router or node: `up` leaves it, `down` comes to it."""
+
+    up: Impairment = Impairment()
+    down: Impairment = Impairment()
+    mtu: int = 1500
+    backend: WantedBackend = WantedBackend.AUTO
+    preset: str = ""
+
+
+class InternetSpec(Frozen, frozen=True):
+    """The core: `transit` applies once in each direction of every attachment to it.
+
+    A file's `delay` is the one-way delay across the core, so each attachment
+    carries half of it.
+    """
+
+    transit: Impairment = Impairment()
+    where: str = ""
+
+
+class RouterSpec(Frozen, frozen=True):
+    """A router: attached to `via`, with a LAN of its own behind it."""
+
+    name: str
+    via: str = INTERNET
+    nat: Nat | None = None
+    firewall: Firewall | None = None
+    link: LinkSpec = LinkSpec()
+    lan: str = ""
+    """The LAN's prefix; empty to have one assigned."""
+    address: str = ""
+    """The WAN address; empty to have one assigned."""
+    where: str = ""
+
+
+class NodeSpec(Frozen, frozen=True):
+    """A host and the program in it."""
+
+    name: str
+    via: str
+    link: LinkSpec = LinkSpec()
+    firewall: Firewall | None = None
+    address: str = ""
+    services: tuple[str, ...] = ()
+    """Built-in services: `stun`, `rendezvous`, `relay`."""
+    peer: bool = False
+    """Runs the built-in peer."""
+    image: str = ""
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    ready_signal: bool = False
+    where: str = ""
+
+
+class Expectation(Frozen, frozen=True):
+    """What `lab connect` must find between two peers, if the file says so."""
+
+    local: str
+    remote: str
+    outcomes: tuple[tuple[str, str], ...]
+    """Technique and expected outcome, or `path` and `direct` or `relayed`."""
+
+
+class Topology(Frozen, frozen=True):
+    """One file, understood."""
+
+    name: str
+    routers: tuple[RouterSpec, ...] = ()
+    nodes: tuple[NodeSpec, ...] = ()
+    internet: InternetSpec = InternetSpec()
+    description: str = ""
+    seed: int = 1
+    expect: tuple[Expectation, ...] = ()
+    source: str = ""
