@@ -1,0 +1,88 @@
+"""What is known of a running lab's programs and agent: what status and metrics show.
+
+Which node, of which kind, with which addresses and NAT, is the plan's to say;
+these types add what only the running lab knows.  They travel over the agent's
+socket as JSON (`to_wire`, `programs_from_wire`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from lab.plan.model import Program
+from lab.topology.behaviour import Frozen, Runtime
+
+
+class Stage(StrEnum):
+    """How far a program has come."""
+
+    STARTING = "starting"
+    """Its process exists; it has not said that it is ready."""
+    READY = "ready"
+    EXITED = "exited"
+    """It ended by itself, with `ProgramState.exit_code`."""
+    FAILED = "failed"
+    """It could not be started, or did not become ready in time; `reason` says why."""
+
+
+class ProgramState(Frozen, frozen=True):
+    """The program of one node, at one moment."""
+
+    node: str
+    runtime: Runtime
+    state: Stage = Stage.STARTING
+    program: str = ""
+    """In words: roles, image or command (`program_words`)."""
+    pid: int | None = None
+    """Of its process, or of a container's first process, seen from the host."""
+    exit_code: int | None = None
+    """With `exited`; the negative signal number if a signal ended it."""
+    reason: str = ""
+    """With `failed`: one sentence for a person."""
+    started_at: float = 0.0
+    """Seconds since the epoch; 0 if it never started."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it can do its work."""
+        return self.state is Stage.READY
+
+    def uptime_s(self, now: float) -> float:
+        """Seconds since it started; 0 for one that does not run."""
+        alive = self.state in (Stage.STARTING, Stage.READY)
+        return max(now - self.started_at, 0.0) if alive and self.started_at else 0.0
+
+
+class AgentState(Frozen, frozen=True):
+    """The background process of a lab; `pid` is None if it is dead."""
+
+    pid: int | None = None
+    started_at: float = 0.0
+    """Seconds since the epoch; 0 if not known."""
+    metrics: str = ""
+    """Where the exporter answers: "http://127.0.0.1:41823/metrics"."""
+
+    def uptime_s(self, now: float) -> float:
+        """Seconds since it started; 0 if it is dead."""
+        return max(now - self.started_at, 0.0) if self.pid and self.started_at else 0.0
+
+
+def program_words(program: Program) -> str:
+    """What `program` is, in few words: its roles, else its image, else its command."""
+    if program.roles:
+        return ", ".join(program.roles)
+    return program.image or " ".join(program.command)
+
+
+def to_wire(programs: Mapping[str, ProgramState]) -> dict[str, Any]:
+    """`programs` as JSON-ready data; `programs_from_wire` reads it."""
+    return {node: msgspec.to_builtins(state) for node, state in programs.items()}
+
+
+def programs_from_wire(data: Mapping[str, Any]) -> dict[str, ProgramState]:
+    """The states that `to_wire` wrote; msgspec.ValidationError if they are not."""
+    return msgspec.convert(dict(data), dict[str, ProgramState])
