@@ -125,6 +125,8 @@ class Plan(Frozen, frozen=True):
     description: str = ""
     source: str = ""
     """The topology file it came from."""
+    runtime: Runtime = Runtime.PROCESS
+    """What built-in programs run as."""
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""
 

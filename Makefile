@@ -1,0 +1,98 @@
+# make demo    build a network, let two peers connect, show what happened
+# make test    every test, with everything that the tests need
+# make help    the rest
+#
+# All targets install what they need (Debian or Ubuntu packages, a virtual
+# environment in .venv) and may be run again at any time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-kernel test-vm check format bench images clean
+
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v))) python3)
+BIN := .venv/bin
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+LAB := $(SUDO) $(BIN)/lab
+
+# What `lab` itself needs ...
+RUN_PACKAGES := iproute2 iptables nftables libnftables1 busybox-static procps
+# ... and what the tests need besides: engines, and software that is not ours.
+TEST_PACKAGES := docker.io mmdebstrap iputils-ping iperf3 coturn tcpdump conntrack curl prometheus \
+	qemu-system-x86 virtme-ng busybox-static kmod zstd cpio
+
+define install_packages
+@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+  command -v apt-get >/dev/null || { echo "install these first: $$missing" >&2; exit 3; }; \
+  echo "installing:" $$missing; \
+  $(SUDO) apt-get update -qq && \
+  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo "make setup   the command in .venv/bin/lab"
+	@echo "make check   lint and types        make format  rewrite in the house style"
+	@echo "make bench   the numbers of docs/performance.md"
+	@echo "make images  the container images  make clean   remove labs, images, environment"
+
+setup: .venv/.ready
+	$(call install_packages,$(RUN_PACKAGES))
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lab needs Python 3.11 or later; set PYTHON=/path/to/python" >&2; exit 3; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq python3-venv >/dev/null; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(LAB) down double-nat --quiet 2>/dev/null || true
+	$(LAB) up double-nat
+	$(LAB) status
+	$(LAB) connect alice bob
+	$(LAB) down double-nat
+
+test-packages: setup
+	$(call install_packages,$(TEST_PACKAGES))
+
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# `serial` tests measure or exhaust something and so run with nothing beside them.
+test: test-packages
+	@tests/dockerd.sh start
+	@trap 'tests/dockerd.sh stop' EXIT; \
+	$(SUDO) $(BIN)/python -m pytest -n 2 -m 'not serial and not vm' && \
+	$(SUDO) $(BIN)/python -m pytest -m 'serial and not vm' && \
+	$(SUDO) $(BIN)/python -m pytest -m vm
+
+test-unit: setup
+	$(BIN)/python -m pytest -n 2 tests/unit
+
+test-kernel: test-packages
+	$(SUDO) $(BIN)/python -m pytest -m 'kernel and not docker' tests/kernel
+
+test-vm: test-packages
+	$(SUDO) $(BIN)/python -m pytest -m vm
+
+bench: test-packages
+	@tests/dockerd.sh start
+	@trap 'tests/dockerd.sh stop' EXIT; $(SUDO) $(BIN)/python -m tests.bench
+
+images: setup
+	$(LAB) image build
+
+clean:
+	@if test -x $(BIN)/lab; then $(LAB) down --all --quiet; fi
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -prune -exec rm -rf {} +

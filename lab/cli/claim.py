@@ -1,0 +1,41 @@
+"""Taking a lab's name: the state folder is the claim, and making it is atomic."""
+
+from __future__ import annotations
+
+import errno
+
+from lab.errors import InputError, LabError, MissingError
+from lab.paths import LabPaths, state_root
+
+
+def claim(name: str) -> LabPaths:
+    """Make the state folder of a new lab.
+
+    Raises InputError if a lab of that name exists, MissingError if state can't
+    be written where it belongs, LabError if the disk is full.
+    """
+    paths = LabPaths.of(name)
+    try:
+        state_root().mkdir(mode=0o755, parents=True, exist_ok=True)
+        paths.root.mkdir(mode=0o700)
+        (paths.root / "nodes").mkdir()
+    except FileExistsError:
+        if not state_root().is_dir():
+            raise MissingError(
+                f"{state_root()} is not a folder", remedy="set LAB_STATE_DIR to one that is"
+            ) from None
+        raise InputError(
+            f"a lab named {name!r} exists already",
+            remedy=f"remove it (lab down {name}) or choose another name (--name OTHER)",
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise LabError(
+                f"no space left for the state folder {paths.root}",
+                remedy="make room, or set LAB_STATE_DIR to a folder with space",
+            ) from error
+        raise MissingError(
+            f"the state folder {paths.root} can't be made: {error.strerror}",
+            remedy="set LAB_STATE_DIR to a folder that you can write",
+        ) from error
+    return paths

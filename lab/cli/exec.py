@@ -1,0 +1,32 @@
+"""`lab exec`: run a program in a node."""
+
+from __future__ import annotations
+
+import click
+
+from lab.cli.labs import lab_option, need_root
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab_option
+@click.argument("node")
+@click.argument(
+    "program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROGRAM [ARG]..."
+)
+def command(*, node: str, program: tuple[str, ...], lab_name: str | None) -> None:
+    """Run a program in a node, unchanged, with its input, output and exit code.
+
+    In a container node it runs in the container, elsewhere in the node's
+    network namespace with the host's files.
+    """
+    run_in_node(lab_name, node, program)
+
+
+def run_in_node(lab_name: str | None, node: str, program: tuple[str, ...]) -> None:
+    """Become `program` inside `node`; does not return."""
+    from lab.cli.labs import choose, node_of  # noqa: PLC0415 - heavy
+    from lab.runtime.enter import become  # noqa: PLC0415 - heavy
+
+    need_root()
+    paths = choose(lab_name)
+    become(paths, node_of(paths, node), program)

@@ -1,0 +1,104 @@
+"""Which lab a command means, and what is known of it from its state folder alone."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from lab.errors import InputError, MissingError
+from lab.paths import LabPaths, state_root
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def existing() -> list[str]:
+    """The names of the labs on this machine, running or broken."""
+    try:
+        return sorted(entry.name for entry in state_root().iterdir() if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def choose(name: str | None) -> LabPaths:
+    """The lab of that name, or the only one there is.
+
+    Raises InputError when there is none, or several to choose from.
+    """
+    labs = existing()
+    if name is not None:
+        if name in labs:
+            return LabPaths.of(name)
+        near = difflib.get_close_matches(name, labs, n=1)
+        raise InputError(
+            f"there is no lab {name!r}",
+            remedy=(
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"running: {', '.join(labs)}"
+                if labs
+                else "start one: lab up double-nat"
+            ),
+        )
+    if not labs:
+        raise InputError("no lab is running", remedy="start one: lab up double-nat")
+    if len(labs) > 1:
+        raise InputError(
+            f"several labs are running: {', '.join(labs)}", remedy="say which: --lab NAME"
+        )
+    return LabPaths.of(labs[0])
+
+
+def plan_of(paths: LabPaths) -> Any:
+    """The plan that runs in the lab; InputError if the lab never came up."""
+    from lab.plan.model import decode  # noqa: PLC0415 - heavy
+
+    try:
+        return decode(paths.plan.read_bytes())
+    except FileNotFoundError:
+        raise InputError(
+            f"lab {paths.lab!r} never came up completely",
+            remedy=f"remove what is left of it: lab down {paths.lab}",
+        ) from None
+
+
+def node_of(paths: LabPaths, name: str) -> Any:
+    """The node of that name in the running plan; InputError names the nearest one."""
+    plan = plan_of(paths)
+    names = [node.name for node in plan.nodes]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        raise InputError(
+            f"lab {paths.lab!r} has no node {name!r}",
+            remedy=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names[:20])}",
+        )
+    return plan.node(name)
+
+
+def need_root() -> None:
+    """Raise MissingError unless we may make network namespaces."""
+    if os.geteuid() != 0:
+        raise MissingError(
+            "lab makes network namespaces, which needs root", remedy="run it with sudo"
+        )
+
+
+def lab_option(command: Command) -> Command:
+    """The option `--lab NAME` for commands on a running lab."""
+    return click.option(
+        "--lab",
+        "-l",
+        "lab_name",
+        metavar="NAME",
+        envvar="LAB_LAB",
+        help="Which lab; may be left out when only one is running.",
+        show_default=False,
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """The option `--json` for commands that answer something."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)

@@ -1,0 +1,50 @@
+"""`lab ls`: the labs on this machine."""
+
+from __future__ import annotations
+
+import click
+
+from lab.cli.labs import existing, json_option
+
+
+@click.command()
+@json_option
+def command(*, as_json: bool) -> None:
+    """List the labs on this machine."""
+    from lab.agent import lock  # noqa: PLC0415 - heavy
+    from lab.cli.labs import plan_of  # noqa: PLC0415 - heavy
+    from lab.cli.terminal import print_json, say  # noqa: PLC0415 - heavy
+    from lab.errors import InputError  # noqa: PLC0415 - heavy
+    from lab.paths import LabPaths  # noqa: PLC0415 - heavy
+
+    rows = []
+    for name in existing():
+        paths = LabPaths.of(name)
+        agent = lock.holder(paths.agent_lock)
+        try:
+            plan = plan_of(paths)
+        except InputError:
+            plan = None
+        state = "broken" if plan is None else "running" if agent else "agent dead"
+        rows.append(
+            {
+                "lab": name,
+                "state": state,
+                "nodes": len(plan.nodes) if plan else 0,
+                "links": len(plan.links) if plan else 0,
+                "source": plan.source if plan else "",
+                "agent": agent,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        say("no lab is running; start one: lab up double-nat")
+        return
+    click.echo(f"{'LAB':<20} {'STATE':<11} {'NODES':>6} {'LINKS':>6}  TOPOLOGY")
+    for row in rows:
+        click.echo(
+            f"{row['lab']:<20} {row['state']:<11} {row['nodes']:>6} {row['links']:>6}"
+            f"  {row['source']}"
+        )

@@ -1,0 +1,84 @@
+"""What is running while operations are being carried out.
+
+`Running.advance` is the meaning of each operation, without side effects on
+anything but the record itself.  It lets a failed apply be undone (diff from
+what is running to what was), and it is the yardstick of the property test of
+`lab.plan.diff`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from lab.plan.model import Link, Node, Plan
+from lab.plan.operations import (
+    AnyOperation,
+    ConfigureNode,
+    CreateLink,
+    CreateNode,
+    DeleteLink,
+    DeleteNode,
+    LoadRules,
+    ShapeLink,
+    StartProgram,
+    StopProgram,
+)
+
+
+class Running:
+    """The nodes and links that exist, updated operation by operation."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._frame = msgspec.structs.replace(plan, nodes=(), links=())
+        self._nodes: dict[str, Node] = {node.name: node for node in plan.nodes}
+        self._links: dict[str, Link] = {link.name: link for link in plan.links}
+
+    @classmethod
+    def nothing(cls, plan: Plan) -> Running:
+        """The state before anything of `plan` exists."""
+        return cls(msgspec.structs.replace(plan, nodes=(), links=()))
+
+    def plan(self) -> Plan:
+        """What exists now, as a plan."""
+        return msgspec.structs.replace(
+            self._frame,
+            nodes=tuple(self._nodes.values()),
+            links=tuple(self._links.values()),
+        )
+
+    def advance(self, operation: AnyOperation) -> None:
+        """Take note that `operation` was carried out."""
+        match operation:
+            case CreateNode(node=node):
+                self._nodes[node.name] = Node(name=node.name, kind=node.kind)
+            case DeleteNode(node=node):
+                del self._nodes[node.name]
+                self._links = {
+                    name: link
+                    for name, link in self._links.items()
+                    if node.name not in {link.a.node, link.b.node}
+                }
+            case CreateLink(link=link) | ShapeLink(link=link):
+                self._links[link.name] = link
+            case DeleteLink(link=link):
+                del self._links[link.name]
+            case ConfigureNode(after=after):
+                now = self._nodes[after.name]
+                self._nodes[after.name] = msgspec.structs.replace(
+                    after,
+                    nat=now.nat,
+                    firewall=now.firewall,
+                    subscribers=now.subscribers,
+                    program=now.program,
+                )
+            case LoadRules(node=node):
+                self._replace(
+                    node.name, nat=node.nat, firewall=node.firewall, subscribers=node.subscribers
+                )
+            case StartProgram(node=name, program=program):
+                self._replace(name, program=program)
+            case StopProgram(node=name):
+                self._replace(name, program=None)
+
+    def _replace(self, name: str, **changes: object) -> None:
+        self._nodes[name] = msgspec.structs.replace(self._nodes[name], **changes)
