@@ -1,0 +1,77 @@
+"""Every shipped topology comes up, and its peers find what the file says they find."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from lab.paths import data_dir
+from lab.topology.loader import load
+from tests.kernel.end_to_end.support import Command, traces
+
+pytestmark = pytest.mark.kernel
+
+TOPOLOGIES = sorted(data_dir("topologies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
+def test_peers_find_what_the_file_expects(lab: Command, file: Path):
+    topology = load(str(file))
+    assert topology.expect, "a shipped topology says what `lab connect` must find"
+    name = lab.name()
+    lab.ok("up", str(file), "--name", name, "--runtime", "process")
+
+    for expectation in topology.expect:
+        answer = lab.json("connect", expectation.local, expectation.remote, "--lab", name)
+        found = {record["technique"]: record["outcome"] for record in answer["attempts"]}
+        paths = [r["path"] for r in answer["attempts"] if r["outcome"] == "success"]
+        for key, wanted in expectation.outcomes:
+            seen = ("direct" if "direct" in paths else "relayed") if key == "path" else found[key]
+            assert seen == wanted, f"{key}: {answer}"
+
+    status = lab.json("status", name)
+    assert {node["name"] for node in status["nodes"]} >= {node.name for node in topology.nodes}
+    lab.ok("down", name)
+    assert traces(name, lab.state) == []
+
+
+def test_metrics_tell_what_happened(lab: Command):
+    name = lab.name()
+    up = lab.json("up", "single-nat", "--name", name, "--runtime", "process")
+    lab.ok("connect", "alice", "bob", "--lab", name, "--technique", "relay")
+    with urllib.request.urlopen(up["metrics"]) as answer:  # noqa: S310 - our own exporter
+        metrics = answer.read().decode()
+    assert 'technique="relay"' in metrics
+    assert 'outcome="success"' in metrics
+    assert "lab_conntrack_entries" in metrics
+
+
+def test_three_labs_from_one_file_work_side_by_side(lab: Command):
+    names = [lab.name() for _ in range(3)]
+    ups = [lab.popen("up", "two-homes", "--name", name, "--runtime", "process") for name in names]
+    for up in ups:
+        out, err = up.communicate(timeout=60)
+        assert up.returncode == 0, out + err
+    assert {row["lab"] for row in lab.json("ls")} == set(names)
+    connects = [lab.popen("connect", "alice", "bob", "--lab", name) for name in names]
+    for connect in connects:
+        out, err = connect.communicate(timeout=60)
+        assert connect.returncode == 0, out + err
+    lab.ok("down", names[1])
+    # The others live on.
+    lab.ok("connect", "alice", "bob", "--lab", names[0], "--technique", "udp-punch")
+
+
+def test_a_program_of_ones_own_runs_in_a_node(lab: Command):
+    name = lab.name()
+    lab.ok("up", "lan", "--name", name, "--runtime", "process")
+    shown = lab.ok("exec", "--lab", name, "alice", "--", "ip", "-br", "address")
+    assert "eth0" in shown
+    done = lab.run("exec", "--lab", name, "alice", "--", "sh", "-c", "hostname; exit 7")
+    assert done.returncode == 7
+    assert done.stdout.strip() == "alice"
+    missing = lab.run("exec", "--lab", name, "alise", "--", "true")
+    assert missing.returncode == 2
+    assert "did you mean 'alice'" in missing.stderr
