@@ -8,6 +8,8 @@ what is running to what was), and it is the yardstick of the property test of
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from lab.plan.model import Link, Node, Plan
@@ -23,6 +25,17 @@ from lab.plan.operations import (
     StartProgram,
     StopProgram,
 )
+
+
+def without(node: Node, interfaces: Collection[str]) -> Node:
+    """`node` as it is when `interfaces` are gone, and their routes with them."""
+    if not interfaces:
+        return node
+    return msgspec.structs.replace(
+        node,
+        interfaces=tuple(each for each in node.interfaces if each.name not in interfaces),
+        routes=tuple(route for route in node.routes if route.interface not in interfaces),
+    )
 
 
 class Running:
@@ -52,16 +65,14 @@ class Running:
             case CreateNode(node=node):
                 self._nodes[node.name] = Node(name=node.name, kind=node.kind)
             case DeleteNode(node=node):
+                for link in tuple(self._links.values()):
+                    if node.name in {link.a.node, link.b.node}:
+                        self._cut(link)
                 del self._nodes[node.name]
-                self._links = {
-                    name: link
-                    for name, link in self._links.items()
-                    if node.name not in {link.a.node, link.b.node}
-                }
             case CreateLink(link=link) | ShapeLink(link=link):
                 self._links[link.name] = link
             case DeleteLink(link=link):
-                del self._links[link.name]
+                self._cut(link)
             case ConfigureNode(after=after):
                 now = self._nodes[after.name]
                 self._nodes[after.name] = msgspec.structs.replace(
@@ -79,6 +90,12 @@ class Running:
                 self._replace(name, program=program)
             case StopProgram(node=name):
                 self._replace(name, program=None)
+
+    def _cut(self, link: Link) -> None:
+        del self._links[link.name]
+        for end in (link.a, link.b):
+            if end.node in self._nodes:
+                self._nodes[end.node] = without(self._nodes[end.node], {end.interface})
 
     def _replace(self, name: str, **changes: object) -> None:
         self._nodes[name] = msgspec.structs.replace(self._nodes[name], **changes)

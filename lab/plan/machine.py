@@ -1,0 +1,29 @@
+"""What the machine that a plan is made for can do.
+
+The agent finds these facts out once; compilation only reads them, so that a
+plan for another machine can be made and tested anywhere.
+"""
+
+from __future__ import annotations
+
+from lab.topology.behaviour import Frozen, Runtime
+
+
+class Machine(Frozen, frozen=True):
+    """The facts about a machine that a plan depends on."""
+
+    netem: bool = True
+    """Whether the kernel has netem; without it the kernel can limit rates and no more."""
+    docker: bool = False
+    """Whether images can be run, whatever built-in programs run as."""
+    runtime: Runtime = Runtime.PROCESS
+    """How built-in programs run."""
+    runtime_reason: str = ""
+    """Why that one, as the end of a sentence: "no container engine answers"."""
+    peer_image: str = "lab-peer"
+    """The image of the built-in programs, for those that run as containers."""
+
+    @property
+    def containers(self) -> bool:
+        """Whether there can be containers at all."""
+        return self.docker or self.runtime is Runtime.DOCKER

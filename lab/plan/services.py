@@ -1,0 +1,98 @@
+"""The built-in services of a lab: where they listen, and how programs learn of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab import seeds
+from lab.plan.addressing import Addresses
+from lab.plan.ipv4 import address_text
+from lab.plan.tree import Tree
+from lab.topology.model import NodeSpec
+
+STUN_PORT = 3478
+"""RFC 8489, section 8; the port of the first address."""
+STUN_OTHER_PORT = 3479
+"""The port of the second address (RFC 5780 OTHER-ADDRESS)."""
+RENDEZVOUS_PORT = 9000
+RELAY_PORT = 3478
+"""TURN shares the port of STUN (RFC 8656, section 3.1), where it has the node for itself."""
+RELAY_PORT_BESIDE_STUN = 3480
+
+RELAY_USER = "lab"
+
+SERVICES = ("stun", "rendezvous", "relay")
+"""The roles of the built-in program that others use; all are ready before any peer starts."""
+
+_VARIABLES = {"stun": "LAB_STUN", "rendezvous": "LAB_RENDEZVOUS", "relay": "LAB_RELAY"}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Who offers which service, for the environment of every program."""
+
+    tree: Tree
+    addresses: Addresses
+    seed: int
+    offering: dict[str, tuple[NodeSpec, ...]]
+    """Nodes by service, in order of declaration."""
+
+    @classmethod
+    def of(cls, tree: Tree, addresses: Addresses, seed: int) -> Services:
+        """The services of the nodes of `tree`."""
+        return cls(
+            tree=tree,
+            addresses=addresses,
+            seed=seed,
+            offering={
+                service: tuple(node for node in tree.nodes if service in node.services)
+                for service in SERVICES
+            },
+        )
+
+    def environment(self, lab: str, node: NodeSpec, roles: tuple[str, ...]) -> dict[str, str]:
+        """The contract's variables for `node` (docs/contract.md), but `LAB_DIR`.
+
+        That one depends on the runtime, which adds it.
+        """
+        own = self.addresses.uplinks[node.name].addresses
+        variables = {
+            "LAB_NAME": lab,
+            "LAB_NODE": node.name,
+            "LAB_SEED": str(seeds.derive(self.seed, "node", node.name)),
+            "LAB_ROLE": ",".join(roles),
+            "LAB_ADDRESSES": ",".join(map(address_text, own)),
+        }
+        for service, nodes in self.offering.items():
+            if nodes:
+                variables[_VARIABLES[service]] = self._endpoint(service, nodes, node)
+        if "LAB_RELAY" in variables:
+            password = seeds.derive(self.seed, "relay", "password")
+            variables["LAB_RELAY_USER"] = RELAY_USER
+            variables["LAB_RELAY_PASSWORD"] = f"{password:016x}"
+        return variables
+
+    def _endpoint(self, service: str, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> str:
+        server = self._nearest(nodes, client)
+        texts = tuple(map(address_text, self.addresses.uplinks[server.name].addresses))
+        if service == "stun":
+            return f"{texts[0]}:{STUN_PORT},{texts[1]}:{STUN_OTHER_PORT}"
+        if service == "rendezvous":
+            return f"{texts[0]}:{RENDEZVOUS_PORT}"
+        port = RELAY_PORT_BESIDE_STUN if "stun" in server.services else RELAY_PORT
+        return f"{texts[0]}:{port}"
+
+    def _nearest(self, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> NodeSpec:
+        """Itself, else the first in the nearest realm that `client` can open a flow to.
+
+        If there is none (the service is behind somebody else's NAT), the
+        first: that it cannot be reached is for the client to find out.
+        """
+        if client in nodes:
+            return client
+        if len(nodes) > 1:
+            for realm in self.tree.outward(client.via):
+                for node in nodes:
+                    if self.tree.realms[node.via] == realm:
+                        return node
+        return nodes[0]

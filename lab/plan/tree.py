@@ -1,0 +1,121 @@
+"""The shape of a topology: who is attached to whom, and where NATs divide it.
+
+Everything but the internet has exactly one upstream, so a topology is a tree.
+Its address realms are the parts between NATs: inside one, prefixes are routed
+and therefore distinct; across a NAT they may be used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lab.errors import InputError
+from lab.topology.behaviour import PortPolicy
+from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
+
+Attached = RouterSpec | NodeSpec
+"""What can be attached to the internet or to a router."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A topology whose attachments were resolved.
+
+    All orders are those of declaration, routers before nodes; `top_down` is
+    the order in which a router comes after its upstream.
+    """
+
+    routers: dict[str, RouterSpec]
+    members: dict[str, tuple[Attached, ...]]
+    """Who is attached to the internet or to a router's LAN."""
+    realms: dict[str, str]
+    """The realm of a router's LAN: the router with the NAT above it, or the internet."""
+    top_down: tuple[RouterSpec, ...]
+    nodes: tuple[NodeSpec, ...]
+
+    @classmethod
+    def of(cls, topology: Topology) -> Tree:
+        """The tree of `topology`.
+
+        Raises InputError for a name used twice, a missing upstream or a
+        circle of routers: the loader finds these first in a file, and nothing
+        else needs to think of them.
+        """
+        routers = {router.name: router for router in topology.routers}
+        attached: tuple[Attached, ...] = (*topology.routers, *topology.nodes)
+        members: dict[str, list[Attached]] = {INTERNET: [], **{name: [] for name in routers}}
+        seen = {INTERNET}
+        for spec in attached:
+            if spec.name in seen:
+                raise InputError(
+                    f"the name {spec.name} is used twice",
+                    remedy="Routers and nodes share one space of names, and `internet` is taken.",
+                    where=spec.where,
+                )
+            seen.add(spec.name)
+            if spec.via not in members:
+                raise InputError(
+                    f"{spec.name} is attached to {spec.via}, which is not a router",
+                    remedy="`via` names a router of this topology, or `internet`.",
+                    where=spec.where,
+                )
+            members[spec.via].append(spec)
+        realms, top_down = {INTERNET: INTERNET}, []
+        below = [INTERNET]
+        for upstream in below:
+            for spec in members[upstream]:
+                if isinstance(spec, RouterSpec):
+                    realms[spec.name] = spec.name if spec.nat else realms[upstream]
+                    top_down.append(spec)
+                    below.append(spec.name)
+        if len(top_down) < len(routers):
+            circle = [router for router in topology.routers if router.name not in realms]
+            raise InputError(
+                f"routers in a circle: {', '.join(router.name for router in circle)}",
+                remedy="Attach one of them to the internet: `via: internet`.",
+                where=circle[0].where,
+            )
+        return cls(
+            routers=routers,
+            members={name: tuple(specs) for name, specs in members.items()},
+            realms=realms,
+            top_down=tuple(top_down),
+            nodes=topology.nodes,
+        )
+
+    @property
+    def attached(self) -> Iterator[Attached]:
+        """Everything that has an upstream."""
+        yield from self.routers.values()
+        yield from self.nodes
+
+    def behind(self, router: str) -> Iterator[Attached]:
+        """What a NAT in `router` sees as inside: its members, then those of routed networks."""
+        below = [router]
+        for upstream in below:
+            for spec in self.members[upstream]:
+                yield spec
+                if isinstance(spec, RouterSpec) and spec.nat is None:
+                    below.append(spec.name)
+
+    def outward(self, upstream: str) -> Iterator[str]:
+        """The realms that a member of `upstream` can open a flow to, nearest first."""
+        realm = self.realms[upstream]
+        while realm != INTERNET:
+            yield realm
+            realm = self.realms[self.routers[realm].via]
+        yield INTERNET
+
+    def carrier_grade(self, router: RouterSpec) -> bool:
+        """Whether `router` is a carrier's NAT: RFC 6598 space belongs behind it."""
+        if router.nat is None:
+            return False
+        return router.nat.ports.policy is PortPolicy.BLOCK or any(
+            isinstance(spec, RouterSpec) and spec.nat for spec in self.members[router.name]
+        )
+
+
+def addresses_needed(spec: Attached) -> int:
+    """How many addresses it has: a STUN server answers from two (RFC 5780, section 3)."""
+    return 2 if isinstance(spec, NodeSpec) and "stun" in spec.services else 1
