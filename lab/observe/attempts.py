@@ -1,0 +1,103 @@
+"""Connection attempts, counted: the part of the metrics that comes from records.
+
+A record (docs/contract.md, "The record of an attempt") may come from a program
+that we did not write, so nothing about it is taken for granted: what is not a
+word or a number where one belongs is counted as `unknown` or left out.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from lab.observe.histogram import Counting, Histogram
+
+CONNECT_BOUNDS_S = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0),
+)
+"""From one round trip in a LAN to the patience of a person."""
+
+RTT_BOUNDS_S = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.2, 0.3, 0.5, 1.0, 2.5),
+)
+"""From a shared segment to a satellite link through a relay."""
+
+SUCCESS = "success"
+LABELS = ("local", "remote", "technique", "outcome", "path")
+
+_WORD_LIMIT = 64
+
+
+class AttemptTally:
+    """Counts of attempts since the start; any thread may add and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._attempts: Counter[tuple[str, ...]] = Counter()
+        self._connect: dict[tuple[str, str], Counting] = {}
+        self._rtt: dict[tuple[str, str], Counting] = {}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count one record."""
+        labels = tuple(_word(record.get(key), none=key == "path") for key in LABELS)
+        _, _, technique, outcome, path = labels
+        with self._lock:
+            self._attempts[labels] += 1
+            if outcome != SUCCESS:
+                return
+            for into, bounds, key in (
+                (self._connect, CONNECT_BOUNDS_S, "time_to_path_s"),
+                (self._rtt, RTT_BOUNDS_S, "rtt_after_s"),
+            ):
+                seconds = seconds_of(record.get(key))
+                if seconds is not None:
+                    into.setdefault((technique, path), Counting(bounds)).add(seconds)
+
+    def counts(self) -> dict[tuple[str, ...], int]:
+        """How many attempts, by the values of `LABELS`."""
+        with self._lock:
+            return dict(self._attempts)
+
+    def connect_times(self) -> dict[tuple[str, str], Histogram]:
+        """Time to the path in seconds, of successes, by technique and path."""
+        return self._readings(self._connect)
+
+    def round_trips(self) -> dict[tuple[str, str], Histogram]:
+        """Round trip over the new path in seconds, of successes, by technique and path."""
+        return self._readings(self._rtt)
+
+    def _readings(
+        self, histograms: Mapping[tuple[str, str], Counting]
+    ) -> dict[tuple[str, str], Histogram]:
+        with self._lock:
+            return {labels: counting.reading() for labels, counting in histograms.items()}
+
+
+def latest(
+    records: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], Any]
+) -> list[Mapping[str, Any]]:
+    """The last record for each `key`, in the order in which the keys were last seen."""
+    last: dict[Any, Mapping[str, Any]] = {}
+    for record in records:
+        wanted = key(record)
+        last.pop(wanted, None)
+        last[wanted] = record
+    return list(last.values())
+
+
+def seconds_of(value: Any) -> float | None:
+    """`value` if it is a finite number of seconds, not negative; else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) and value >= 0 else None
+
+
+def _word(value: Any, *, none: bool) -> str:
+    if none and value is None:
+        return "none"
+    return value[:_WORD_LIMIT] if isinstance(value, str) and value else "unknown"
