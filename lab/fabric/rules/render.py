@@ -1,0 +1,119 @@
+"""From a node to its rule set: pure, through the templates beside this module."""
+
+from __future__ import annotations
+
+from functools import cache
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabError
+from lab.fabric.rules import firewall, nat
+from lab.fabric.rules.ruleset import RuleSet
+from lab.plan.model import Node, NodeKind
+from lab.topology.behaviour import Direction, Unsolicited
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_NEIGHBOUR_DISCOVERY = ("133", "134", "135", "136")
+"""Router and neighbour solicitation and advertisement (RFC 4861)."""
+
+
+def render(node: Node) -> RuleSet:
+    """The rule set that makes `node` behave as its NAT and firewall say.
+
+    Raises InputError if the NAT's ports can't be had, LabError if the node
+    lacks the interfaces that the rules are about.
+    """
+    if node.nat is None and node.firewall is None:
+        return RuleSet()
+    common: dict[str, Any] = {
+        "node": node.name,
+        "router": node.kind is not NodeKind.HOST,
+        "wan": node.wan,
+        "lan": node.lan,
+        "nat": node.nat,
+        "firewall": node.firewall,
+    }
+    if common["router"] and not node.wan:
+        raise LabError(
+            f"router {node.name} has a NAT or firewall but no outward interface",
+            remedy="Attach it with `via:`.",
+        )
+    if node.nat is None:
+        return RuleSet(ip4=_ip4(common), ip6=_ip6(common))
+    external = _external_address(node)
+    words = nat.words(
+        node.nat, external=external, subscribers=node.subscribers, where=f"router {node.name}"
+    )
+    timeouts = nat.sysctls(node.nat.lifetimes)
+    if node.nat.unsolicited is Unsolicited.REJECT:
+        # Every refused packet is answered, not one a second.
+        timeouts = (*timeouts, ("ipv4/icmp_ratelimit", "0"))
+    return RuleSet(
+        ip4=_ip4({**common, "external": external, "unsolicited": node.nat.unsolicited}),
+        ip6=_ip6(common) if node.firewall else "",
+        nft=_text("nat.nft.j2", {**common, **words}),
+        sysctls=timeouts,
+    )
+
+
+def _ip4(common: dict[str, Any]) -> str:
+    return _text(
+        "ip4.j2", {**common, **_directions(common, 4), "prohibited": "icmp-admin-prohibited"}
+    )
+
+
+def _ip6(common: dict[str, Any]) -> str:
+    return _text(
+        "ip6.j2",
+        {
+            **common,
+            **_directions(common, 6),
+            "nat": None,
+            "prohibited": "icmp6-adm-prohibited",
+            "discovery": _NEIGHBOUR_DISCOVERY,
+        },
+    )
+
+
+def _directions(common: dict[str, Any], version: int) -> dict[str, tuple[str, ...]]:
+    wanted = common["firewall"]
+    outbound, inbound = (
+        (wanted.outbound, wanted.inbound) if wanted else (Direction(), Direction())
+    )
+    return {
+        "outbound": firewall.arguments(outbound, version=version, inbound=False),
+        "inbound": firewall.arguments(inbound, version=version, inbound=True),
+    }
+
+
+def _external_address(node: Node) -> str:
+    for interface in node.interfaces:
+        if interface.name != node.wan:
+            continue
+        for address in map(ip_interface, interface.addresses):
+            if address.version == 4:
+                return str(address.ip)
+    raise LabError(
+        f"router {node.name} has a NAT but no IPv4 address on {node.wan}",
+        remedy="Give it an `address:`, or leave it to be assigned.",
+    )
+
+
+def _text(template: str, words: dict[str, Any]) -> str:
+    return _environment().get_template(template).render(words)
+
+
+@cache
+def _environment() -> Environment:
+    import jinja2  # noqa: PLC0415 - 30 ms that only who renders should pay
+
+    return jinja2.Environment(  # noqa: S701 - rule sets are not HTML
+        loader=jinja2.PackageLoader("lab.fabric.rules"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        auto_reload=False,
+    )
