@@ -1,0 +1,300 @@
+"""The Docker engine of this machine, as few calls as lab needs.
+
+`Engine` is synchronous and may be used from several threads; the life of a
+lab's containers is in `lab.runtime.containers`.  The docker SDK takes 100 ms to
+import, so only a connection imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from lab.errors import LabError, MissingError
+from lab.paths import LabPaths
+from lab.plan.model import Program
+from lab.runtime import gate
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from docker import APIClient
+
+LABEL_LAB = "peerlab.lab"
+LABEL_STATE = "peerlab.state"
+LABEL_NODE = "peerlab.node"
+
+_DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+_CONNECT_TIMEOUT_S = 2.0
+_CALL_TIMEOUT_S = 120.0
+_NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a container needs to know of its image."""
+
+    identifier: str
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    user: str
+
+
+def container_name(paths: LabPaths, node: str) -> str:
+    """The name of the node's container, as `docker ps` shows it."""
+    return f"{paths.lab}.{node}"
+
+
+def program_line(image: Image, program: Program) -> tuple[str, ...]:
+    """What the container runs: the image's entry point, then the topology's command or its own."""
+    return image.entrypoint + (program.command or image.command)
+
+
+def container_config(
+    paths: LabPaths, node: str, program: Program, image: Image, busybox: str
+) -> dict[str, Any]:
+    """The body of the create call: a container without a network, waiting at its gate."""
+    folder = paths.node(node)
+    given = {"LAB_NAME": paths.lab, "LAB_NODE": node} | dict(program.env)
+    given["LAB_DIR"] = gate.FOLDER
+    mounts = [
+        _mount(str(folder), gate.FOLDER),
+        _mount(busybox, gate.SHELL, read_only=True),
+        _mount(str(folder / "hosts"), "/etc/hosts"),
+        _mount(str(folder / "resolv.conf"), "/etc/resolv.conf"),
+    ]
+    mounts += [_mount(m.source, m.target, read_only=m.read_only) for m in program.mounts]
+    return {
+        "Image": image.identifier,
+        "Hostname": node,
+        "Entrypoint": gate.entrypoint(program_line(image, program), dict(image.env) | given),
+        "Cmd": [],
+        "Env": [f"{name}={value}" for name, value in sorted(given.items())],
+        "Labels": {LABEL_LAB: paths.lab, LABEL_STATE: str(paths.root), LABEL_NODE: node},
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Mounts": mounts,
+            "Memory": program.memory_bytes,
+            "NanoCpus": round(program.cpus * _NANO),
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
+def _mount(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+
+
+class Engine:
+    """A connection to a Docker engine on this machine."""
+
+    def __init__(self, client: APIClient) -> None:
+        """Use `Engine.connect`."""
+        self._client = client
+
+    @classmethod
+    def connect(cls) -> Engine | None:
+        """The engine that `DOCKER_HOST` names, or the usual one; None if none answers.
+
+        Only an engine that listens on a Unix socket can be used: a container's
+        network is wired through `/proc`, so both must be on this machine.
+        """
+        address = os.environ.get("DOCKER_HOST") or _DEFAULT_SOCKET
+        if not address.startswith("unix://") or not _listens(address.removeprefix("unix://")):
+            return None
+        from docker import APIClient  # noqa: PLC0415 - 100 ms
+        from docker.errors import DockerException  # noqa: PLC0415 - as above
+        from requests.exceptions import RequestException  # noqa: PLC0415 - as above
+
+        try:
+            client = APIClient(base_url=address, version="auto", timeout=_CALL_TIMEOUT_S)
+        except (DockerException, RequestException, OSError):
+            return None
+        return cls(client)
+
+    @classmethod
+    def demand(cls) -> Engine:
+        """As `connect`, but MissingError if none answers."""
+        engine = cls.connect()
+        if engine is None:
+            raise MissingError(
+                f"no Docker engine answers on {os.environ.get('DOCKER_HOST') or _DEFAULT_SOCKET}",
+                remedy="start one (systemctl start docker), or use --runtime process",
+            )
+        return engine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    @property
+    def workers(self) -> int:
+        """How many calls at once get the most done; more only wait for one another."""
+        return max(2, min(16, 2 * (os.cpu_count() or 1)))
+
+    @property
+    def client(self) -> APIClient:
+        """The SDK's low-level client, for `lab.runtime.images`."""
+        return self._client
+
+    # --- images -----------------------------------------------------------
+
+    def image(self, name: str) -> Image:
+        """The image of that name; MissingError if the engine has none."""
+        from docker.errors import ImageNotFound  # noqa: PLC0415 - see connect
+
+        try:
+            with _explained(f"image {name}"):
+                facts = self._client.inspect_image(name)
+        except ImageNotFound:
+            ours = name.startswith("peerlab/")
+            raise MissingError(
+                f"the engine has no image {name!r}",
+                remedy="build it: lab image build" if ours else f"get it: docker pull {name}",
+            ) from None
+        config = facts.get("Config") or {}
+        return Image(
+            identifier=facts["Id"],
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            command=tuple(config.get("Cmd") or ()),
+            env=tuple(_pairs(config.get("Env") or ())),
+            user=config.get("User") or "",
+        )
+
+    def has_image(self, name: str) -> bool:
+        """Whether the engine has the image."""
+        try:
+            self.image(name)
+        except MissingError:
+            return False
+        return True
+
+    # --- containers -------------------------------------------------------
+
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
+        """Create a container; its identifier.
+
+        LabError if the name is taken or a mount's source is missing.
+        """
+        with _explained(f"container {name}"):
+            answer = self._client.create_container_from_config(config, name)
+        identifier: str = answer["Id"]
+        return identifier
+
+    def attach(self, identifier: str) -> socket.socket:
+        """The container's output, standard output and errors multiplexed.
+
+        Before `start`, so that nothing is missed; `docker logs` has it too.
+        """
+        with _explained(f"container {identifier}"):
+            stream = self._client.attach_socket(
+                identifier, params={"stream": 1, "stdout": 1, "stderr": 1}
+            )
+            # The SDK wraps the socket for reading; the demultiplexer wants it bare.
+            with stream:
+                bare: socket.socket = stream._sock.dup()  # noqa: SLF001 - the SDK offers no other way
+        return bare
+
+    def start(self, identifier: str) -> int:
+        """Start the container; the process number of its first process (0 if it ended at once)."""
+        with _explained(f"container {identifier}"):
+            self._client.start(identifier)
+            pid: int = self._client.inspect_container(identifier)["State"]["Pid"]
+        return pid
+
+    def wait(self, identifier: str) -> int:
+        """Wait until the container has ended; its exit code."""
+        with _explained(f"container {identifier}"):
+            answer = self._client.wait(identifier, timeout=_CALL_TIMEOUT_S)
+        return int(answer["StatusCode"])
+
+    def stop(self, identifier: str, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL after `grace_s`; returns when the container has ended."""
+        with _explained(f"container {identifier}"):
+            self._client.stop(identifier, timeout=round(grace_s))
+
+    def containers_of(self, paths: LabPaths) -> tuple[str, ...]:
+        """The identifiers of the lab's containers, in whatever state."""
+        labels = [f"{LABEL_LAB}={paths.lab}", f"{LABEL_STATE}={paths.root}"]
+        with _explained(f"the containers of lab {paths.lab}"):
+            found = self._client.containers(all=True, filters={"label": labels})
+        return tuple(container["Id"] for container in found)
+
+    def remove_id(self, identifier: str) -> None:
+        """Remove the container and its anonymous volumes, whatever it does; fine if it is gone."""
+        from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
+
+        try:
+            with _explained(f"container {identifier}"):
+                try:
+                    self._client.remove_container(identifier, force=True, v=True)
+                except APIError as error:
+                    if error.status_code != 409:  # someone else is removing it
+                        raise
+                    self._client.wait(identifier, condition="removed", timeout=_CALL_TIMEOUT_S)
+        except NotFound:
+            return
+
+
+def _listens(path: str) -> bool:
+    """Whether someone answers on the socket; spares the import when nobody does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _pairs(items: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for item in items:
+        name, equals, value = item.partition("=")
+        if equals:
+            yield name, value
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn the engine's complaints into LabError; `NotFound` passes for those who expect it."""
+    from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
+    from requests.exceptions import RequestException  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except NotFound:
+        raise
+    except APIError as error:
+        text = str(error.explanation or error).strip()
+        raise LabError(f"{what}: {text}", remedy=_remedy(text)) from error
+    except (RequestException, OSError) as error:
+        raise LabError(
+            f"{what}: the Docker engine does not answer ({error})",
+            remedy="see the engine's log (journalctl -u docker)",
+        ) from error
+
+
+def _remedy(text: str) -> str:
+    if "already in use" in text:
+        return "give the lab another name, or remove that container: docker rm -f NAME"
+    if "bind source path does not exist" in text:
+        return "correct `mounts:` in the topology, or make the folder"
+    if "exec format error" in text:
+        return "the image is for another kind of machine: get it for this one"
+    return ""

@@ -1,0 +1,216 @@
+"""Taking a process into a node.
+
+A process program and `lab exec` enter a node by the same code: the node's
+network namespace, a UTS namespace with the node's name, and a private mount
+namespace in which `/etc/hosts` and `/etc/resolv.conf` are the node's and
+`/sys` shows the node's interfaces.  These mounts exist for that process and
+its children alone, so there is nothing to undo.
+
+A container is entered as `nsenter` does it, by joining the namespaces of its
+first process: 1 ms, where `docker exec` takes 36 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lab.errors import InputError, LabError
+from lab.paths import LabPaths
+from lab.plan.model import Node
+from lab.runtime import libc
+from lab.topology.behaviour import Runtime
+
+CONTAINER_PID = "container.pid"
+"""In a node's folder: the process number of its container's first process."""
+
+_CONTAINER_NAMESPACES = (
+    libc.CLONE_NEWIPC
+    | libc.CLONE_NEWUTS
+    | libc.CLONE_NEWNET
+    | libc.CLONE_NEWPID
+    | libc.CLONE_NEWNS
+    | libc.CLONE_NEWCGROUP
+)
+_SERVICES = {"stun": "LAB_STUN", "rendezvous": "LAB_RENDEZVOUS", "relay": "LAB_RELAY"}
+
+
+def hosts(node: str, env: Mapping[str, str]) -> str:
+    """The node's `/etc/hosts`: its own name, and the lab's services by role.
+
+    The addresses come from the contract environment, so a program can be
+    told `stun` instead of an address.
+    """
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    own = [address for address in env.get("LAB_ADDRESSES", "").split(",") if address]
+    lines += [f"{address} {node}" for address in own or ["127.0.1.1"]]
+    for name, variable in _SERVICES.items():
+        endpoint = env.get(variable, "").partition(",")[0]
+        if endpoint:
+            lines.append(f"{endpoint.rpartition(':')[0].strip('[]')} {name}")
+    return "\n".join(lines) + "\n"
+
+
+def write_files(folder: Path, node: str, env: Mapping[str, str]) -> None:
+    """Write `hosts` and `resolv.conf` into the node's folder, for `join` and for containers.
+
+    A lab has no name server, and a resolver that knows of none gives up at
+    once instead of waiting for the host's, which can't be reached from a node.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hosts").write_text(hosts(node, env))
+    (folder / "resolv.conf").write_text(
+        "# a lab has no name server\noptions attempts:1 timeout:1\n"
+    )
+
+
+def join(namespace: int, node: str, folder: str, *, system_view: bool) -> None:
+    """Take the calling process into a node; `namespace` is its open network namespace.
+
+    `folder` is the node's folder.  `system_view` mounts a `/sys` that shows
+    the node's interfaces.  The caller's mount namespace must be one whose
+    mounts are private already, or be left to `prepare`.  Raises OSError.
+    """
+    libc.setns(namespace, libc.CLONE_NEWNET)
+    libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWUTS)
+    socket.sethostname(node)
+    for name in ("hosts", "resolv.conf"):
+        # A host without the file, or with a link to nowhere, has nothing to cover.
+        with contextlib.suppress(FileNotFoundError):
+            libc.mount(f"{folder}/{name}", f"/etc/{name}", "none", libc.MS_BIND)
+    if system_view:
+        # Busy, or in a container that forbids it: the host's view stays, and does no harm.
+        with contextlib.suppress(OSError):
+            libc.mount("sysfs", "/sys", "sysfs", 0)
+
+
+def prepare(paths: LabPaths, node: str) -> None:
+    """Take the calling process into `node`, ready to execute a program there.
+
+    Raises LabError if the node's namespace is not there.
+    """
+    path = paths.netns(node)
+    try:
+        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _gone(paths, node) from error
+    try:
+        # Before `join`, which binds: what it binds must stay ours.
+        libc.unshare(libc.CLONE_NEWNS)
+        libc.mount("none", "/", "none", libc.MS_REC | libc.MS_SLAVE)
+        join(namespace, node, str(paths.node(node)), system_view=True)
+    except OSError as error:
+        raise LabError(
+            f"can't enter node {node!r}: {error.strerror}",
+            remedy="run as root; `lab status` says whether the node is up",
+        ) from error
+    finally:
+        os.close(namespace)
+
+
+def become(paths: LabPaths, node: Node, program: Sequence[str]) -> NoReturn:
+    """Become `program` inside `node`: its input, output and exit code are the caller's.
+
+    In a container node it runs in the container, with the container's
+    environment; elsewhere in the node's namespaces with the host's files and
+    the caller's environment plus the node's.  Raises LabError if the node
+    can't be entered, InputError if the program can't be executed.
+    """
+    own = node.program
+    if own is not None and own.runtime is Runtime.DOCKER:
+        environment = _prepare_container(paths, node.name)
+    else:
+        environment = dict(os.environ)
+        environment.update(own.env if own is not None else ())
+        environment.update(LAB_NAME=paths.lab, LAB_NODE=node.name)
+        environment.update(LAB_DIR=str(paths.node(node.name)), LAB_STATE=str(paths.root))
+        # The node's own files, where a node without a program has none yet.
+        if not (paths.node(node.name) / "hosts").exists():
+            write_files(paths.node(node.name), node.name, environment)
+        prepare(paths, node.name)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(program[0], list(program), environment)  # noqa: S606 - no shell is the point
+    except OSError as error:
+        raise InputError(
+            f"can't run {program[0]!r} in node {node.name!r}: {error.strerror}",
+            remedy="a container node sees its image's files, other nodes the host's",
+        ) from error
+
+
+def container_pid(paths: LabPaths, node: str) -> int:
+    """The first process of the node's container; LabError if it is not running."""
+    try:
+        pid = int((paths.node(node) / CONTAINER_PID).read_text())
+        # The number may have changed hands; the namespace can't have.
+        if Path(f"/proc/{pid}/ns/net").samefile(paths.netns(node)):
+            return pid
+    except (OSError, ValueError):
+        pass
+    raise LabError(
+        f"the container of node {node!r} is not running",
+        remedy=f"`lab logs {node}` shows what it said before it ended",
+    )
+
+
+def _prepare_container(paths: LabPaths, node: str) -> dict[str, str]:
+    """Join every namespace of the container; the environment of its first process."""
+    pid = container_pid(paths, node)
+    try:
+        environment = dict(_environment(Path(f"/proc/{pid}/environ").read_bytes()))
+        folder = Path(f"/proc/{pid}/cwd").readlink()
+        handle = os.pidfd_open(pid)
+        try:
+            libc.setns(handle, _CONTAINER_NAMESPACES)
+        finally:
+            os.close(handle)
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+    except OSError as error:
+        raise LabError(
+            f"can't enter the container of node {node!r}: {error.strerror}",
+            remedy="run as root; `lab status` says whether the node is up",
+        ) from error
+    if "TERM" in os.environ:
+        environment.setdefault("TERM", os.environ["TERM"])
+    _fork_and_follow()
+    return environment
+
+
+def _environment(block: bytes) -> Iterator[tuple[str, str]]:
+    for item in block.split(b"\0"):
+        name, equals, value = item.partition(b"=")
+        if equals:
+            yield os.fsdecode(name), os.fsdecode(value)
+
+
+def _fork_and_follow() -> None:
+    """Return in a child; the caller follows it and ends as it ends.
+
+    A process that joined a PID namespace is not in it: its children are.
+    """
+    child = os.fork()
+    if child == 0:
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda received, _frame: os.kill(child, received))
+    # The terminal sends these to the child itself, being in the same group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _gone(paths: LabPaths, node: str) -> LabError:
+    return LabError(
+        f"node {node!r} of lab {paths.lab!r} has no network namespace",
+        remedy="something removed it; take the lab down and up again",
+    )

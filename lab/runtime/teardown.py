@@ -1,0 +1,181 @@
+"""Ending every program of a lab, and nothing else.
+
+A process belongs to a lab if it is in one of the lab's network namespaces, or
+if `LAB_STATE` in its environment is the lab's state folder.  A container
+belongs to a lab by its labels.  Neither needs the agent to be alive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.fabric import journal
+from lab.paths import NETNS_DIR, LabPaths
+
+KIND_CONTAINER = "container"
+"""What the journal calls a container; its name is `<lab>.<node>`."""
+
+_DEADLINE_S = 10.0
+_BATCH = 256
+"""Handles held at once: well below the usual limit of 1024 open files."""
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class _Membership:
+    """What makes a process one of the lab's."""
+
+    environment: bytes
+    """The entry `LAB_STATE=…`."""
+    namespaces: frozenset[int]
+    """Inodes of the lab's network namespaces."""
+
+    def holds(self, pid: int) -> bool:
+        """Whether process `pid` is the lab's; False for one that is gone, or a zombie."""
+        process = _PROC / str(pid)
+        try:
+            if self.namespaces and (process / "ns/net").stat().st_ino in self.namespaces:
+                return True
+            block = (process / "environ").read_bytes()
+        except OSError:
+            return False
+        return self.environment in block.split(b"\0")
+
+
+def kill_processes(paths: LabPaths) -> int:
+    """Kill every process of the lab except the caller and its ancestors; how many there were.
+
+    Returns when they are gone.  Raises LabError if some can't be killed in time.
+    """
+    spared = frozenset(_ancestors(os.getpid()))
+    lab = _Membership(b"LAB_STATE=" + os.fsencode(paths.root), _namespaces(paths))
+    deadline = time.monotonic() + _DEADLINE_S
+    killed = 0
+    # One pass sees what is there; a process that forked meanwhile needs another.
+    found = -1
+    while found != killed:
+        found = killed
+        handles = _handles(lab, spared)
+        while batch := list(itertools.islice(handles, _BATCH)):
+            _kill(batch, deadline, paths)
+            killed += len(batch)
+    return killed
+
+
+def members(paths: LabPaths) -> list[int]:
+    """The numbers of the lab's processes, the caller's own line excepted."""
+    spared = frozenset(_ancestors(os.getpid()))
+    lab = _Membership(b"LAB_STATE=" + os.fsencode(paths.root), _namespaces(paths))
+    return [pid for pid in _pids() if pid not in spared and lab.holds(pid)]
+
+
+def remove_containers(paths: LabPaths) -> int:
+    """Remove every container of the lab, running, paused or not; how many there were.
+
+    Fine without an engine, unless the journal says that there were containers:
+    then LabError, because they may still be there.
+    """
+    noted = [e for e in journal.read(paths.journal) if e.kind == KIND_CONTAINER]
+    if not noted:
+        return 0
+    from lab.runtime.docker import Engine  # noqa: PLC0415 - most labs have no containers
+
+    engine = Engine.connect()
+    if engine is None:
+        raise LabError(
+            f"no Docker engine answers, but lab {paths.lab!r} has containers: "
+            + ", ".join(entry.name for entry in noted[:5])
+            + (", …" if len(noted) > 5 else ""),
+            remedy="start the engine (DOCKER_HOST names its socket), then run `lab down` again",
+        )
+    with engine:
+        identifiers = engine.containers_of(paths)
+        with ThreadPoolExecutor(engine.workers) as pool:
+            list(pool.map(engine.remove_id, identifiers))
+    return len(identifiers)
+
+
+def _namespaces(paths: LabPaths) -> frozenset[int]:
+    names = {e.name for e in journal.read(paths.journal) if e.kind == "netns"}
+    found: set[int] = set()
+    for name in names:
+        try:
+            found.add((NETNS_DIR / name).stat().st_ino)
+        except OSError:
+            continue
+    return frozenset(found - {_inode("/proc/self/ns/net"), _inode("/proc/1/ns/net")})
+
+
+def _inode(path: str) -> int:
+    try:
+        return Path(path).stat().st_ino
+    except OSError:
+        return 0
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    """`pid` and the processes above it."""
+    while pid > 0:
+        yield pid
+        try:
+            stat = (_PROC / str(pid) / "stat").read_text()
+        except OSError:
+            return
+        # The command's name stands in parentheses and may hold anything.
+        pid = int(stat.rpartition(")")[2].split()[1])
+
+
+def _handles(lab: _Membership, spared: frozenset[int]) -> Iterator[int]:
+    """A pidfd of every process of the lab."""
+    for pid in _pids():
+        if pid in spared or not lab.holds(pid):
+            continue
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        # The number may have changed hands before the handle was taken.
+        if lab.holds(pid):
+            yield handle
+        else:
+            os.close(handle)
+
+
+def _kill(handles: list[int], deadline: float, paths: LabPaths) -> None:
+    """Kill and wait until each has ended; closes the handles."""
+    try:
+        poll = select.poll()
+        for handle in handles:
+            poll.register(handle, select.POLLIN)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        left = set(handles)
+        while left:
+            remaining = deadline - time.monotonic()
+            ready = poll.poll(max(0.0, remaining) * 1000)
+            if not ready:
+                raise LabError(
+                    f"{len(left)} processes of lab {paths.lab!r} can't be killed",
+                    remedy="they are stuck in the kernel: see `dmesg`, then run `lab down` again",
+                )
+            for handle, _ in ready:
+                poll.unregister(handle)
+                left.discard(handle)
+    finally:
+        for handle in handles:
+            os.close(handle)
