@@ -27,6 +27,9 @@ import msgspec
 from lab.errors import LabError
 from lab.topology.behaviour import Frozen
 
+NETNS = "netns"
+"""The kind of a named network namespace; its name is what `ip netns` shows."""
+
 
 class Entry(Frozen, frozen=True):
     """An object that exists, or may exist, because this lab made it."""
@@ -34,7 +37,7 @@ class Entry(Frozen, frozen=True):
     kind: str
     """`netns`, `container`, `process`, …: who knows how to remove it."""
     name: str
-    """Unique within its kind; a namespace's is what `ip netns` shows."""
+    """Unique within its kind."""
     more: tuple[tuple[str, str], ...] = ()
     """What else was noted, in the order in which it was given."""
 
@@ -47,6 +50,7 @@ class Journal:
         self._descriptor = descriptor
         self._path = path
         self._lock = Lock()
+        self._held = {(entry.kind, entry.name) for entry in read(path)}
 
     @classmethod
     def open(cls, path: Path) -> Journal:
@@ -69,11 +73,17 @@ class Journal:
     def note(self, kind: str, name: str, **more: str) -> None:
         """Write down that `name` is about to be made; LabError if that fails."""
         self._write(msgspec.json.encode({"kind": kind, "name": name, **more}) + b"\n")
+        self._held.add((kind, name))
 
     def retract(self, kind: str, name: str) -> None:
         """Write down that `name` is no longer ours: removed, or never made."""
         line = msgspec.json.encode({"kind": kind, "name": name, "retracted": True})
         self._write(line + b"\n")
+        self._held.discard((kind, name))
+
+    def holds(self, kind: str, name: str) -> bool:
+        """Whether `name` was noted and not retracted: it is ours, if it exists."""
+        return (kind, name) in self._held
 
     def close(self) -> None:
         """Close the file; the journal stays where it is."""

@@ -143,6 +143,14 @@ def open_file(path: Path) -> int:
         raise _error(error, path, "open") from error
 
 
+def taken(path: Path) -> LabError:
+    """The error that says that `path` is somebody else's."""
+    return LabError(
+        f"the network namespace {path.name} exists already and is not this lab's",
+        remedy=f"give the lab another name, or remove it: ip netns delete {path.name}",
+    )
+
+
 def _reserve(path: Path) -> None:
     """Make the file that `path` will be mounted on."""
     if not _is_mount_root(path.parent):
@@ -204,10 +212,7 @@ def _call(function: str, path: Path, *arguments: object) -> None:
 def _error(error: OSError, path: Path, step: str) -> LabError:
     """What went wrong, with what to do about it."""
     if error.errno == errno.EEXIST:
-        return LabError(
-            f"the network namespace {path.name} exists already and is not this lab's",
-            remedy=f"give the lab another name, or remove it: ip netns delete {path.name}",
-        )
+        return taken(path)
     if error.errno in (errno.EPERM, errno.EACCES):
         return MissingError(
             f"not allowed to manage network namespaces ({step} {path}: {error.strerror})",

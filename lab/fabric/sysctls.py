@@ -1,0 +1,113 @@
+"""The kernel settings of a node's namespace: what a network of separate machines would show.
+
+A new namespace takes its IPv4 settings from the host's root namespace
+(net.core.devconf_inherit_init_net), so everything that matters is said here,
+and a lab behaves alike on a host with Docker and on one without.  Settings of
+`default` reach an interface only when it is made, so they are set before any
+link is.
+
+`/proc/sys/net` shows the namespace of the thread that opens it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from lab.errors import LabError, MissingError
+from lab.plan.model import Node, NodeKind
+
+Setting = tuple[str, str]
+"""A path below /proc/sys/net and its value."""
+
+_EVERY_NODE: tuple[Setting, ...] = (
+    # Asymmetric paths are what a lab is for; a strict host would drop them silently.
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    # An interface answers for its own addresses only, as separate devices would.
+    ("ipv4/conf/all/arp_ignore", "1"),
+    ("ipv4/conf/all/arp_announce", "2"),
+    # A router that hairpins must not tell hosts to bypass it.
+    ("ipv4/conf/all/send_redirects", "0"),
+    ("ipv4/conf/default/send_redirects", "0"),
+    # No address of its own making, so an interface without IPv6 in the plan is
+    # silent: no DAD, MLD or router solicitations in captures.  ::1 and explicit
+    # addresses work as ever.
+    ("ipv6/conf/default/addr_gen_mode", "1"),
+    ("ipv6/conf/default/accept_ra", "0"),
+)
+
+_HOST: tuple[Setting, ...] = (
+    # A program that is not root may bind any port and send pings, as Docker has it.
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
+)
+
+_SEGMENT: tuple[Setting, ...] = (
+    # A switch is no IP node, and nothing on the host filters what it passes.
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
+)
+
+_OPTIONAL = ("ipv6/", "bridge/")
+"""Absent where the kernel has no such module loaded, and then not needed."""
+
+
+def settings(node: Node) -> tuple[Setting, ...]:
+    """What a new namespace for `node` needs; pure."""
+    mine = _EVERY_NODE
+    if node.kind is NodeKind.HOST:
+        mine += _HOST
+    elif node.kind is NodeKind.SEGMENT:
+        mine += _SEGMENT
+    # First: the kernel resets other settings when it changes.
+    return forwarding(node) + mine
+
+
+def forwarding(node: Node) -> tuple[Setting, ...]:
+    """Whether `node` passes on what is not for it; pure.
+
+    IPv6 only where the plan has it: a forwarding interface joins groups aloud.
+    """
+    value = "1" if node.forwarding else "0"
+    answer: tuple[Setting, ...] = (("ipv4/ip_forward", value),)
+    if any(":" in address for port in node.interfaces for address in port.addresses):
+        answer += (("ipv6/conf/all/forwarding", value),)
+    return answer
+
+
+def link_local(interface: str) -> tuple[Setting, ...]:
+    """For an interface with IPv6 addresses in the plan: a link-local one too, usable at once."""
+    return (
+        (f"ipv6/conf/{interface}/accept_dad", "0"),
+        (f"ipv6/conf/{interface}/addr_gen_mode", "0"),
+    )
+
+
+def apply(values: Iterable[Setting], node: str) -> None:
+    """Set `values` in the calling thread's namespace; `node` is for error texts.
+
+    Raises LabError if the kernel refuses one, MissingError without the privilege.
+    """
+    for key, value in values:
+        try:
+            file = os.open(f"/proc/sys/net/{key}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(file, value.encode())
+            finally:
+                os.close(file)
+        except FileNotFoundError as error:
+            if not key.startswith(_OPTIONAL):
+                raise MissingError(
+                    f"{node}: this kernel has no setting net/{key}",
+                    remedy="`lab doctor` says what this kernel lacks",
+                ) from error
+        except PermissionError as error:
+            raise MissingError(
+                f"{node}: not allowed to set net/{key}",
+                remedy="run as root, where /proc/sys is writable (a container needs --privileged)",
+            ) from error
+        except OSError as error:
+            raise LabError(f"{node}: setting net/{key} to {value}: {error.strerror}") from error
