@@ -1,0 +1,18 @@
+"""The program inside a node: peer, STUN server, rendezvous service, relay.
+
+It stands alone: the standard library, aioice's STUN codec, cryptography, and
+nothing of the rest of lab, so that an image needs little more than Python.
+Protocols (`stun`, `rendezvous`, `relay`, `traversal`) are state machines
+without sockets or clocks; `driver` and the `service` modules lend them both,
+`main` puts the roles together, and docs/contract.md is all that it shares
+with the world outside.
+"""
+
+from __future__ import annotations
+
+
+def preload() -> None:
+    """Import everything that a peer needs, for a process that is going to fork peers."""
+    import asyncio.base_events  # noqa: F401, PLC0415 - the point of this function
+
+    import lab.peer.main  # noqa: F401, PLC0415 - as above

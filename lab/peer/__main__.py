@@ -1,0 +1,7 @@
+"""`python -m lab.peer`: the program inside a node."""
+
+import sys
+
+from lab.peer.main import run
+
+sys.exit(run())

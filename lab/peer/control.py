@@ -1,0 +1,133 @@
+"""Orders from outside the emulated network: the Unix socket of docs/contract.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from lab.peer.rendezvous.frames import parse_object, valid_name
+from lab.peer.traversal.attempts import Attempts
+
+MAX_LINE = 64 * 1024
+DEFAULT_TIMEOUT_S = 10.0
+LONGEST_PATH = 100
+"""A Unix socket's name is 107 bytes at most."""
+
+
+class OrderError(ValueError):
+    """The order makes no sense; the text says why."""
+
+
+class ControlServer:
+    """Takes orders, several at a time; `attempts` is None for a node that is no peer."""
+
+    def __init__(
+        self, path: Path, attempts: Attempts | None, status: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._path = path
+        self._attempts = attempts
+        self._status = status
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; OSError if the folder cannot be written."""
+        self._path.unlink(missing_ok=True)
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            name = str(self._path)
+            if len(name) > LONGEST_PATH:
+                name = f"/proc/self/fd/{folder}/{self._path.name}"
+            self._server = await asyncio.start_unix_server(self._serve, name, limit=MAX_LINE)
+        finally:
+            os.close(folder)
+        self._path.chmod(0o600)
+
+    async def close(self) -> None:
+        """Stop listening, and cancel the orders under way."""
+        if self._server:
+            self._server.close()
+        for task in tuple(self._clients):
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task:
+            self._clients.add(task)
+            task.add_done_callback(self._clients.discard)
+        orders: set[asyncio.Task[None]] = set()
+        try:
+            while line := await reader.readline():
+                order = asyncio.get_running_loop().create_task(self._obey(line, writer))
+                orders.add(order)
+                order.add_done_callback(orders.discard)
+        except (OSError, ValueError):
+            pass  # a line too long, or a client that is gone
+        except asyncio.CancelledError:
+            # The program ends: so does this client. Nobody awaits the task but `close`.
+            pass
+        finally:
+            # Who gave the orders is gone: nobody would read what comes of them.
+            for order in tuple(orders):
+                order.cancel()
+            await asyncio.gather(*orders, return_exceptions=True)
+            writer.close()
+
+    async def _obey(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        number: object = None
+
+        async def say(message: dict[str, Any]) -> None:
+            writer.write(json.dumps({"id": number, **message}).encode() + b"\n")
+            await writer.drain()
+
+        try:
+            order = parse_object(line)
+            number = order.get("id")
+            await self._carry_out(order, say)
+        except OSError:
+            return
+        except Exception as error:
+            # An order must be answered, whatever becomes of it.
+            text = (
+                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            )
+            await say({"done": True, "error": text})
+
+    async def _carry_out(
+        self, order: dict[str, Any], say: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        match order.get("do"):
+            case "status":
+                await say({"done": True, "status": self._status()})
+            case "connect":
+                await self._connect(order, say)
+                await say({"done": True})
+            case other:
+                raise OrderError(
+                    f"no such order: {str(other)[:40]!r}; connect and status are known"
+                )
+
+    async def _connect(
+        self, order: dict[str, Any], say: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        if self._attempts is None:
+            raise OrderError("this node is no peer (LAB_ROLE has no `peer`)")
+        peer, names = order.get("peer"), order.get("techniques", [])
+        timeout_s, first = order.get("timeout_s", DEFAULT_TIMEOUT_S), order.get("first", False)
+        if not valid_name(peer):
+            raise OrderError("`peer` is the name of a peer")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise OrderError("`techniques` is a list of names")
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or timeout_s <= 0:
+            raise OrderError("`timeout_s` is a number of seconds above 0")
+        if not isinstance(first, bool):
+            raise OrderError("`first` is true or false")
+        records = self._attempts.connect(str(peer), names, first=first, timeout_s=timeout_s)
+        async for record in records:
+            await say({"event": "attempt", "record": record.to_json()})

@@ -1,0 +1,213 @@
+"""Sockets and clocks for machines: the only place where packets of an attempt are sent.
+
+A driver holds one socket and any number of machines that share it.  Each
+packet is offered to them in turn; after each packet and each timer, what they
+want sent is sent, and whoever waits for something is woken if it has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from lab.peer.endpoint import Endpoint
+from lab.peer.machine import Machine
+from lab.peer.record import Tally
+from lab.peer.stun.codec import MalformedError
+from lab.peer.stun.framing import Splitter, frame
+
+
+class Driver:
+    """What a UDP and a TCP socket have in common; made by `open_udp` and `open_tcp`."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.strays = 0
+        """Packets that no machine took."""
+        self.trouble = ""
+        """The last error of the socket, for people; "" for none."""
+        self.local = Endpoint("0.0.0.0", 0)
+        self._loop = asyncio.get_running_loop()
+        self._machines: list[Machine] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._closed = False
+
+    @property
+    def now(self) -> float:
+        """The clock of every machine here, in seconds."""
+        return self._loop.time()
+
+    def add(self, machine: Machine) -> None:
+        """Let `machine` take part; it may send at once."""
+        self._machines.append(machine)
+        self.step()
+
+    def remove(self, machine: Machine) -> None:
+        """Let `machine` take part no more."""
+        if machine in self._machines:
+            self._machines.remove(machine)
+
+    async def until(self, condition: Callable[[], bool], deadline: float) -> bool:
+        """Wait until `condition` holds; False if the deadline or the socket's end is first."""
+        if condition():
+            return True
+        if self._closed:
+            return False
+        future: asyncio.Future[None] = self._loop.create_future()
+        entry = (condition, future)
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await future
+        except TimeoutError:
+            pass
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+        return condition()
+
+    def step(self) -> None:
+        """Carry on: call after a machine was told something by other means than a packet."""
+        if self._closed:
+            return
+        now = self.now
+        for machine in tuple(self._machines):
+            due = machine.deadline()
+            if due is not None and due <= now:
+                machine.tick(now)
+            for datagram in machine.take():
+                self.tally.count(datagram.kind, len(datagram.payload))
+                self._transmit(datagram.payload, datagram.destination)
+        self._wake()
+        self._schedule()
+
+    def close(self) -> None:
+        """Close the socket; waits end."""
+        self._closed = True
+        if self._timer:
+            self._timer.cancel()
+        self._machines.clear()
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def _transmit(self, data: bytes, destination: Endpoint) -> None:
+        raise NotImplementedError
+
+    def _received(self, data: bytes, source: Endpoint) -> None:
+        now = self.now
+        for machine in tuple(self._machines):
+            kind = machine.receive(data, source, now)
+            if kind:
+                self.tally.count(kind, len(data))
+                break
+        else:
+            self.strays += 1
+        self.step()
+
+    def _wake(self) -> None:
+        for condition, future in self._waiting:
+            if not future.done() and condition():
+                future.set_result(None)
+
+    def _schedule(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due = [d for m in self._machines if (d := m.deadline()) is not None]
+        if due:
+            self._timer = self._loop.call_at(min(due), self.step)
+
+
+class UdpDriver(Driver, asyncio.DatagramProtocol):
+    """Machines on a UDP socket."""
+
+    _transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        self.local = Endpoint(*transport.get_extra_info("sockname")[:2])
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if not self._closed:
+            self._received(data, Endpoint(addr[0], addr[1]))
+
+    def error_received(self, exc: Exception) -> None:
+        # "No route to host" and the like: another candidate may still work.
+        self.trouble = str(exc)
+
+    def close(self) -> None:
+        super().close()
+        self._transport.close()
+
+    def _transmit(self, data: bytes, destination: Endpoint) -> None:
+        if not self._transport.is_closing():
+            self._transport.sendto(data, destination)
+
+
+class TcpDriver(Driver, asyncio.Protocol):
+    """Machines on a TCP connection that carries STUN and ChannelData."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, tally: Tally, server: Endpoint) -> None:
+        super().__init__(tally)
+        self._server = server
+        self._splitter = Splitter()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.local = Endpoint(*transport.get_extra_info("sockname")[:2])
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._splitter.feed(data):
+                if not self._closed:
+                    self._received(message, self._server)
+        except MalformedError as error:
+            self.trouble = str(error)
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed:
+            self.trouble = str(exc) if exc else "the server closed the connection"
+            self.close()
+
+    def close(self) -> None:
+        super().close()
+        self._transport.close()
+
+    def _transmit(self, data: bytes, destination: Endpoint) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(frame(data))
+
+
+async def open_udp(address: str, tally: Tally) -> UdpDriver:
+    """A driver on a fresh UDP port of `address` ("" for all); OSError if there is none."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.bind((address, 0))
+        _, driver = await loop.create_datagram_endpoint(lambda: UdpDriver(tally), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return driver
+
+
+async def open_tcp(address: str, server: Endpoint, tally: Tally, timeout_s: float) -> TcpDriver:
+    """A driver on a TCP connection to `server`; OSError (TimeoutError too) if there is none."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(timeout_s):
+        _, driver = await loop.create_connection(
+            lambda: TcpDriver(tally, server),
+            server.address,
+            server.port,
+            local_addr=(address, 0) if address else None,
+        )
+    return driver

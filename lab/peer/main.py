@@ -1,0 +1,206 @@
+"""The program inside a node: its roles in one event loop (docs/contract.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from lab.peer.control import ControlServer
+from lab.peer.endpoint import Endpoint
+from lab.peer.identity import Identity
+from lab.peer.record import Record
+from lab.peer.relay.allocation import Limits
+from lab.peer.relay.credentials import Gatekeeper
+from lab.peer.relay.server import RelayServer
+from lab.peer.relay.service import RelayService
+from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
+from lab.peer.rendezvous.service import RendezvousService
+from lab.peer.settings import (
+    RENDEZVOUS_PORT,
+    STUN_PORT,
+    Settings,
+    SettingsError,
+    UnsupportedRoleError,
+    from_environment,
+)
+from lab.peer.stun.responder import Site
+from lab.peer.stun.service import StunService
+from lab.peer.traversal.attempts import Attempts
+from lab.peer.traversal.signalling import Signalling
+
+REGISTER_S = 30.0
+"""How long a peer tries to register before it gives up; then the program fails."""
+UNSUPPORTED = 127
+
+
+def run() -> int:
+    """Serve until SIGTERM; the exit code.
+
+    Reads the environment of the contract, writes JSON lines to standard
+    output.  0 after SIGTERM or SIGINT, 1 if a role cannot be served, 2 if the
+    environment is wrong, 127 if a role is not supported.
+    """
+    try:
+        settings = from_environment(os.environ)
+    except UnsupportedRoleError as error:
+        return _fail(str(error), UNSUPPORTED)
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    try:
+        return asyncio.run(_serve(settings))
+    except (OSError, RendezvousError, SettingsError) as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return 0
+
+
+def emit(event: str, **more: Any) -> None:
+    """Write one JSON line of the contract."""
+    sys.stdout.write(json.dumps({"event": event, **more}, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def _fail(reason: str, code: int) -> int:
+    emit("failed", reason=reason)
+    print(f"lab.peer: {reason}", file=sys.stderr, flush=True)
+    return code
+
+
+class _Node:
+    """Everything that runs in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._services: list[StunService | RendezvousService | RelayService] = []
+        self._attempts: Attempts | None = None
+        self._control: ControlServer | None = None
+        self._client: RendezvousClient | None = None
+        self._client_task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve every role; returns when all of them do."""
+        settings = self._settings
+        if "stun" in settings.roles:
+            stun = StunService(stun_site(settings))
+            await stun.start()
+            self._services.append(stun)
+        if "rendezvous" in settings.roles:
+            port = settings.rendezvous.port if settings.rendezvous else RENDEZVOUS_PORT
+            rendezvous = RendezvousService()
+            await rendezvous.start(settings.addresses, port)
+            self._services.append(rendezvous)
+        if "relay" in settings.roles:
+            await self._start_relay()
+        if "peer" in settings.roles:
+            self._start_peer()
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        self._control = ControlServer(settings.folder / "control.sock", self._attempts, self.status)
+        await self._control.start()
+        if self._client:
+            await self._client.wait_registered(REGISTER_S)
+
+    async def close(self) -> None:
+        """End everything, in the order in which it depends on each other."""
+        if self._control:
+            await self._control.close()
+        if self._attempts:
+            await self._attempts.close()
+        if self._client_task:
+            self._client_task.cancel()
+            await asyncio.gather(self._client_task, return_exceptions=True)
+        for service in self._services:
+            service.close()
+
+    def status(self) -> dict[str, Any]:
+        """The answer to the order `status`."""
+        client = self._client
+        return {
+            "node": self._settings.node,
+            "roles": list(self._settings.roles),
+            "registered": client.registered if client else False,
+            "trouble": client.trouble if client else "",
+            "sessions": self._attempts.running if self._attempts else [],
+        }
+
+    async def _start_relay(self) -> None:
+        settings = self._settings
+        if not settings.relay_user or not settings.relay_password:
+            raise SettingsError(
+                "the role relay needs LAB_RELAY_USER and LAB_RELAY_PASSWORD: "
+                "a relay without credentials would be open to everyone"
+            )
+        users = {settings.relay_user: settings.relay_password}
+        addresses = _addresses(settings)[:1]
+        limits = Limits(loopback=addresses[0].startswith("127."))
+        relay = RelayService(RelayServer(Gatekeeper(settings.lab or "lab", users), limits))
+        await relay.start(addresses, _port(settings.relay, settings))
+        self._services.append(relay)
+
+    def _start_peer(self) -> None:
+        settings = self._settings
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        identity = Identity.load(settings.folder / "identity.key")
+        signalling = Signalling(identity, self._offered)
+        self._attempts = Attempts(settings, signalling, _answered)
+        if settings.rendezvous is None:
+            print("lab.peer: LAB_RENDEZVOUS is not set: no peer can be found", file=sys.stderr)
+            return
+        self._client = RendezvousClient(
+            settings.rendezvous, settings.node, identity, signalling.deliver, bind=settings.bind
+        )
+        signalling.client = self._client
+        self._client_task = asyncio.get_running_loop().create_task(self._client.run())
+
+    def _offered(self, *offer: Any) -> None:
+        if self._attempts:
+            self._attempts.offered(*offer)
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    node = _Node(settings)
+    try:
+        start, stopped = loop.create_task(node.start()), loop.create_task(stop.wait())
+        await asyncio.wait((start, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()
+            emit("ready", roles=list(settings.roles))
+            await stopped
+        start.cancel()
+        return 0
+    finally:
+        await node.close()
+
+
+def stun_site(settings: Settings) -> Site:
+    """The endpoints of the STUN role: two addresses if the node has them, port and port + 1."""
+    addresses = _addresses(settings)
+    mine = [e for e in settings.stun if e.address in addresses]
+    if mine:
+        first = mine[0]
+        others = [e.address for e in mine[1:]] or [a for a in addresses if a != first.address]
+        return Site(first.address, others[0] if others else "", first.port, first.port + 1)
+    alternate = addresses[1] if len(addresses) > 1 else ""
+    return Site(addresses[0], alternate, STUN_PORT, STUN_PORT + 1)
+
+
+def _port(service: Endpoint | None, settings: Settings) -> int:
+    """The port of a service that may be this node's own."""
+    return service.port if service and service.address in _addresses(settings) else STUN_PORT
+
+
+def _addresses(settings: Settings) -> tuple[str, ...]:
+    if not settings.addresses:
+        raise SettingsError("LAB_ADDRESSES is not set: a server must know where it is")
+    return settings.addresses
+
+
+def _answered(record: Record) -> None:
+    emit("answered", record=record.to_json())

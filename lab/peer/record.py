@@ -1,0 +1,124 @@
+"""The record in which every connection attempt ends (docs/contract.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from lab.peer.endpoint import Endpoint
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCESS = "success"
+    TIMED_OUT = "timed-out"
+    """Everything was sent in time, and too little came back."""
+    REFUSED = "refused"
+    """The other peer or a server said no."""
+    UNREACHABLE = "unreachable"
+    """The other peer is not registered, or a server cannot be reached."""
+    UNSUPPORTED = "unsupported"
+    """This peer, or the other, lacks the technique or a service that it needs."""
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    """A fault of the program; the reason says which."""
+
+
+class PathKind(StrEnum):
+    """What carries the packets of a path."""
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+
+
+class CandidateKind(StrEnum):
+    """Where an endpoint is known from (RFC 8445, section 4)."""
+
+    HOST = "host"
+    SERVER_REFLEXIVE = "server-reflexive"
+    PEER_REFLEXIVE = "peer-reflexive"
+    RELAYED = "relayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint at which a peer may be reachable."""
+
+    kind: CandidateKind
+    endpoint: Endpoint
+
+    def to_json(self) -> dict[str, str]:
+        return {"kind": self.kind.value, "endpoint": str(self.endpoint)}
+
+    @classmethod
+    def from_json(cls, data: object) -> Candidate:
+        """The candidate that `to_json` wrote; ValueError if it is not one."""
+        if not isinstance(data, dict):
+            raise ValueError("a candidate is an object")  # noqa: TRY004 - one error for bad input
+        kind, endpoint = data.get("kind"), data.get("endpoint")
+        if not isinstance(kind, str) or not isinstance(endpoint, str):
+            raise ValueError("a candidate has kind and endpoint")  # noqa: TRY004 - as above
+        return cls(CandidateKind(kind), Endpoint.parse(endpoint))
+
+
+@dataclass(slots=True)
+class Tally:
+    """Packets and bytes of one attempt at this peer, both directions, by kind.
+
+    A packet is a UDP datagram, or a frame where TCP carries it; bytes are
+    payload, without IP, UDP and TCP headers.
+    """
+
+    packets: Counter[str] = field(default_factory=Counter)
+    octets: Counter[str] = field(default_factory=Counter)
+
+    def count(self, kind: str, size: int) -> None:
+        self.packets[kind] += 1
+        self.octets[kind] += size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One attempt by one technique; times in seconds, None where there is nothing to say."""
+
+    technique: str
+    outcome: Outcome
+    reason: str
+    local: str
+    remote: str
+    started_at: float
+    """Seconds since the epoch."""
+    path: PathKind | None = None
+    local_candidate: Candidate | None = None
+    remote_candidate: Candidate | None = None
+    time_to_path_s: float | None = None
+    """From the order to the first authenticated round trip."""
+    rtt_before_s: float | None = None
+    """Round trip to the peer over the rendezvous service."""
+    rtt_after_s: float | None = None
+    """Round trip over the new path."""
+    packets: Mapping[str, int] = field(default_factory=dict)
+    octets: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as docs/contract.md defines it."""
+        return {
+            "technique": self.technique,
+            "outcome": self.outcome.value,
+            "reason": self.reason,
+            "local": self.local,
+            "remote": self.remote,
+            "path": self.path.value if self.path else None,
+            "local_candidate": self.local_candidate.to_json() if self.local_candidate else None,
+            "remote_candidate": self.remote_candidate.to_json() if self.remote_candidate else None,
+            "started_at": self.started_at,
+            "time_to_path_s": self.time_to_path_s,
+            "rtt_before_s": self.rtt_before_s,
+            "rtt_after_s": self.rtt_after_s,
+            "packets": dict(sorted(self.packets.items())),
+            "bytes": dict(sorted(self.octets.items())),
+        }

@@ -1,0 +1,341 @@
+"""A TURN server without its sockets (RFC 8656).
+
+`from_client`, `from_peer`, `opened`, `gone` and `tick` are told what happened
+and return what has to be done.  Served are Allocate (UDP), Refresh,
+CreatePermission, ChannelBind, Send and Data, ChannelData, and plain Binding;
+not served are EVEN-PORT, RESERVATION-TOKEN and DONT-FRAGMENT (420 or, as
+section 7.2 says, 508 come back).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lab.peer.endpoint import Endpoint
+from lab.peer.relay.allocation import Allocation, Client, Limits
+from lab.peer.relay.credentials import Admitted, Gatekeeper
+from lab.peer.relay.wire import (
+    DEFAULT_LIFETIME_S,
+    FIRST_CHANNEL,
+    LAST_CHANNEL,
+    UDP,
+    channel_data,
+    is_channel_data,
+    parse_channel_data,
+)
+from lab.peer.stun.codec import (
+    Class,
+    MalformedError,
+    Message,
+    Method,
+    encode,
+    new_transaction,
+    parse,
+)
+from lab.peer.stun.responder import Site, respond
+
+
+class Reply(NamedTuple):
+    """Send to a client."""
+
+    client: Client
+    data: bytes
+
+
+class Forward(NamedTuple):
+    """Send to a peer, from a relayed endpoint."""
+
+    relayed: Endpoint
+    peer: Endpoint
+    data: bytes
+
+
+class Open(NamedTuple):
+    """Open a UDP socket for `client`, and report it by `opened`."""
+
+    client: Client
+
+
+class Shut(NamedTuple):
+    """Close the socket of a relayed endpoint."""
+
+    relayed: Endpoint
+
+
+Command = Reply | Forward | Open | Shut
+
+
+class _RequestError(Exception):
+    """The request is answered by this error."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class RelayServer:
+    """All allocations of one server."""
+
+    def __init__(self, gatekeeper: Gatekeeper, limits: Limits | None = None) -> None:
+        self.allocations: dict[Client, Allocation] = {}
+        self._gate = gatekeeper
+        self._limits = limits or Limits()
+        self._by_relayed: dict[Endpoint, Allocation] = {}
+        self._opening: dict[Client, tuple[Message, Admitted, float]] = {}
+        self._of_user: Counter[str] = Counter()
+        self._of_address: Counter[str] = Counter()
+        self._methods: Mapping[int, Callable[[Client, Message, Admitted, float], list[Command]]] = {
+            Method.ALLOCATE: self._allocate,
+            Method.REFRESH: self._refresh,
+            Method.CREATE_PERMISSION: self._create_permission,
+            Method.CHANNEL_BIND: self._channel_bind,
+        }
+
+    # --- what happens ---
+
+    def from_client(self, client: Client, data: bytes, now: float) -> list[Command]:
+        """A message from a client; what is malformed gets no answer."""
+        if is_channel_data(data):
+            return self._channel_data(client, data, now)
+        try:
+            message = parse(data)
+        except MalformedError:
+            return []
+        if message.legacy:
+            return []
+        if message.method == Method.BINDING:
+            return _binding(client, data)
+        if message.kind is Class.INDICATION and message.method == Method.SEND:
+            return self._send(client, message, now)
+        if message.kind is Class.REQUEST:
+            return self._request(client, message, now)
+        return []
+
+    def from_peer(
+        self, relayed: Endpoint, peer: Endpoint, data: bytes, now: float
+    ) -> list[Command]:
+        """A datagram that arrived at a relayed endpoint."""
+        allocation = self._by_relayed.get(relayed)
+        if allocation is None or not allocation.permits(peer.address, now):
+            return []
+        channel = allocation.channel_to(peer, now)
+        if channel is not None:
+            return [Reply(allocation.client, channel_data(channel, data))]
+        attributes = {"XOR-PEER-ADDRESS": peer, "DATA": data}
+        indication = Message(Method.DATA, Class.INDICATION, new_transaction(), attributes)
+        return [Reply(allocation.client, encode(indication))]
+
+    def opened(self, client: Client, relayed: Endpoint | None, now: float) -> list[Command]:
+        """The socket that `Open` asked for is open, or could not be (None)."""
+        pending = self._opening.pop(client, None)
+        if pending is None:
+            return [Shut(relayed)] if relayed else []
+        request, admitted, lifetime = pending
+        if relayed is None:
+            return [_error(client, request, 508, "Insufficient Capacity", key=admitted.key)]
+        allocation = Allocation(
+            client, admitted.user, admitted.key, relayed, now + lifetime, request.transaction
+        )
+        self.allocations[client] = allocation
+        self._by_relayed[relayed] = allocation
+        self._of_user[admitted.user] += 1
+        self._of_address[client.endpoint.address] += 1
+        return [_granted(allocation, request, now)]
+
+    def gone(self, client: Client) -> list[Command]:
+        """A client's TCP connection has ended: so has its allocation (section 3.1)."""
+        self._opening.pop(client, None)
+        return self._delete(client)
+
+    def tick(self, now: float) -> list[Command]:
+        """Delete what has expired; to be called about every second."""
+        commands: list[Command] = []
+        for client, allocation in tuple(self.allocations.items()):
+            if allocation.expires_at <= now:
+                commands += self._delete(client)
+            else:
+                allocation.prune(now)
+        return commands
+
+    # --- requests ---
+
+    def _request(self, client: Client, message: Message, now: float) -> list[Command]:
+        handler = self._methods.get(message.method)
+        if handler is None:
+            return []
+        admitted = self._gate.check(message, client.endpoint, now)
+        if not isinstance(admitted, Admitted):
+            more: dict[str, Any] = {}
+            if admitted.challenge:
+                more = {"REALM": self._gate.realm, "NONCE": self._gate.nonce(client.endpoint, now)}
+            return [_error(client, message, admitted.code, admitted.reason, more=more)]
+        if message.unknown:
+            more = {"UNKNOWN-ATTRIBUTES": message.unknown[:16]}
+            return [_error(client, message, 420, "Unknown Attribute", key=admitted.key, more=more)]
+        try:
+            return handler(client, message, admitted, now)
+        except _RequestError as error:
+            return [_error(client, message, error.code, error.reason, key=admitted.key)]
+
+    def _allocate(
+        self, client: Client, message: Message, admitted: Admitted, now: float
+    ) -> list[Command]:
+        existing = self.allocations.get(client)
+        if existing and existing.transaction == message.transaction:
+            return [_granted(existing, message, now)]
+        if existing:
+            raise _RequestError(437, "Allocation Mismatch")
+        if client in self._opening:
+            return []
+        transport = message.attributes.get("REQUESTED-TRANSPORT")
+        if transport is None:
+            raise _RequestError(400, "Bad Request")
+        if transport & UDP_MASK != UDP:
+            raise _RequestError(442, "Unsupported Transport Protocol")
+        family = 2 if ":" in client.server.address else 1
+        if message.attributes.get("REQUESTED-ADDRESS-FAMILY", family) != family:
+            raise _RequestError(440, "Address Family not Supported")
+        limits = self._limits
+        if (
+            self._of_user[admitted.user] >= limits.per_user
+            or self._of_address[client.endpoint.address] >= limits.per_address
+        ):
+            raise _RequestError(486, "Allocation Quota Reached")
+        if len(self.allocations) + len(self._opening) >= limits.allocations:
+            raise _RequestError(508, "Insufficient Capacity")
+        self._opening[client] = (message, admitted, self._lifetime(message))
+        return [Open(client)]
+
+    def _refresh(
+        self, client: Client, message: Message, admitted: Admitted, now: float
+    ) -> list[Command]:
+        allocation = self._own(client, admitted)
+        if message.attributes.get("LIFETIME") == 0:
+            return [_success(client, message, admitted.key, {"LIFETIME": 0}), *self._delete(client)]
+        lifetime = self._lifetime(message)
+        allocation.expires_at = now + lifetime
+        return [_success(client, message, admitted.key, {"LIFETIME": int(lifetime)})]
+
+    def _create_permission(
+        self, client: Client, message: Message, admitted: Admitted, now: float
+    ) -> list[Command]:
+        allocation = self._own(client, admitted)
+        peer = self._peer(message)
+        if peer.address not in allocation.permissions:
+            self._room(len(allocation.permissions))
+        allocation.permit(peer.address, now)
+        return [_success(client, message, admitted.key)]
+
+    def _channel_bind(
+        self, client: Client, message: Message, admitted: Admitted, now: float
+    ) -> list[Command]:
+        allocation = self._own(client, admitted)
+        peer = self._peer(message)
+        number = message.attributes.get("CHANNEL-NUMBER", 0)
+        if not FIRST_CHANNEL <= number <= LAST_CHANNEL:
+            raise _RequestError(400, "Bad Request")
+        allocation.prune(now)
+        if number not in allocation.channels:
+            self._room(len(allocation.channels))
+        if not allocation.bind(number, peer, now):
+            raise _RequestError(400, "Bad Request")
+        return [_success(client, message, admitted.key)]
+
+    # --- data ---
+
+    def _send(self, client: Client, message: Message, now: float) -> list[Command]:
+        allocation = self.allocations.get(client)
+        peer, data = message.endpoint("XOR-PEER-ADDRESS"), message.attributes.get("DATA")
+        if allocation is None or peer is None or data is None or message.unknown:
+            return []
+        if not allocation.permits(peer.address, now) or not peer.sendable:
+            return []
+        return [Forward(allocation.relayed, peer, data)]
+
+    def _channel_data(self, client: Client, data: bytes, now: float) -> list[Command]:
+        allocation = self.allocations.get(client)
+        parsed = parse_channel_data(data)
+        if allocation is None or parsed is None:
+            return []
+        bound = allocation.channels.get(parsed[0])
+        if bound is None or bound[1] <= now or not allocation.permits(bound[0].address, now):
+            return []
+        return [Forward(allocation.relayed, bound[0], parsed[1])]
+
+    # --- helpers ---
+
+    def _own(self, client: Client, admitted: Admitted) -> Allocation:
+        allocation = self.allocations.get(client)
+        if allocation is None:
+            raise _RequestError(437, "Allocation Mismatch")
+        if allocation.user != admitted.user:
+            raise _RequestError(441, "Wrong Credentials")
+        return allocation
+
+    def _peer(self, message: Message) -> Endpoint:
+        peer = message.endpoint("XOR-PEER-ADDRESS")
+        if peer is None:
+            raise _RequestError(400, "Bad Request")
+        if not self._limits.admits(peer.address):
+            raise _RequestError(403, "Forbidden")
+        return peer
+
+    def _room(self, used: int) -> None:
+        if used >= self._limits.permissions:
+            raise _RequestError(508, "Insufficient Capacity")
+
+    def _lifetime(self, message: Message) -> float:
+        asked = message.attributes.get("LIFETIME", DEFAULT_LIFETIME_S)
+        return float(min(max(asked, DEFAULT_LIFETIME_S), self._limits.lifetime_s))
+
+    def _delete(self, client: Client) -> list[Command]:
+        allocation = self.allocations.pop(client, None)
+        if allocation is None:
+            return []
+        del self._by_relayed[allocation.relayed]
+        self._of_user[allocation.user] -= 1
+        self._of_address[client.endpoint.address] -= 1
+        return [Shut(allocation.relayed)]
+
+
+UDP_MASK = 0xFF << 24
+"""The upper byte of REQUESTED-TRANSPORT is the protocol; the rest is reserved."""
+
+
+def _granted(allocation: Allocation, request: Message, now: float) -> Reply:
+    attributes = {
+        "XOR-RELAYED-ADDRESS": allocation.relayed,
+        "LIFETIME": max(0, round(allocation.expires_at - now)),
+        "XOR-MAPPED-ADDRESS": allocation.client.endpoint,
+    }
+    return _success(allocation.client, request, allocation.key, attributes)
+
+
+def _success(
+    client: Client, request: Message, key: bytes, attributes: Mapping[str, Any] | None = None
+) -> Reply:
+    answer = Message(request.method, Class.RESPONSE, request.transaction, attributes or {})
+    return Reply(client, encode(answer, key=key, fingerprint="FINGERPRINT" in request.attributes))
+
+
+def _error(
+    client: Client,
+    request: Message,
+    code: int,
+    reason: str,
+    *,
+    key: bytes = b"",
+    more: Mapping[str, Any] | None = None,
+) -> Reply:
+    attributes = {"ERROR-CODE": (code, reason), **(more or {})}
+    answer = Message(request.method, Class.ERROR, request.transaction, attributes)
+    return Reply(client, encode(answer, key=key, fingerprint="FINGERPRINT" in request.attributes))
+
+
+def _binding(client: Client, data: bytes) -> list[Command]:
+    site = Site(client.server.address, "", client.server.port, 0)
+    reply = respond(data, client.endpoint, client.server, site, stream=client.transport == "tcp")
+    return [Reply(client, reply.payload)] if reply else []

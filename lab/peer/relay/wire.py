@@ -1,0 +1,39 @@
+"""What TURN puts on the wire beside STUN messages (RFC 8656).
+
+ChannelData, on UDP without and on TCP with padding to a multiple of 4::
+
+    | channel number 0x4000-0x4FFF | length | data |
+
+REQUESTED-TRANSPORT and CHANNEL-NUMBER are numbers in the upper bytes of their
+attribute; the rest of it is reserved.
+"""
+
+from __future__ import annotations
+
+import struct
+
+UDP = 17 << 24
+"""REQUESTED-TRANSPORT for a UDP relay."""
+FIRST_CHANNEL = 0x4000
+LAST_CHANNEL = 0x4FFF
+DEFAULT_LIFETIME_S = 600
+PERMISSION_S = 300
+CHANNEL_S = 600
+
+
+def is_channel_data(data: bytes) -> bool:
+    """Whether the first byte is ChannelData's (RFC 8656, section 12.4)."""
+    return len(data) >= 4 and data[0] & 0xF0 == 0x40
+
+
+def channel_data(channel: int, payload: bytes) -> bytes:
+    """`payload` in a ChannelData message, without padding."""
+    return struct.pack("!HH", channel, len(payload)) + payload
+
+
+def parse_channel_data(data: bytes) -> tuple[int, bytes] | None:
+    """Channel and payload; None if the message is cut short."""
+    channel, length = struct.unpack_from("!HH", data)
+    if len(data) < 4 + length:
+        return None
+    return channel, data[4 : 4 + length]

@@ -1,0 +1,146 @@
+"""A peer's half of the rendezvous service, without its socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lab.peer.identity import KEY_BYTES, Identity, from_text, to_text
+from lab.peer.rendezvous.frames import (
+    CHALLENGE,
+    NONCE_BYTES,
+    VERSION,
+    FrameError,
+    FrameReader,
+    challenge_text,
+    encode,
+    valid_name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The service has accepted this peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The service has ended the connection, or speaks nonsense."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question; `code` is "" for yes."""
+
+    number: int
+    key: bytes = b""
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What another peer sent; the service vouches for the name and its key."""
+
+    sender: str
+    key: bytes
+    body: dict[str, Any]
+    size: int
+    """Bytes of the frame that it came in."""
+
+
+Event = Registered | Refused | Answer | Message
+
+
+class Member:
+    """One connection to the service, from `hello` on."""
+
+    def __init__(self, name: str, identity: Identity) -> None:
+        self.registered = False
+        self._name = name
+        self._identity = identity
+        self._reader = FrameReader()
+        self._number = 0
+        self._out = bytearray()
+        self._write({"t": "hello", "v": VERSION, "name": name, "key": to_text(identity.key)})
+
+    def take(self) -> bytes:
+        """What has to be written now."""
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    def who(self, name: str) -> int:
+        """Ask for the key of `name`; the number under which the answer comes."""
+        self._number += 1
+        self._write({"t": "who", "id": self._number, "name": name})
+        return self._number
+
+    def send(self, to: str, body: dict[str, Any]) -> tuple[int, int]:
+        """Send `body`; the number of the answer, and the size of the frame.
+
+        FrameError if it is too long.
+        """
+        self._number += 1
+        return self._number, self._write({"t": "send", "id": self._number, "to": to, "body": body})
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take what arrived; a malformed stream gives `Refused`."""
+        try:
+            return [
+                event
+                for message, size in self._reader.feed(data)
+                if (event := self._handle(message, size)) is not None
+            ]
+        except (FrameError, ValueError) as error:
+            return [Refused("malformed", f"the rendezvous service speaks nonsense: {error}")]
+
+    def _handle(self, message: dict[str, Any], size: int) -> Event | None:
+        match message.get("t"):
+            case "challenge":
+                nonce = from_text(message.get("nonce"), NONCE_BYTES)
+                text = challenge_text(nonce, self._name, self._identity.key)
+                signature = self._identity.sign(CHALLENGE, text)
+                self._write({"t": "prove", "signature": to_text(signature)})
+            case "welcome":
+                self.registered = True
+                return Registered()
+            case "ping":
+                self._write({"t": "pong"})
+            case "sent":
+                return Answer(_whole(message.get("id")))
+            case "peer":
+                return Answer(_whole(message.get("id")), from_text(message.get("key"), KEY_BYTES))
+            case "message":
+                return _message(message, size)
+            case "error":
+                code, reason = _text(message.get("code")), _text(message.get("reason"))
+                if "id" in message:
+                    return Answer(_whole(message["id"]), b"", code, reason)
+                return Refused(code, reason)
+        return None
+
+    def _write(self, message: dict[str, Any]) -> int:
+        frame = encode(message)
+        self._out += frame
+        return len(frame)
+
+
+def _message(message: dict[str, Any], size: int) -> Message:
+    sender, body = message.get("from"), message.get("body")
+    if not valid_name(sender) or not isinstance(body, dict):
+        raise ValueError("a message without sender or body")
+    return Message(str(sender), from_text(message.get("key"), KEY_BYTES), body, size)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError("an answer without a number")  # noqa: TRY004 - one error for bad input
+    return value
+
+
+def _text(value: object) -> str:
+    return value[:200] if isinstance(value, str) else "unknown"

@@ -1,0 +1,256 @@
+"""One attempt, as a technique sees it: ports to open, and the other peer to talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lab.peer.driver import Driver, TcpDriver, UdpDriver, open_tcp, open_udp
+from lab.peer.endpoint import Endpoint
+from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally
+from lab.peer.rendezvous.client import RendezvousError
+from lab.peer.settings import Settings
+from lab.peer.traversal.prober import Pace, Part, Prober
+from lab.peer.traversal.seal import Agreement, Seal
+from lab.peer.traversal.signalling import Mailbox, Signalling
+from lab.peer.traversal.signals import Decline, Offer, digest, transcript
+
+
+class AttemptError(Exception):
+    """The attempt has failed: `outcome`, and why in one sentence for a person."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """A path that both peers have proven; it works for as long as `driver` is open."""
+
+    path: PathKind
+    prober: Prober
+    driver: Driver
+    local: Candidate
+    remote: Candidate
+    note: str
+    """How it came about, in one sentence for a person."""
+
+
+class Call:
+    """What caller and callee have in common."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        signalling: Signalling,
+        mailbox: Mailbox,
+        *,
+        attempt: bytes,
+        technique: str,
+        deadline: float,
+        pace: Pace,
+    ) -> None:
+        self.settings = settings
+        self.signalling = signalling
+        self.mailbox = mailbox
+        self.attempt = attempt
+        self.technique = technique
+        self.deadline = deadline
+        self.pace = pace
+        self.agreement = Agreement()
+        self.drivers: list[Driver] = []
+        self._farewells: list[Callable[[], Awaitable[None]]] = []
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def me(self) -> str:
+        return self.settings.node
+
+    @property
+    def peer(self) -> str:
+        return self.mailbox.peer
+
+    @property
+    def tally(self) -> Tally:
+        return self.mailbox.tally
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    async def open_udp(self) -> UdpDriver:
+        """A fresh UDP port, closed with the attempt."""
+        try:
+            driver = await open_udp(self.settings.bind, self.tally)
+        except OSError as error:
+            raise AttemptError(Outcome.FAILED, f"{self.me} got no UDP port: {error}") from error
+        self.drivers.append(driver)
+        return driver
+
+    async def open_tcp(self, server: Endpoint, timeout_s: float) -> TcpDriver:
+        """A TCP connection to `server`, closed with the attempt; OSError if there is none."""
+        driver = await open_tcp(self.settings.bind, server, self.tally, timeout_s)
+        self.drivers.append(driver)
+        return driver
+
+    def hosts(self, driver: Driver) -> tuple[Candidate, ...]:
+        """The peer's own addresses with the driver's port."""
+        addresses = self.settings.addresses or (driver.local.address,)
+        family = ":" in driver.local.address
+        found = (Endpoint(a, driver.local.port) for a in addresses if (":" in a) == family)
+        return tuple(Candidate(CandidateKind.HOST, e) for e in found if e.sendable)[:4]
+
+    def prober(
+        self, seal: Seal, part: Part, remotes: Sequence[Candidate], until: float, kind: str
+    ) -> Prober:
+        """A prober at the pace of this peer."""
+        return Prober(
+            seal,
+            part,
+            [candidate.endpoint for candidate in remotes],
+            now=self.now,
+            until=until,
+            kind=kind,
+            pace=self.pace,
+            rng=random.Random(f"{self.settings.seed} {self.attempt.hex()}"),  # noqa: S311 - jitter
+        )
+
+    def at_close(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Do this before the ports are closed, however the attempt ends."""
+        self._farewells.append(action)
+
+    async def close(self) -> None:
+        """Say what has to be said, then close every port of the attempt."""
+        try:
+            for action in self._farewells:
+                await action()
+        finally:
+            self._shut()
+
+    def _shut(self) -> None:
+        for driver in self.drivers:
+            driver.close()
+        self.signalling.close(self.attempt)
+
+
+class OutgoingCall(Call):
+    """An attempt that this peer makes."""
+
+    _offer: Offer
+    rtt_before: float | None = None
+    """Round trip over the rendezvous service, once it is known."""
+
+    async def offer(
+        self, candidates: Sequence[Candidate], details: Mapping[str, Any] | None = None
+    ) -> Offer:
+        """Send the offer and wait for the answer.
+
+        AttemptError if the other peer declines, is unknown, or says nothing.
+        """
+        self._offer = Offer(
+            attempt=self.attempt,
+            technique=self.technique,
+            sender=self.me,
+            to=self.peer,
+            ephemeral=self.agreement.ephemeral,
+            candidates=tuple(candidates),
+            window_s=max(0.1, self.deadline - self.now),
+            details=details or {},
+        )
+        try:
+            await self.signalling.send(self.peer, self._offer, self.tally)
+            async with asyncio.timeout_at(self.deadline):
+                return await self._answer()
+        except RendezvousError as error:
+            raise from_rendezvous(error, self.peer) from error
+        except TimeoutError:
+            reason = f"{self.peer} did not answer the offer over the rendezvous service"
+            raise AttemptError(Outcome.TIMED_OUT, reason) from None
+
+    async def _answer(self) -> Offer:
+        expected = digest(self._offer)
+        while True:
+            signal = await self.mailbox.signals.get()
+            if isinstance(signal, Decline):
+                outcome = Outcome.UNSUPPORTED if signal.code == "unsupported" else Outcome.REFUSED
+                raise AttemptError(outcome, f"{self.peer} declined: {signal.reason}")
+            if signal.offer_digest == expected and signal.to == self.me:
+                return signal
+
+    def seal(self, answer: Offer) -> Seal:
+        """The seal of the path, once the callee's key is known."""
+        shared = transcript(self._offer, answer.ephemeral, self.mailbox.key)
+        try:
+            return self.agreement.seal(self.attempt, answer.ephemeral, shared, caller=True)
+        except ValueError as error:
+            reason = f"{self.peer} sent a key that no honest peer sends"
+            raise AttemptError(Outcome.FAILED, reason) from error
+
+
+class IncomingCall(Call):
+    """An attempt that the other peer makes."""
+
+    incoming: Offer
+
+    def seal(self) -> Seal:
+        """The seal of the path: known at once, so that the callee can send first."""
+        me = self.signalling.identity.key
+        shared = transcript(self.incoming, self.agreement.ephemeral, me)
+        try:
+            return self.agreement.seal(self.attempt, self.incoming.ephemeral, shared, caller=False)
+        except ValueError as error:
+            reason = f"{self.peer} sent a key that no honest peer sends"
+            raise AttemptError(Outcome.FAILED, reason) from error
+
+    async def answer(
+        self, candidates: Sequence[Candidate], details: Mapping[str, Any] | None = None
+    ) -> None:
+        """Answer the offer."""
+        answer = replace(
+            self.incoming,
+            sender=self.me,
+            to=self.peer,
+            ephemeral=self.agreement.ephemeral,
+            candidates=tuple(candidates),
+            details=details or {},
+            offer_digest=digest(self.incoming),
+        )
+        try:
+            await self.signalling.send(self.peer, answer, self.tally)
+        except RendezvousError as error:
+            raise from_rendezvous(error, self.peer) from error
+
+
+def from_rendezvous(error: RendezvousError, peer: str) -> AttemptError:
+    """What a refusal by the rendezvous service means for an attempt."""
+    if error.code == "unknown-name":
+        reason = f"the rendezvous service knows no peer named {peer!r}"
+        return AttemptError(Outcome.UNREACHABLE, reason)
+    outcome = Outcome.REFUSED if error.code else Outcome.UNREACHABLE
+    return AttemptError(outcome, f"rendezvous: {error}")
+
+
+def candidate_at(endpoint: Endpoint, known: Sequence[Candidate]) -> Candidate:
+    """The candidate at `endpoint`: one that was signalled, or else a peer-reflexive one."""
+    for candidate in known:
+        if candidate.endpoint == endpoint:
+            return candidate
+    return Candidate(CandidateKind.PEER_REFLEXIVE, endpoint)
+
+
+def seconds(duration: float) -> str:
+    """`duration` for a sentence."""
+    return f"{duration:.1f} s"
+
+
+def listed(endpoints: Sequence[Endpoint]) -> str:
+    """Endpoints for a sentence."""
+    names = [str(endpoint) for endpoint in endpoints]
+    if len(names) > 1:
+        return f"{', '.join(names[:-1])} and {names[-1]}"
+    return names[0] if names else "nowhere"

@@ -1,0 +1,161 @@
+"""Packets between two peers, sealed so that only the two can make or read them.
+
+Both draw an X25519 key for one attempt and sign it with the identity that the
+rendezvous service vouched for (`lab.peer.traversal.signals`).  From the shared
+secret come two keys, one for each direction::
+
+    HKDF-SHA256(X25519(a, b), salt = SHA-256(offer | b's ephemeral key | b's identity),
+                info = "lab peer path 1", 64 bytes)
+
+On the wire::
+
+    | 0xF5 | type | session (8 bytes) | sequence (8 bytes) | sealed body | tag (16 bytes) |
+
+The first byte is none of STUN's, TURN's, DTLS's or RTP's (RFC 7983).  Body and
+tag are ChaCha20-Poly1305 with nonce 0^32 | sequence, and the 18 bytes before
+them are authenticated too.  A sequence number is used once, and taken once.
+The body of a probe (all types so far) is 27 bytes::
+
+    | echo (8 bytes) | family: 4 or 6 | port (2 bytes) | address (16 bytes, zero-padded) |
+
+`echo` is the sequence number of the packet that is answered, 0 for none; the
+endpoint is where that packet was seen to come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from lab.peer.endpoint import Endpoint
+
+MARK = 0xF5
+SESSION_BYTES = 8
+_HEADER = struct.Struct("!BB8sQ")
+_BODY = struct.Struct("!QBH16s")
+PACKET_BYTES = _HEADER.size + _BODY.size + 16
+WINDOW = 1024
+"""How far packets may overtake each other before the late ones are dropped."""
+NOWHERE = Endpoint("0.0.0.0", 0)
+
+
+class Type(IntEnum):
+    """What a packet says; `lab.peer.traversal.prober` has the exchange."""
+
+    PROBE = 1
+    REPLY = 2
+    CONFIRM = 3
+    DONE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A packet that the other peer made, seen for the first time."""
+
+    type: Type
+    sequence: int
+    echo: int
+    observed: Endpoint
+
+
+class ReplayWindow:
+    """Which sequence numbers have been seen (RFC 4303, section 3.4.3)."""
+
+    def __init__(self) -> None:
+        self._highest = 0
+        self._seen = 0
+
+    def fresh(self, sequence: int) -> bool:
+        """Whether `sequence` was never noted and is not too old to tell."""
+        if sequence > self._highest:
+            return True
+        behind = self._highest - sequence
+        return sequence > 0 and behind < WINDOW and not self._seen >> behind & 1
+
+    def note(self, sequence: int) -> None:
+        """Remember an authentic packet."""
+        ahead = sequence - self._highest
+        if ahead > 0:
+            self._seen = (self._seen << ahead if ahead < WINDOW else 0) & ((1 << WINDOW) - 1) | 1
+            self._highest = sequence
+        else:
+            self._seen |= 1 << -ahead
+
+
+class Seal:
+    """One end of a session: seals what it sends, opens what the other end sealed."""
+
+    def __init__(self, session: bytes, outward: bytes, inward: bytes) -> None:
+        self.session = session
+        self.rejected = 0
+        """Packets with this session's number that were forged, damaged or replayed."""
+        self._outward = ChaCha20Poly1305(outward)
+        self._inward = ChaCha20Poly1305(inward)
+        self._sequence = 0
+        self._window = ReplayWindow()
+
+    def seal(self, kind: Type, echo: int = 0, observed: Endpoint = NOWHERE) -> tuple[int, bytes]:
+        """A packet, with its sequence number."""
+        self._sequence += 1
+        header = _HEADER.pack(MARK, kind, self.session, self._sequence)
+        ip = ipaddress.ip_address(observed.address)
+        body = _BODY.pack(echo, ip.version, observed.port, ip.packed)
+        sealed = self._outward.encrypt(_nonce(self._sequence), body, header)
+        return self._sequence, header + sealed
+
+    def ours(self, data: bytes) -> bool:
+        """Whether `data` claims to belong to this session; costs nothing to ask."""
+        return len(data) == PACKET_BYTES and data[0] == MARK and data[2:10] == self.session
+
+    def open(self, data: bytes) -> Opened | None:
+        """The packet in `data`; None if the other end did not make it, or it was seen before."""
+        opened = self._open(data) if self.ours(data) else None
+        if opened is None:
+            self.rejected += 1
+        return opened
+
+    def _open(self, data: bytes) -> Opened | None:
+        _, kind, _, sequence = _HEADER.unpack_from(data)
+        if not self._window.fresh(sequence):
+            return None
+        header = data[: _HEADER.size]
+        try:
+            body = self._inward.decrypt(_nonce(sequence), data[_HEADER.size :], header)
+        except InvalidTag:
+            return None
+        self._window.note(sequence)
+        echo, family, port, packed = _BODY.unpack(body)
+        if kind not in Type._value2member_map_ or family not in (4, 6):
+            return None
+        address = str(ipaddress.ip_address(packed[:4] if family == 4 else packed))
+        return Opened(Type(kind), sequence, echo, Endpoint(address, port))
+
+
+class Agreement:
+    """The key agreement of one attempt: draw, exchange, derive."""
+
+    def __init__(self) -> None:
+        self._private = X25519PrivateKey.generate()
+        self.ephemeral = self._private.public_key().public_bytes_raw()
+        """The public half, 32 bytes, for the other peer."""
+
+    def seal(self, session: bytes, other: bytes, transcript: bytes, *, caller: bool) -> Seal:
+        """The session's seal; ValueError if `other` is a key that no honest peer sends."""
+        secret = self._private.exchange(X25519PublicKey.from_public_bytes(other))
+        salt = hashlib.sha256(transcript).digest()
+        keys = HKDF(SHA256(), length=64, salt=salt, info=b"lab peer path 1").derive(secret)
+        to_callee, to_caller = keys[:32], keys[32:]
+        return Seal(session, *((to_callee, to_caller) if caller else (to_caller, to_callee)))
+
+
+def _nonce(sequence: int) -> bytes:
+    return struct.pack("!IQ", 0, sequence)

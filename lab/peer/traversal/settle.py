@@ -1,0 +1,81 @@
+"""Waiting for a prober, and what to say when it found nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab.peer.driver import Driver
+from lab.peer.endpoint import Endpoint
+from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind
+from lab.peer.traversal.call import (
+    AttemptError,
+    Call,
+    Established,
+    OutgoingCall,
+    candidate_at,
+    listed,
+    seconds,
+)
+from lab.peer.traversal.prober import Prober
+
+LEAST_WINDOW_S = 2.0
+ROUND_TRIPS = 10
+
+
+def probing_until(call: OutgoingCall) -> float:
+    """How long a caller probes: ten round trips, 2 s at least, the deadline at most."""
+    patience = max(LEAST_WINDOW_S, ROUND_TRIPS * (call.rtt_before or 0.0))
+    return min(call.now + patience, call.deadline)
+
+
+async def settle(driver: Driver, prober: Prober, until: float) -> bool:
+    """Wait for the end of probing; whether there is a path."""
+    await driver.until(lambda: prober.settled, until)
+    return prober.complete
+
+
+def established(
+    driver: Driver,
+    prober: Prober,
+    ours: Sequence[Candidate],
+    theirs: Sequence[Candidate],
+    *,
+    note: str,
+    path: PathKind = PathKind.DIRECT,
+) -> Established:
+    """The path that a complete prober found."""
+    remote = prober.nominated or driver.local
+    observed = prober.observed or driver.local
+    return Established(
+        path,
+        prober,
+        driver,
+        candidate_at(observed, ours),
+        candidate_at(remote, theirs),
+        note.format(remote=remote, observed=observed),
+    )
+
+
+def silence(call: Call, driver: Driver, prober: Prober, started: float, more: str) -> AttemptError:
+    """Why probing from `driver` since `started` led to nothing; `more` is the likely cause."""
+    sent = f"sent {prober.probes} probes to {listed(prober.remotes)} in "
+    sent += seconds(call.now - started)
+    if prober.nominated:
+        text = f"a packet went to {prober.nominated} and back, but {call.peer} did not confirm it"
+    elif prober.heard:
+        heard = listed(sorted(prober.heard))
+        text = f"{sent}; heard {call.peer} from {heard}, but got no answer back"
+    elif not prober.remotes:
+        text = f"{call.peer} has no address to send to"
+    else:
+        text = f"{sent} and heard nothing of {call.peer}"
+    if driver.trouble and not prober.heard:
+        text += f" ({driver.trouble})"
+    return AttemptError(Outcome.TIMED_OUT, f"{text}: {more}" if more else text)
+
+
+def reflexive(endpoint: Endpoint, hosts: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The server-reflexive candidate at `endpoint`; none if it is a host's own."""
+    if any(host.endpoint == endpoint for host in hosts):
+        return ()
+    return (Candidate(CandidateKind.SERVER_REFLEXIVE, endpoint),)

@@ -1,0 +1,130 @@
+"""Signals between this peer and others, sorted by attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from lab.peer.identity import Identity
+from lab.peer.record import Tally
+from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
+from lab.peer.rendezvous.member import Message
+from lab.peer.traversal.signals import (
+    Decline,
+    End,
+    Offer,
+    Ping,
+    Pong,
+    Signal,
+    SignalError,
+    encode,
+    parse,
+)
+
+KIND = "rendezvous"
+MAX_WAITING = 64
+
+
+class Mailbox:
+    """Signals of one attempt, from the one peer that takes part in it."""
+
+    def __init__(self, peer: str, key: bytes, tally: Tally) -> None:
+        self.peer = peer
+        self.key = key
+        self.tally = tally
+        self.ended = asyncio.Event()
+        """Set when the other peer needs the attempt no more."""
+        self.signals: asyncio.Queue[Offer | Decline] = asyncio.Queue(MAX_WAITING)
+
+
+class Signalling:
+    """Sends signals and sorts those that come.
+
+    `on_offer` is called with each new offer: the sender, its key, the offer,
+    and the size of the frame that it came in.
+    """
+
+    def __init__(
+        self, identity: Identity, on_offer: Callable[[str, bytes, Offer, int], None]
+    ) -> None:
+        self.identity = identity
+        self.client: RendezvousClient | None = None
+        self._on_offer = on_offer
+        self._mailboxes: dict[bytes, Mailbox] = {}
+        self._pings: dict[bytes, tuple[str, asyncio.Future[int]]] = {}
+
+    def open(self, attempt: bytes, mailbox: Mailbox) -> None:
+        """Let signals of `attempt` go to `mailbox`."""
+        self._mailboxes[attempt] = mailbox
+
+    def close(self, attempt: bytes) -> None:
+        """No more signals of `attempt`."""
+        self._mailboxes.pop(attempt, None)
+
+    def knows(self, attempt: bytes) -> bool:
+        return attempt in self._mailboxes
+
+    async def send(self, to: str, signal: Signal, tally: Tally) -> None:
+        """Send `signal`; RendezvousError if the service refuses it."""
+        if self.client is None:
+            raise RendezvousError("", "there is no rendezvous service")
+        tally.count(KIND, await self.client.send(to, encode(signal, self.identity)))
+
+    def post(self, to: str, signal: Signal, tally: Tally | None = None) -> None:
+        """Send `signal` without waiting for the service's word."""
+        size = self.client.post(to, encode(signal, self.identity)) if self.client else 0
+        if tally and size:
+            tally.count(KIND, size)
+
+    async def round_trip(self, peer: str, tally: Tally, count: int = 3) -> float | None:
+        """The smallest of `count` round trips to `peer` and back through the service, in seconds.
+
+        None if it does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        best: float | None = None
+        for _ in range(count):
+            token = secrets.token_bytes(8)
+            future: asyncio.Future[int] = loop.create_future()
+            self._pings[token] = (peer, future)
+            started = loop.time()
+            try:
+                self.post(peer, Ping(token), tally)
+                async with asyncio.timeout(3.0):
+                    tally.count(KIND, await future)
+            except TimeoutError:
+                return best
+            finally:
+                del self._pings[token]
+            elapsed = loop.time() - started
+            best = elapsed if best is None else min(best, elapsed)
+        return best
+
+    def deliver(self, message: Message) -> None:
+        """Take a message from the rendezvous service; what is no signal is dropped."""
+        try:
+            signal = parse(message.body, message.sender, message.key)
+        except SignalError:
+            return
+        match signal:
+            case Ping():
+                self.post(message.sender, Pong(signal.token))
+            case Pong():
+                asked = self._pings.get(signal.token)
+                if asked and asked[0] == message.sender and not asked[1].done():
+                    asked[1].set_result(message.size)
+            case Offer() if not signal.offer_digest:
+                self._on_offer(message.sender, message.key, signal, message.size)
+            case Offer() | Decline() | End():
+                self._sort(signal, message)
+
+    def _sort(self, signal: Offer | Decline | End, message: Message) -> None:
+        mailbox = self._mailboxes.get(signal.attempt)
+        if mailbox is None or (mailbox.peer, mailbox.key) != (message.sender, message.key):
+            return
+        mailbox.tally.count(KIND, message.size)
+        if isinstance(signal, End):
+            mailbox.ended.set()
+        elif not mailbox.signals.full():
+            mailbox.signals.put_nowait(signal)

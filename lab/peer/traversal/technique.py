@@ -1,0 +1,37 @@
+"""What a technique is, and which there are.
+
+A new technique is a module with a class like those below and one line in
+`techniques`.  It says how a caller and how a callee act; offers, keys, proof
+of the path, measurements and the record are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
+from lab.peer.traversal.direct import Direct
+from lab.peer.traversal.punch import UdpPunch
+from lab.peer.traversal.relay import Relay
+
+
+class Technique(Protocol):
+    """One way to get two peers connected."""
+
+    @property
+    def name(self) -> str:
+        """As in `lab connect --technique`."""
+
+    async def call(self, call: OutgoingCall) -> Established:
+        """Act as caller; AttemptError says why there is no path."""
+
+    async def answer(self, call: IncomingCall) -> Established:
+        """Act as callee; AttemptError says why there is no path."""
+
+
+def techniques() -> Mapping[str, Technique]:
+    """Every technique by name, cheapest path first: the order of `lab connect`."""
+    known: tuple[Technique, ...] = (Direct(), UdpPunch(), Relay())
+    return MappingProxyType({technique.name: technique for technique in known})
