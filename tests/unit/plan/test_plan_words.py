@@ -1,0 +1,86 @@
+"""Quantities and behaviours in words."""
+
+from __future__ import annotations
+
+import pytest
+from plan_support import CGNAT, DSL, HOME, WEB_ONLY
+
+from lab.plan import words
+from lab.plan.describe import summary
+from lab.plan.model import End, Link, Plan
+from lab.topology.behaviour import (
+    Backend,
+    Direction,
+    Firewall,
+    Impairment,
+    Nat,
+    Rule,
+    Verdict,
+)
+
+
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [(800, "800 bit/s"), (56_000, "56 kbit/s"), (2_500_000, "2.5 Mbit/s"), (10**9, "1 Gbit/s")],
+)
+def test_rates(bits, text):
+    assert words.rate(bits) == text
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [(250, "250 µs"), (12_500, "12.5 ms"), (300_000, "300 ms"), (2_000_000, "2 s")],
+)
+def test_delays(microseconds, text):
+    assert words.delay(microseconds) == text
+
+
+def test_losses():
+    assert words.loss(0.001) == "0.1 % loss"
+    assert words.loss(1) == "100 % loss"
+
+
+def test_links():
+    ends = {
+        "a": End(node="a", interface="eth0", mac="02:00:00:00:00:01"),
+        "b": End(node="b", interface="lan", mac="02:00:00:00:00:02"),
+    }
+    assert words.link(Link(**ends)) == ""
+    assert words.link(Link(**ends, mtu=1400)) == "MTU 1400"
+    assert (
+        words.link(Link(**ends, a_to_b=DSL.up, b_to_a=DSL.down, backend=Backend.FERRY))
+        == "8 Mbit/s up, 50 Mbit/s down, 10 ms, ferry"
+    )
+    one_way = Link(**ends, b_to_a=Impairment(loss=0.05), backend=Backend.KERNEL)
+    assert words.link(one_way, backend=False) == "5 % loss down"
+
+
+def test_nats():
+    assert words.nat(HOME) == "EIM, APDF, ports preserved"
+    assert words.nat_kind(CGNAT) == "cgnat"
+    assert words.nat_kind(Nat()) == "EIM/APDF"
+
+
+def test_firewalls():
+    assert words.firewall(Firewall()) == "everything passes"
+    assert words.firewall(WEB_ONLY) == "out only tcp/80, tcp/443, udp/53"
+    closed = Direction(default=Verdict.DROP)
+    no_udp = Direction(rules=(Rule(verdict=Verdict.REJECT, protocol="udp"),))
+    assert (
+        words.firewall(Firewall(outbound=no_udp, inbound=closed)) == "out all but udp; in nothing"
+    )
+    mixed = Direction(
+        default=Verdict.DROP,
+        rules=(
+            Rule(verdict=Verdict.DROP, remote="10.0.0.0/8"),
+            Rule(verdict=Verdict.ACCEPT, protocol="udp", first=1, last=9),
+        ),
+    )
+    assert (
+        words.firewall(Firewall(inbound=mixed))
+        == "in drop any to 10.0.0.0/8, accept udp/1-9, drop the rest"
+    )
+
+
+def test_nothing_is_said_of_nothing():
+    assert summary(Plan(lab="x", nodes=(), links=())) == "nothing"
