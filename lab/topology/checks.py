@@ -1,0 +1,173 @@
+"""What must hold between the parts of a topology: circles, addresses, programs, expectations."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Mapping
+
+from lab.topology.behaviour import Nat, PortPolicy
+from lab.topology.document import Document, Loc
+from lab.topology.expand import Declared, Instance
+from lab.topology.model import INTERNET
+from lab.topology.problems import one_of, show
+from lab.topology.schema import ExpectForm, NodeForm
+
+
+def check_circles(document: Document, instances: list[Instance]) -> bool:
+    """Report routers that lead in a circle; False if there are any."""
+    upstream = {one.name: one for one in instances if one.loc[0] == "routers"}
+    order = {name: index for index, name in enumerate(upstream)}
+    good: set[str] = {INTERNET}
+    reported: set[Loc] = set()
+    for start in upstream:
+        path: dict[str, None] = {}
+        here = start
+        while here in upstream and here not in good and here not in path:
+            path[here] = None
+            here = upstream[here].via
+        if here in path:
+            names = list(path)
+            circle = names[names.index(here) :]
+            first = min(circle, key=order.__getitem__)
+            turn = circle.index(first)
+            shown = [*circle[turn:], *circle[:turn], first]
+            if len(shown) > 12:
+                shown = [*shown[:6], "...", *shown[-5:]]
+            if upstream[first].loc not in reported:
+                reported.add(upstream[first].loc)
+                document.report(
+                    (*upstream[first].loc, "via"),
+                    f"routers lead in a circle: {' -> '.join(shown)}",
+                    "attach one of them to the internet: via: internet",
+                )
+        good |= path.keys()
+    return not reported
+
+
+def check_addresses(document: Document, declared: Declared) -> None:
+    """Report addresses outside their LAN, and addresses and LANs that clash."""
+    taken: dict[tuple[str, str], Loc] = {}
+    for loc, name, form in declared.forms():
+        router = declared.routers.get(form.via)
+        if form.address is not None and form.count is None:
+            at = (*loc, "address")
+            if router is not None and router.lan is not None:
+                _check_inside(document, at, form.address, form.via, router.lan)
+            first = taken.setdefault((form.via, form.address), at)
+            if first != at:
+                document.report(
+                    at,
+                    f"{name} and {first[1]} both have the address {form.address}",
+                    f"the other stands at {document.where(first)}: change one, or leave it out",
+                )
+    for name, inner in declared.routers.items():
+        outer = declared.routers.get(inner.via)
+        if (
+            inner.lan is not None
+            and outer is not None
+            and outer.lan is not None
+            and ipaddress.IPv4Network(inner.lan).overlaps(ipaddress.IPv4Network(outer.lan))
+        ):
+            document.report(
+                ("routers", name, "lan"),
+                f"the LAN {inner.lan} of {name} overlaps {outer.lan} of {inner.via}, on its other "
+                f"side",
+                "give one of them another prefix: a router can't tell the two sides apart",
+            )
+
+
+def check_capacity(
+    document: Document, instances: list[Instance], declared: Declared, nats: Mapping[str, Nat]
+) -> None:
+    """Report LANs with too few addresses and NATs with too few blocks of ports."""
+    behind = Counter(one.via for one in instances)
+    reported: set[str] = set()
+    for one in instances:
+        router = declared.routers.get(one.declared) if one.loc[0] == "routers" else None
+        if router is None or one.declared in reported:
+            continue
+        members = behind[one.name]
+        if router.lan is not None:
+            # Network, broadcast and the router itself take one each.
+            room = ipaddress.IPv4Network(router.lan).num_addresses - 3
+            if members > room:
+                document.report(
+                    (*one.loc, "lan"),
+                    f"{members} behind {one.name}, and {router.lan} has room for {room}",
+                    "use a shorter prefix",
+                )
+                reported.add(one.declared)
+        nat = nats.get(one.declared)
+        if nat is not None and nat.ports.policy is PortPolicy.BLOCK:
+            blocks = (nat.ports.last - nat.ports.first + 1) // nat.ports.block
+            if members > blocks:
+                size = (nat.ports.last - nat.ports.first + 1) // members
+                document.report(
+                    (*one.loc, "nat"),
+                    f"{members} behind {one.name}, and its ports make {blocks} blocks of "
+                    f"{nat.ports.block}",
+                    f"write nat: {{preset: {nat.preset.partition(',')[0] or 'cgnat'}, "
+                    f"ports: {{policy: block, block: {size}}}}}"
+                    if size
+                    else "spread them over several routers",
+                )
+                reported.add(one.declared)
+
+
+def check_program(document: Document, name: str, node: NodeForm) -> None:
+    """Report a node whose program is two things at once."""
+    loc = ("nodes", name)
+    if node.service is not None and node.services is not None:
+        document.report(
+            (*loc, "services"), f"{name} has both service and services", "keep one of the two"
+        )
+    own = next((key for key in ("image", "command") if getattr(node, key) is not None), None)
+    if own and (node.peer or node.service or node.services):
+        builtin = "the built-in peer" if node.peer else "a built-in service"
+        document.report(
+            (*loc, own),
+            f"{name} has {builtin} and {'an image' if own == 'image' else 'a command'} of its own",
+            f"leave out {'peer' if node.peer else 'service'} or {own}: a node runs one of them",
+        )
+
+
+def check_expectation(
+    document: Document, index: int, form: ExpectForm, peers: Mapping[str, bool]
+) -> None:
+    """Report an expectation about nodes that are not there or are no peers."""
+    for key, name in (("from", form.from_), ("to", form.to)):
+        at = ("expect", index, key)
+        if name not in peers:
+            document.report(
+                at,
+                f"there is no node {show(name)} to expect anything of",
+                one_of(name, [one for one, peer in peers.items() if peer], "peers"),
+            )
+        elif not peers[name]:
+            document.report(
+                at, f"{show(name)} does not run the built-in peer", "give it peer: true"
+            )
+    if form.from_ == form.to:
+        document.report(
+            ("expect", index, "to"),
+            f"{show(form.to)} can't connect to itself",
+            "name two different peers",
+        )
+
+
+def _check_inside(document: Document, at: Loc, address: str, via: str, lan: str) -> None:
+    prefix = ipaddress.IPv4Network(lan)
+    parsed = ipaddress.IPv4Address(address)
+    if parsed not in prefix:
+        document.report(
+            at,
+            f"{address} is outside the LAN of {via}, which is {lan}",
+            f"use {prefix[2]} to {prefix[-2]}, or leave it out to have one assigned",
+        )
+    elif parsed in (prefix[0], prefix[-1]):
+        document.report(
+            at,
+            f"{address} can't be a host's: it is the first or the last address of {lan}",
+            f"use {prefix[2]} to {prefix[-2]}",
+        )

@@ -1,0 +1,381 @@
+"""The kinds of values in a topology file: what each accepts, and its JSON Schema.
+
+Each function takes what YAML gave and returns the value in base units, or
+raises WrongValueError; the types below wrap them for `lab.topology.schema`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from lab.topology.behaviour import (
+    Dependence,
+    Direction,
+    Hairpin,
+    Mount,
+    PortPolicy,
+    Unsolicited,
+    Verdict,
+)
+from lab.topology.model import WantedBackend
+from lab.topology.problems import WrongValueError, each, one_of, show
+from lab.topology.rules import RULE_HELP, parse_ports, parse_rule
+from lab.topology.units import (
+    DURATION_HELP,
+    PROBABILITY_HELP,
+    RATE_HELP,
+    SIZE_HELP,
+    parse_duration,
+    parse_probability,
+    parse_rate,
+    parse_size,
+)
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}", re.ASCII)
+NAME_HELP = "names are a-z, 0-9 and -, begin with a letter, and have at most 31 characters"
+SERVICES = ("stun", "rendezvous", "relay")
+SERVICE_WORDS = {**{word: word for word in SERVICES}, "turn": "relay"}
+OUTCOMES = (
+    "success",
+    "failure",
+    "timed-out",
+    "refused",
+    "unreachable",
+    "unsupported",
+    "cancelled",
+    "failed",
+)
+MAX_COUNT = 10_000
+_HOUR_US = 3_600_000_000
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+_DEPENDENCE_SHORT = {
+    "eim": Dependence.ENDPOINT_INDEPENDENT,
+    "adm": Dependence.ADDRESS_DEPENDENT,
+    "apdm": Dependence.ADDRESS_AND_PORT_DEPENDENT,
+    "eif": Dependence.ENDPOINT_INDEPENDENT,
+    "adf": Dependence.ADDRESS_DEPENDENT,
+    "apdf": Dependence.ADDRESS_AND_PORT_DEPENDENT,
+}
+
+
+def _word(kind: type[StrEnum], value: Any, more: dict[Any, Any] | None = None) -> Any:
+    """The member of `kind` that `value` names, also by a word of `more`."""
+    more = more or {}
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, bool | str) and value in more:
+        return more[value]
+    words = [*kind, *(word for word in more if isinstance(word, str))]
+    if value in words:
+        return kind(value)
+    raise WrongValueError(f"unknown word {show(value)}", one_of(str(value), words, "words"))
+
+
+def _between(least: float, most: float, value: Any, what: str) -> Any:
+    if not least <= value <= most:
+        raise WrongValueError(f"{show(value)} is out of bounds", what)
+    return value
+
+
+def _delay(value: Any) -> Any:
+    return _between(0, _HOUR_US, parse_duration(value), "a delay is at most 1h")
+
+
+def _link_rate(value: Any) -> Any:
+    rate = parse_rate(value)
+    return _between(1_000, 10**12, rate, "rates are 1kbit to 1000gbit") if rate else 0
+
+
+def _lifetime(value: Any) -> Any:
+    us = parse_duration(value)
+    if us % 1_000_000 or not us:
+        raise WrongValueError(f"{show(value)} is not whole seconds", "write 30s, 2m or 2h")
+    return _between(1, 10 * 86_400, us // 1_000_000, "a lifetime is at most 240h")
+
+
+def _mtu(value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WrongValueError(f"{show(value)} is not a number of bytes", "write mtu: 1500")
+    return _between(68, 65_535, value, "an IPv4 MTU is 68 (RFC 791) to 65535 bytes; usual is 1500")
+
+
+def _count(value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WrongValueError(f"{show(value)} is not a count", "write a whole number")
+    return _between(1, MAX_COUNT, value, f"a count is 1 to {MAX_COUNT}")
+
+
+def _seed(value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WrongValueError(f"{show(value)} is not a seed", "write a whole number")
+    return _between(0, 2**63 - 1, value, "a seed is 0 to 2^63-1")
+
+
+def _cpus(value: Any) -> Any:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise WrongValueError(f"{show(value)} is not a number of CPUs", "write 0.5 or 2")
+    return float(_between(0.01, 1024, value, "write 0.01 to 1024 CPUs"))
+
+
+def _memory(value: Any) -> Any:
+    return _between(2**20, 2**50, parse_size(value), "a program needs at least 1MiB")
+
+
+def _address(value: Any) -> Any:
+    try:
+        address = ipaddress.IPv4Address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise WrongValueError(
+            f"{show(value)} is not an IPv4 address",
+            "write an address such as 192.168.1.20, without a prefix length",
+        ) from None
+    if address.is_multicast or address.is_loopback or address.is_unspecified:
+        raise WrongValueError(f"{show(value)} can't be the address of a node", "choose another")
+    if address.is_reserved or address.is_link_local:
+        raise WrongValueError(f"{show(value)} is not routed anywhere", "choose another")
+    return str(address)
+
+
+def _lan(value: Any) -> Any:
+    text = value if isinstance(value, str) and "/" in value else ""
+    try:
+        prefix = ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        raise WrongValueError(
+            f"{show(value)} is not an IPv4 prefix", "write a prefix such as 192.168.1.0/24"
+        ) from None
+    if not 8 <= prefix.prefixlen <= 30:
+        raise WrongValueError(f"{show(value)} is not the size of a LAN", "use /8 to /30")
+    if str(prefix) != text:
+        raise WrongValueError(f"{show(value)} has bits beyond its prefix", f"write {prefix}")
+    return text
+
+
+def _service(word: Any) -> str:
+    if not isinstance(word, str) or word not in SERVICE_WORDS:
+        raise WrongValueError(
+            f"unknown service {show(word)}", one_of(str(word), list(SERVICE_WORDS), "services")
+        )
+    return SERVICE_WORDS[word]
+
+
+def _services(value: Any) -> Any:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list):
+        raise WrongValueError(f"{show(value)} is not a service", _SERVICE_HELP)
+    return list(dict.fromkeys(each(enumerate(words), _service)))
+
+
+_SERVICE_HELP = f"services: {', '.join(SERVICE_WORDS)}"
+
+
+def _command(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as error:
+            raise WrongValueError(
+                f"the command can't be split into words: {str(error).lower()}",
+                "close the quotation, or write a list of words",
+            ) from None
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise WrongValueError(f"{show(value)} is not a command", "write it as text or a list")
+    if not value or not value[0]:
+        raise WrongValueError("the command is empty", "leave it out, or write what is to run")
+    return value
+
+
+def _variable(item: tuple[str, Any]) -> tuple[str, str]:
+    name, text = item
+    if not _ENV_NAME.fullmatch(name):
+        raise WrongValueError(
+            f"{show(name)} can't name an environment variable", "use letters, digits and _"
+        )
+    if name.startswith("LAB_"):
+        raise WrongValueError(f"the variable {name} belongs to lab", "choose a name without LAB_")
+    if not isinstance(text, str):
+        raise WrongValueError(f"{name} is {show(text)}", "write its value as text")
+    return name, text
+
+
+def _env(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise WrongValueError(f"{show(value)} is not a mapping", "write env: {MODE: test}")
+    return dict(each(((name, (name, text)) for name, text in value.items()), _variable))
+
+
+def _mount(value: Any) -> Any:
+    parts = value.split(":") if isinstance(value, str) else []
+    if not (len(parts) == 2 or (len(parts) == 3 and parts[2] in ("ro", "rw"))) or not all(parts):
+        raise WrongValueError(f"{show(value)} is not a mount", "write source:target or with :ro")
+    if not parts[1].startswith("/"):
+        raise WrongValueError(f"the target {show(parts[1])} is relative", "begin it with /")
+    return Mount(source=parts[0], target=parts[1], read_only=parts[2:] == ["ro"])
+
+
+def _mounts(value: Any) -> Any:
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise WrongValueError(f"{show(value)} is not a mount", "write source:target or with :ro")
+    return each(enumerate(items), _mount)
+
+
+def _image(value: Any) -> Any:
+    if not isinstance(value, str) or not value or re.search(r"\s", value):
+        raise WrongValueError(f"{show(value)} can't name an image", "write example/my-peer:1")
+    return value
+
+
+def _outcome(value: Any) -> Any:
+    if value not in OUTCOMES:
+        raise WrongValueError(
+            f"unknown outcome {show(value)}", one_of(str(value), OUTCOMES, "outcomes")
+        )
+    return value
+
+
+def _direction(preposition: Literal["to", "from"], value: Any) -> Any:
+    """A direction of a firewall: a list of rules, or rules with a default of their own.
+
+    A list that admits something admits nothing else; a list that only
+    refuses lets everything else pass.
+    """
+    default = None
+    rules = value
+    if isinstance(value, dict):
+        unknown = [key for key in value if key not in ("default", "rules")]
+        if unknown:
+            raise WrongValueError(
+                f"unknown key {show(unknown[0])}", "keys: default, rules", at=(unknown[0],)
+            )
+        default, rules = value.get("default"), value.get("rules")
+        rules = [] if rules is None else rules
+        if default is not None:
+            try:
+                default = _word(Verdict, default)
+            except WrongValueError as error:
+                raise WrongValueError(error.message, error.remedy, at=("default",)) from None
+    if isinstance(rules, str):
+        rules = [rules]
+    if not isinstance(rules, list):
+        raise WrongValueError(f"{show(value)} is not a list of rules", RULE_HELP)
+    parsed = each(enumerate(rules), partial(parse_rule, preposition=preposition), ("rules",))
+    if default is None:
+        refusing = bool(parsed) and all(rule.verdict is not Verdict.ACCEPT for rule in parsed)
+        default = Verdict.ACCEPT if refusing else Verdict.DROP
+    return Direction(default=default, rules=tuple(parsed))
+
+
+# --- the types --------------------------------------------------------------
+
+
+def _text(description: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": description})
+
+
+def _words(kind: type[StrEnum], *more: str | bool) -> WithJsonSchema:
+    return WithJsonSchema({"enum": [*(str(word) for word in kind), *more]})
+
+
+_HAIRPIN_SWITCH = {True: Hairpin.EXTERNAL_SOURCE, False: Hairpin.OFF}
+_RULES = {"type": "array", "items": {"type": "string", "description": RULE_HELP}}
+_DIRECTION = WithJsonSchema(
+    {
+        "anyOf": [
+            _RULES,
+            _RULES["items"],
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "default": {"enum": [str(verdict) for verdict in Verdict]},
+                    "rules": _RULES,
+                },
+            },
+        ]
+    }
+)
+_WORD_OR_LIST = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+_SERVICE = {"enum": list(SERVICE_WORDS)}
+
+DelayField = Annotated[int, BeforeValidator(_delay), _text(f"One way. {DURATION_HELP}")]
+RateField = Annotated[int, BeforeValidator(_link_rate), _text(RATE_HELP)]
+LossField = Annotated[
+    float,
+    BeforeValidator(parse_probability),
+    WithJsonSchema({"type": ["string", "number"], "description": PROBABILITY_HELP}),
+]
+MtuField = Annotated[
+    int,
+    BeforeValidator(_mtu),
+    WithJsonSchema({"type": "integer", "minimum": 68, "maximum": 65_535}),
+]
+LifetimeField = Annotated[int, BeforeValidator(_lifetime), _text("Whole seconds: 30s, 2m, 2h")]
+PortRange = Annotated[
+    tuple[int, int],
+    BeforeValidator(parse_ports),
+    WithJsonSchema({"type": ["string", "integer"], "description": "1024-65535"}),
+]
+CountField = Annotated[
+    int,
+    BeforeValidator(_count),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT}),
+]
+SeedField = Annotated[
+    int, BeforeValidator(_seed), WithJsonSchema({"type": "integer", "minimum": 0})
+]
+AddressField = Annotated[str, BeforeValidator(_address), _text("An IPv4 address")]
+LanField = Annotated[str, BeforeValidator(_lan), _text("An IPv4 prefix: 192.168.1.0/24")]
+MemoryField = Annotated[int, BeforeValidator(_memory), _text(SIZE_HELP)]
+CpusField = Annotated[
+    float, BeforeValidator(_cpus), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
+]
+ServicesField = Annotated[
+    list[str],
+    BeforeValidator(_services),
+    WithJsonSchema({"anyOf": [_SERVICE, {"type": "array", "items": _SERVICE}]}),
+]
+ImageField = Annotated[str, BeforeValidator(_image), _text("example/my-peer:1")]
+CommandField = Annotated[
+    list[str], BeforeValidator(_command), WithJsonSchema({"anyOf": _WORD_OR_LIST})
+]
+EnvField = Annotated[
+    dict[str, str],
+    BeforeValidator(_env),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    ),
+]
+MountsField = Annotated[
+    list[Mount], BeforeValidator(_mounts), WithJsonSchema({"anyOf": _WORD_OR_LIST})
+]
+OutcomeField = Annotated[str, BeforeValidator(_outcome), WithJsonSchema({"enum": list(OUTCOMES)})]
+DependenceField = Annotated[
+    Dependence,
+    BeforeValidator(partial(_word, Dependence, more=_DEPENDENCE_SHORT)),
+    _words(Dependence, *_DEPENDENCE_SHORT),
+]
+PortPolicyField = Annotated[
+    PortPolicy, BeforeValidator(partial(_word, PortPolicy)), _words(PortPolicy)
+]
+HairpinField = Annotated[
+    Hairpin,
+    BeforeValidator(partial(_word, Hairpin, more=_HAIRPIN_SWITCH)),
+    _words(Hairpin, True, False),
+]
+UnsolicitedField = Annotated[
+    Unsolicited, BeforeValidator(partial(_word, Unsolicited)), _words(Unsolicited)
+]
+BackendField = Annotated[
+    WantedBackend, BeforeValidator(partial(_word, WantedBackend)), _words(WantedBackend)
+]
+OutboundField = Annotated[Direction, BeforeValidator(partial(_direction, "to")), _DIRECTION]
+InboundField = Annotated[Direction, BeforeValidator(partial(_direction, "from")), _DIRECTION]

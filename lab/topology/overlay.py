@@ -1,0 +1,145 @@
+"""What a person wrote, laid over what it changes: forms to behaviours.
+
+Pure functions from a form and a base (a preset's behaviour, or the default)
+to a behaviour.  They raise WrongValueError for choices that contradict each
+other; its `at` says where.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from lab.topology.behaviour import (
+    Firewall,
+    Impairment,
+    Lifetimes,
+    Nat,
+    PortPolicy,
+    Ports,
+)
+from lab.topology.model import InternetSpec, LinkSpec, WantedBackend
+from lab.topology.problems import WrongValueError
+from lab.topology.schema import (
+    FirewallForm,
+    Form,
+    ImpairmentForm,
+    InternetForm,
+    LifetimesForm,
+    LinkForm,
+    NatForm,
+    PortsForm,
+)
+
+
+def overlay_nat(base: Nat, form: NatForm) -> Nat:
+    """`base` with what `form` says."""
+    nat = replace(
+        base,
+        mapping=form.mapping or base.mapping,
+        filtering=form.filtering or base.filtering,
+        hairpin=form.hairpin or base.hairpin,
+        unsolicited=form.unsolicited or base.unsolicited,
+    )
+    if form.ports is not None:
+        nat = replace(nat, ports=overlay_ports(base.ports, form.ports))
+    if form.lifetimes is not None:
+        nat = replace(nat, lifetimes=overlay_lifetimes(base.lifetimes, form.lifetimes))
+    return nat
+
+
+def overlay_ports(base: Ports, form: PortsForm) -> Ports:
+    """`base` with what `form` says; another policy forgets the parameters of the former one."""
+    written = form.model_fields_set
+    first, last = form.range if "range" in written else (base.first, base.last)
+    kept = base if "policy" not in written or form.policy is base.policy else Ports()
+    ports = Ports(
+        policy=form.policy if "policy" in written else base.policy,
+        first=first,
+        last=last,
+        stride=form.stride if "stride" in written else kept.stride,
+        block=form.block if "block" in written else kept.block,
+    )
+    if ports.policy is PortPolicy.BLOCK and not ports.block:
+        raise WrongValueError(
+            "a block of ports needs a size", "write ports: {policy: block, block: 512}", ("ports",)
+        )
+    if ports.block > last - first + 1:
+        raise WrongValueError(
+            f"a block of {ports.block} ports does not fit into {first}-{last}",
+            "make the block smaller or the range larger",
+            ("ports", "block"),
+        )
+    if ports.block and ports.policy is not PortPolicy.BLOCK:
+        raise WrongValueError(
+            f"a block has no meaning with {ports.policy} ports",
+            "write policy: block, or leave block out",
+            ("ports", "block"),
+        )
+    if ports.stride != 1 and ports.policy is not PortPolicy.SEQUENTIAL:
+        raise WrongValueError(
+            f"a stride has no meaning with {ports.policy} ports",
+            "write policy: sequential, or leave stride out",
+            ("ports", "stride"),
+        )
+    return ports
+
+
+def overlay_lifetimes(base: Lifetimes, form: LifetimesForm) -> Lifetimes:
+    """`base` with what `form` says."""
+    return Lifetimes(
+        udp_s=form.udp or base.udp_s,
+        tcp_established_s=form.tcp_established or base.tcp_established_s,
+        tcp_transitory_s=form.tcp_transitory or base.tcp_transitory_s,
+    )
+
+
+def overlay_firewall(base: Firewall, form: FirewallForm) -> Firewall:
+    """`base` with the directions that `form` gives, each as a whole."""
+    return replace(
+        base,
+        outbound=form.outbound or base.outbound,
+        inbound=form.inbound or base.inbound,
+    )
+
+
+def overlay_impairment(base: Impairment, form: ImpairmentForm) -> Impairment:
+    """`base` with what `form` says."""
+    return Impairment(
+        rate_bit=base.rate_bit if form.rate is None else form.rate,
+        delay_us=base.delay_us if form.delay is None else form.delay,
+        loss=base.loss if form.loss is None else form.loss,
+    )
+
+
+def overlay_link(base: LinkSpec, form: LinkForm) -> LinkSpec:
+    """`base` with what `form` says: first for both directions, then for each."""
+    up, down = overlay_impairment(base.up, form), overlay_impairment(base.down, form)
+    return replace(
+        base,
+        up=overlay_impairment(up, form.up) if form.up else up,
+        down=overlay_impairment(down, form.down) if form.down else down,
+        mtu=base.mtu if form.mtu is None else form.mtu,
+        backend=WantedBackend(form.backend or base.backend),
+    )
+
+
+def internet(form: InternetForm | None, where: str) -> InternetSpec:
+    """The core that `form` describes.
+
+    A packet crosses two attachments, so each carries half of the delay, and a
+    loss that makes the wanted one when met twice.
+    """
+    if form is None:
+        return InternetSpec(where=where)
+    across = overlay_impairment(Impairment(), form)
+    transit = replace(
+        across,
+        delay_us=across.delay_us // 2,
+        loss=1 - (1 - across.loss) ** 0.5 if across.loss else 0.0,
+    )
+    return InternetSpec(transit=transit, where=where)
+
+
+def only_names_preset(form: Form) -> bool:
+    """Whether `form` says nothing besides its preset."""
+    return form.model_fields_set <= {"preset"}

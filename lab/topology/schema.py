@@ -1,0 +1,252 @@
+"""The topology file as pydantic models: one class for each mapping in it.
+
+A model holds what a person wrote, in base units, before presets, counts and
+names are resolved (`lab.topology.loader` does that).  Descriptions here are
+what an editor shows: `lab.topology.jsonschema` makes the JSON Schema of these
+classes.  A field that is None was not written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lab.topology.behaviour import PortPolicy
+from lab.topology.fields import (
+    AddressField,
+    BackendField,
+    CommandField,
+    CountField,
+    CpusField,
+    DelayField,
+    DependenceField,
+    EnvField,
+    HairpinField,
+    ImageField,
+    InboundField,
+    LanField,
+    LifetimeField,
+    LossField,
+    MemoryField,
+    MountsField,
+    MtuField,
+    OutboundField,
+    OutcomeField,
+    PortPolicyField,
+    PortRange,
+    RateField,
+    SeedField,
+    ServicesField,
+    UnsolicitedField,
+)
+from lab.topology.model import INTERNET
+
+
+class Form(BaseModel):
+    """Base of all mappings in a file: no unknown keys, no conversion of types.
+
+    `terse` is the key that a single word stands for, if one may stand for the
+    mapping.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        arbitrary_types_allowed=True,
+        validate_default=False,
+        alias_generator=lambda name: name.rstrip("_").replace("_", "-"),
+    )
+    terse: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_terse(cls, value: Any) -> Any:
+        if cls.terse and isinstance(value, str | int | float) and not isinstance(value, bool):
+            return {cls.terse: value}
+        return value
+
+
+class PortsForm(Form):
+    """The port policy of a NAT (RFC 4787, section 4.2)."""
+
+    terse: ClassVar[str] = "policy"
+
+    policy: PortPolicyField = Field(
+        PortPolicy.PRESERVE,
+        description="How a new mapping chooses its port: the internal one, a random one, the "
+        "next one, or one of the subscriber's block.",
+    )
+    range: PortRange = Field(
+        (1024, 65535), description="First and last port to choose from: 1024-65535."
+    )
+    stride: int = Field(1, ge=1, le=1024, description="Step between two ports, with sequential.")
+    block: int = Field(0, ge=1, le=64512, description="Ports of each subscriber, with block.")
+
+
+class LifetimesForm(Form):
+    """How long an idle mapping lives (RFC 4787 REQ-5, RFC 5382 REQ-5)."""
+
+    udp: LifetimeField | None = Field(None, description="An idle UDP mapping. Default 120s.")
+    tcp_established: LifetimeField | None = Field(
+        None, description="An open connection. Default 2h4m."
+    )
+    tcp_transitory: LifetimeField | None = Field(
+        None, description="A connection that opens or closes. Default 4m."
+    )
+
+
+class NatForm(Form):
+    """A NAT: a preset's name, or choices of its own in the words of RFC 4787."""
+
+    terse: ClassVar[str] = "preset"
+
+    preset: str | None = Field(None, description="What the other keys change.")
+    mapping: DependenceField | None = Field(
+        None, description="What the external port depends on (RFC 4787, section 4.1)."
+    )
+    filtering: DependenceField | None = Field(
+        None, description="Who outside may answer (RFC 4787, section 5)."
+    )
+    ports: PortsForm | None = Field(None, description="How external ports are chosen.")
+    hairpin: HairpinField | None = Field(
+        None, description="Whether inside hosts reach each other by external addresses."
+    )
+    unsolicited: UnsolicitedField | None = Field(
+        None, description="What becomes of a packet that no mapping admits."
+    )
+    lifetimes: LifetimesForm | None = Field(None, description="When idle mappings end.")
+
+
+class FirewallForm(Form):
+    """A stateful packet filter: a preset's name, or the flows that each direction admits."""
+
+    terse: ClassVar[str] = "preset"
+
+    preset: str | None = Field(None, description="What the other keys change.")
+    outbound: OutboundField | None = Field(
+        None, description="Flows begun inside. A list admits these and nothing else; absent, all."
+    )
+    inbound: InboundField | None = Field(
+        None, description="Flows begun outside. A list admits these and nothing else; absent, all."
+    )
+
+
+class ImpairmentForm(Form):
+    """The character of one direction of a link."""
+
+    rate: RateField | None = Field(None, description="How much passes.")
+    delay: DelayField | None = Field(None, description="How long a packet takes, one way.")
+    loss: LossField | None = Field(None, description="How many packets are lost.")
+
+
+class LinkForm(ImpairmentForm):
+    """An access link: a preset's name, or figures for both directions or each.
+
+    `rate`, `delay` and `loss` hold for each direction; `up` and `down` change
+    them for what leaves and what comes.
+    """
+
+    terse: ClassVar[str] = "preset"
+
+    preset: str | None = Field(None, description="What the other keys change.")
+    mtu: MtuField | None = Field(None, description="Largest packet in bytes. Default 1500.")
+    backend: BackendField | None = Field(
+        None, description="What carries the impairments: lab chooses (auto) unless told."
+    )
+    up: ImpairmentForm | None = Field(None, description="What leaves the router or node.")
+    down: ImpairmentForm | None = Field(None, description="What comes to the router or node.")
+
+
+class InternetForm(ImpairmentForm):
+    """The core between all networks: a delay, or delay, loss and the rate of an attachment."""
+
+    terse: ClassVar[str] = "delay"
+
+
+class _Attached(Form):
+    """What routers and nodes have in common."""
+
+    via: str = Field(INTERNET, description="The router it is attached to, or internet (default).")
+    link: LinkForm | None = Field(None, description="The link to `via`.")
+    firewall: FirewallForm | None = Field(None, description="What it lets pass.")
+    address: AddressField | None = Field(None, description="Its address there; assigned if absent.")
+    count: CountField | None = Field(
+        None,
+        description="As many alike, named name-1, name-2, ... Behind a counted router they are "
+        "dealt out evenly, in order: with equal counts one to each.",
+    )
+
+
+class RouterForm(_Attached):
+    """A router with a LAN behind it."""
+
+    nat: NatForm | None = Field(None, description="How it translates; absent, it does not.")
+    lan: LanField | None = Field(None, description="The prefix of its LAN; assigned if absent.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class NodeForm(_Attached):
+    """A host and what runs in it: the built-in peer, services, or a program of one's own."""
+
+    via: str = Field(description="The router it is attached to, or internet.")
+    peer: bool = Field(False, description="Runs the built-in peer.")
+    service: ServicesField | None = Field(
+        None, description="A built-in service, or a list of them."
+    )
+    services: ServicesField | None = Field(None, description="Built-in services.")
+    image: ImageField | None = Field(None, description="A container image to run.")
+    command: CommandField | None = Field(
+        None, description="A program to run, as text or as a list of words."
+    )
+    env: EnvField | None = Field(
+        None, description="Environment variables of the program, besides those of lab."
+    )
+    mounts: MountsField | None = Field(
+        None, description="Host paths in the container: source:target or source:target:ro."
+    )
+    memory: MemoryField | None = Field(
+        None, description="The most memory that the program may use."
+    )
+    cpus: CpusField | None = Field(None, description="How many CPUs the program may use: 0.5, 2.")
+    ready: Literal["started", "signal"] = Field(
+        "started",
+        description="When a program of one's own is ready: once started, or when it says so "
+        "(docs/contract.md).",
+    )
+
+
+class ExpectForm(Form):
+    """What `lab connect` must find between two peers."""
+
+    from_: str = Field(description="The peer that begins.")
+    to: str = Field(description="The peer that is called.")
+    direct: OutcomeField | None = Field(
+        None, description="Contact at an address that is reachable as it stands."
+    )
+    udp_punch: OutcomeField | None = Field(None, description="UDP hole punching.")
+    relay: OutcomeField | None = Field(None, description="Through the relay service.")
+    path: Literal["direct", "relayed", "none"] | None = Field(
+        None, description="The best path that is found."
+    )
+
+
+class FileForm(Form):
+    """A network for lab: routers, nodes, and the internet between them."""
+
+    name: str | None = Field(None, description="The topology's name; the file's name if absent.")
+    description: str = Field("", description="What it shows, in a sentence.")
+    seed: SeedField = Field(1, description="Every random choice follows from it.")
+    internet: InternetForm | None = Field(
+        None, description="The core. `delay` is from one edge to another, one way."
+    )
+    routers: dict[str, RouterForm] | None = Field(None, description="Routers by name.")
+    nodes: dict[str, NodeForm] | None = Field(None, description="Hosts by name.")
+    expect: list[ExpectForm] | None = Field(
+        None, description="What connecting peers must find; checked by `lab connect`."
+    )
