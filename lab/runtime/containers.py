@@ -42,6 +42,7 @@ class _Container:
     image: str
     identifier: str = ""
     gate: int = -1
+    pid: int = 0
     pidfd: int = -1
     output: Output | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,17 +91,17 @@ class Containers:
         said: asyncio.Future[bytes] = self._loop.create_future()
         self._loop.add_reader(reached, _receive, reached, said)
         try:
-            pid = await self._in_thread(self._bring_up, container, program)
+            container.pid = await self._in_thread(self._bring_up, container, program)
             self._containers[node] = container
-            await self._at_gate(container, pid, said)
+            await self._at_gate(container, said)
         except BaseException:
             await self._discard(container)
             raise
         finally:
             self._loop.remove_reader(reached)
             os.close(reached)
-        (folder / enter.CONTAINER_PID).write_text(f"{pid}\n")
-        return pid
+        (folder / enter.CONTAINER_PID).write_text(f"{container.pid}\n")
+        return container.pid
 
     def open_gate(self, node: str) -> None:
         """Let the node's program run; its network stands.  LabError if its container has ended."""
@@ -114,6 +115,11 @@ class Containers:
         os.write(container.gate, b"go\n")
         os.close(container.gate)
         container.gate = -1
+
+    def pid(self, node: str) -> int | None:
+        """The first process of the node's container; None if it has ended or there is none."""
+        container = self._containers.get(node)
+        return container.pid if container is not None and not container.ended.is_set() else None
 
     async def stop(self, node: str, *, grace_s: float = GRACE_S) -> None:
         """End the node's program: SIGTERM, then SIGKILL.  The container stays, for its log."""
@@ -163,14 +169,14 @@ class Containers:
         container.output = Output(stream, self._paths.node(node))
         return engine.start(container.identifier)
 
-    async def _at_gate(self, container: _Container, pid: int, said: asyncio.Future[bytes]) -> None:
+    async def _at_gate(self, container: _Container, said: asyncio.Future[bytes]) -> None:
         """Wait until the shell has found the program, or has ended."""
         if container.output is not None:
             container.output.follow(self._loop)
-        if pid > 0:
-            self._check_here(container, pid)
+        if container.pid > 0:
+            self._check_here(container)
             with contextlib.suppress(ProcessLookupError):
-                container.pidfd = os.pidfd_open(pid)
+                container.pidfd = os.pidfd_open(container.pid)
         if container.pidfd >= 0:
             self._loop.add_reader(container.pidfd, self._process_ended, container)
         else:
@@ -198,14 +204,14 @@ class Containers:
             remedy=f"see docker logs {container_name(self._paths, container.node)}",
         )
 
-    def _check_here(self, container: _Container, pid: int) -> None:
+    def _check_here(self, container: _Container) -> None:
         """An engine in a virtual machine has process numbers that mean others, or nothing, here."""
         ours = self._paths.node(container.node) / gate.GATE
-        theirs = Path(f"/proc/{pid}/root{gate.FOLDER}/{gate.GATE}")
+        theirs = Path(f"/proc/{container.pid}/root{gate.FOLDER}/{gate.GATE}")
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if theirs.samefile(ours):
                 return
-        if not Path(f"/proc/{pid}").exists():
+        if not Path(f"/proc/{container.pid}").exists():
             return  # gone already: its exit code will say why
         raise MissingError(
             "the Docker engine does not run on this machine, or sees other files",

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from lab.errors import LabError, MissingError
@@ -184,6 +185,22 @@ class Engine:
         except MissingError:
             return False
         return True
+
+    def pull(self, name: str) -> None:
+        """Fetch an image from its registry; LabError if that fails."""
+        repository, _, tag = name.partition(":")
+        with _explained(f"image {name}"):
+            for line in self._client.pull(
+                repository, tag=tag or "latest", stream=True, decode=True
+            ):
+                if "error" in line:
+                    raise LabError(f"image {name}: {line['error']}")
+
+    def import_archive(self, archive: Path, name: str) -> None:
+        """Make an image `name` of a root file system in a tar archive."""
+        repository, _, tag = name.partition(":")
+        with _explained(f"image {name}"):
+            self._client.import_image_from_file(str(archive), repository=repository, tag=tag)
 
     # --- containers -------------------------------------------------------
 
