@@ -19,7 +19,7 @@ from lab.plan.operations import (
 )
 from lab.topology.behaviour import Backend, Runtime
 
-_MANY = 4
+_MANY = 5
 """A node with more interfaces than this is not described by their addresses."""
 
 

@@ -67,7 +67,10 @@ class ShapeLink(Operation, frozen=True):
 class ConfigureNode(Operation, frozen=True):
     """Addresses, routes, forwarding, bridge ports: from `before` to `after`.
 
-    `before` is None for a node that was just created.
+    `before` is None for a node that was just created.  Otherwise it is what
+    the node has left when this operation runs: an interface whose link the
+    same change replaced is not in it, nor are the routes through it, so that
+    both are made again for the new interface.
     """
 
     after: Node

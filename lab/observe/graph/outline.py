@@ -87,7 +87,7 @@ def outline(plan: Plan) -> tuple[Box, ...]:
             )
             for name in names
         )
-        return tuple(_folded(drawn)) if fold else tuple(drawn)
+        return _arranged(_folded(drawn) if fold else drawn)
 
     return boxes([name for name in nodes if name not in uplinks and name not in segments])
 
@@ -97,6 +97,16 @@ def walk(boxes: tuple[Box, ...]) -> Iterator[Box]:
     for box in boxes:
         yield box
         yield from walk(box.below)
+
+
+def _arranged(boxes: Iterator[Box]) -> tuple[Box, ...]:
+    """Services in the middle, between those who use them."""
+    services: list[Box] = []
+    users: list[Box] = []
+    for box in boxes:
+        (services if box.look is Look.SERVICE else users).append(box)
+    half = (len(users) + 1) // 2
+    return (*users[:half], *services, *users[half:])
 
 
 def _box(node: Node, uplink: Link | None, *, shared: bool, below: tuple[Box, ...]) -> Box:
@@ -131,7 +141,8 @@ def _subtitle(node: Node) -> str:
     if node.program is None:
         return "" if node.kind is NodeKind.INTERNET else "no program"
     if node.program.roles:
-        return " + ".join(node.program.roles)
+        roles = " + ".join(node.program.roles)
+        return "" if roles == node.name else roles
     return words.program(node.program)
 
 

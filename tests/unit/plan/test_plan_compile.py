@@ -29,10 +29,13 @@ from plan_support import (
 )
 
 from lab.errors import InputError, MissingError
+from lab.paths import data_dir
 from lab.plan.compile import compile_topology
+from lab.plan.describe import summary
 from lab.plan.machine import Machine
 from lab.plan.model import Node, NodeKind, Plan, decode, encode
 from lab.topology.behaviour import Backend, Impairment, Runtime
+from lab.topology.loader import load
 from lab.topology.model import LinkSpec, NodeSpec, RouterSpec, Topology, WantedBackend
 
 replace = msgspec.structs.replace
@@ -68,6 +71,14 @@ def test_double_nat_as_json():
 def test_double_nat_dry_run():
     plan = compile_topology(double_nat(), NO_NETEM)
     golden("double-nat.txt", "".join(f"{note}\n" for note in plan.notes) + dry_run(None, plan))
+
+
+def test_shipped_topologies():
+    files = sorted(data_dir("topologies").glob("*.yaml"))
+    assert files
+    for file in files:
+        plan = compile_topology(load(str(file)), NETEM)
+        golden(f"shipped/{file.stem}.txt", f"{summary(plan)}\n\n{dry_run(None, plan)}")
 
 
 # --- determinism ----------------------------------------------------------
@@ -373,8 +384,8 @@ def test_long_names_make_short_interfaces():
                 NodeSpec(name="b", via="internet", address="45.1.0.2", where="x:2"),
             ],
             (
-                "x:2: the subnet between b and the internet is 45.1.0.0/30, which overlaps 45.1.0.0/30,"
-                " the subnet between a and the internet\n"
+                "x:2: the subnet between b and the internet is 45.1.0.0/30, which overlaps "
+                "45.1.0.0/30, the subnet between a and the internet\n"
                 "  Choose one that is free, or leave it out to have one assigned."
             ),
         ),
