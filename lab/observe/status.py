@@ -1,0 +1,362 @@
+"""`lab status` and the table of `lab connect`: a running lab as a person likes to read it.
+
+`overview` and `attempts_table` build what is shown, `render` and
+`render_attempts` print it on stdout; `status_json` has the same for programs.
+A terminal gets colour and its own width; anything else gets plain text whose
+lines are as long as they need to be.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lab.observe import words
+from lab.observe.attempts import SUCCESS, latest, seconds_of
+from lab.observe.health import HealthSample
+from lab.observe.outline import Branch, lines, tree
+from lab.observe.state import AgentState, ProgramState, Stage, program_words
+from lab.plan.model import NodeKind, Plan
+
+Record = Mapping[str, Any]
+
+_STAGES = {
+    Stage.STARTING: ("◌", "yellow"),
+    Stage.READY: ("●", "green"),
+    Stage.EXITED: ("✗", "red"),
+    Stage.FAILED: ("✗", "red"),
+}
+_OUTCOMES = {SUCCESS: ("✓", "green"), "unsupported": ("○", "dim"), "cancelled": ("○", "dim")}
+_ATTEMPTS_SHOWN = 10
+_PLAIN_WIDTH = 200
+_WIDE = 100
+"""Columns from which on links, inner addresses and details of attempts have room."""
+_VERY_WIDE = 140
+"""Columns from which on NATs have room for more than their name."""
+_ASCII = str.maketrans(dict(zip("├└│─●◌○✗✓→…", "|`|-*ooxv>~", strict=True)))
+
+
+def render(
+    plan: Plan,
+    programs: Mapping[str, ProgramState],
+    health: HealthSample | None,
+    attempts: Sequence[Record],
+    agent: AgentState,
+) -> None:
+    """Print the state of a running lab; `health` is None if nobody watched."""
+    console = _console()
+    shown = overview(plan, programs, health, attempts, agent, now=time.time(), width=console.width)
+    _print(console, shown)
+
+
+def render_attempts(records: Sequence[Record]) -> None:
+    """Print what became of connection attempts (docs/contract.md)."""
+    console = _console()
+    _print(console, attempts_table(records, width=console.width))
+
+
+def overview(
+    plan: Plan,
+    programs: Mapping[str, ProgramState],
+    health: HealthSample | None,
+    attempts: Sequence[Record],
+    agent: AgentState,
+    *,
+    now: float,
+    width: int = _PLAIN_WIDTH,
+) -> RenderableType:
+    """Header, tree of nodes, last connections, health; `now` in seconds since the epoch."""
+    known = programs if agent.pid is not None else {}
+    parts: list[RenderableType] = [_header(plan, known, agent, now), Text()]
+    parts.append(_nodes(plan, known, now, width))
+    if attempts:
+        parts += [Text(), _connections(attempts, now, width)]
+    parts += [Text(), _health(health)]
+    return Group(*parts)
+
+
+def attempts_table(records: Sequence[Record], *, width: int = _PLAIN_WIDTH) -> RenderableType:
+    """A line for each attempt: how it went, how fast, what it cost, and why."""
+    table = _table("technique", "outcome", "path")
+    numbers = ["time to path", "rtt"]
+    if width >= _WIDE:
+        numbers += ["rtt before", "packets"]
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column()
+    for record in records:
+        cells = {
+            "time to path": words.latency(seconds_of(record.get("time_to_path_s"))),
+            "rtt": words.latency(seconds_of(record.get("rtt_after_s"))),
+            "rtt before": words.latency(seconds_of(record.get("rtt_before_s"))),
+            "packets": _packets(record),
+        }
+        table.add_row(
+            Text(_word(record, "technique")),
+            _outcome(record),
+            Text(_word(record, "path")),
+            *(cells[name] for name in numbers),
+            _explanation(record),
+        )
+    return table
+
+
+def status_json(
+    plan: Plan,
+    programs: Mapping[str, ProgramState],
+    health: HealthSample | None,
+    attempts: Sequence[Record],
+    agent: AgentState,
+    *,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """What `overview` shows, as JSON-ready data."""
+    now = time.time() if now is None else now
+    return {
+        "lab": plan.lab,
+        "description": plan.description,
+        "source": plan.source,
+        "agent": {
+            "pid": agent.pid,
+            "alive": agent.pid is not None,
+            "uptime_s": agent.uptime_s(now),
+            "metrics": agent.metrics or None,
+        },
+        "nodes": [
+            {
+                "node": node.name,
+                "kind": str(node.kind),
+                "addresses": {face.name: list(face.addresses) for face in node.interfaces},
+                "nat": msgspec.to_builtins(node.nat),
+                "firewall": msgspec.to_builtins(node.firewall),
+                "program": _program_json(node.program, programs.get(node.name), agent, now),
+            }
+            for node in plan.nodes
+        ],
+        "links": [
+            {"name": link.name, **msgspec.to_builtins(link), "backend": str(link.backend)}
+            for link in plan.links
+        ],
+        "attempts": [dict(record) for record in latest(attempts, _pair)],
+        "health": health
+        and {
+            **{field: getattr(health, field) for field in health.__struct_fields__},
+            "distorted": health.distorted,
+            "reasons": list(health.reasons),
+        },
+    }
+
+
+def _program_json(program: Any, state: ProgramState | None, agent: AgentState, now: float) -> Any:
+    if program is None:
+        return None
+    known = state if agent.pid is not None else None
+    return {
+        "program": program_words(program),
+        "runtime": str(program.runtime),
+        "state": str(known.state) if known else "unknown",
+        "pid": known.pid if known else None,
+        "exit_code": known.exit_code if known else None,
+        "reason": known.reason if known else "",
+        "uptime_s": known.uptime_s(now) if known else 0.0,
+    }
+
+
+def _header(
+    plan: Plan, programs: Mapping[str, ProgramState], agent: AgentState, now: float
+) -> RenderableType:
+    head = Text(plan.lab, style="bold")
+    if agent.pid is None:
+        head.append("  agent dead", style="bold red")
+    else:
+        head.append("  running", style="green")
+        if agent.started_at:
+            head.append(f" for {words.duration(agent.uptime_s(now))}")
+    wanted = [node.name for node in plan.nodes if node.program is not None]
+    ready = sum(1 for name in wanted if name in programs and programs[name].up)
+    nodes = sum(1 for node in plan.nodes if node.kind is not NodeKind.SEGMENT)
+    counts = f"{_count(nodes, 'node')}, {_count(len(plan.links), 'link')}"
+    if wanted and agent.pid is not None:
+        counts += f", {ready} of {_count(len(wanted), 'program')} ready"
+    lines_ = [head.append(f"  {counts}", style="dim")]
+    if plan.description:
+        lines_.append(Text(plan.description))
+    facts = [plan.source, agent.metrics, f"agent {agent.pid}" if agent.pid else ""]
+    if any(facts):
+        lines_.append(Text("  ".join(filter(None, facts)), style="dim"))
+    if agent.pid is None:
+        lines_.append(
+            Text(
+                "The network stands, but nobody looks after its programs and links; "
+                f"`lab down {plan.lab}` removes it.",
+                style="red",
+            )
+        )
+    return Group(*lines_)
+
+
+def _nodes(
+    plan: Plan, programs: Mapping[str, ProgramState], now: float, width: int
+) -> RenderableType:
+    wide = width >= _WIDE
+    table = _table("node", "address")
+    table.add_column("nat or program")
+    table.add_column(no_wrap=True)
+    if wide:
+        table.add_column("link")
+
+    def nature(branch: Branch) -> tuple[str, str]:
+        node = branch.node
+        parts = [
+            words.nat(node.nat, brief=width < _VERY_WIDE) if node.nat else "",
+            words.firewall(node.firewall) if node.firewall else "",
+            program_words(node.program) if node.program else "",
+        ]
+        return ", ".join(filter(None, parts)), words.link(branch.down, branch.up)
+
+    def look(branch: Branch) -> tuple[str, ...]:
+        """Everything but the addresses: what makes two nodes alike."""
+        state = programs.get(branch.node.name)
+        now_ = (state.state, state.reason, str(state.exit_code)) if state else ()
+        return (*nature(branch), *now_)
+
+    for line in lines(tree(plan), look):
+        node = line.branch.node
+        drawn = Text(line.guide, style="dim")
+        if line.more:
+            drawn.append(f"… {node.name}")
+            table.add_row(drawn, Text(f"{line.more} more like {line.like}", style="dim"))
+            continue
+        internet = node.kind is NodeKind.INTERNET
+        what, link = nature(line.branch)
+        table.add_row(
+            drawn.append(node.name, style="bold not dim"),
+            "" if internet else words.addresses(node, brief=not wide),
+            _plain(what),
+            _state(programs.get(node.name), now, wide=wide) if node.program else Text(),
+            *([link] if wide else []),
+        )
+    return table
+
+
+def _state(state: ProgramState | None, now: float, *, wide: bool) -> Text:
+    if state is None:
+        return Text("? unknown", style="dim")
+    sign, style = _STAGES[state.state]
+    text = Text(f"{sign} {state.state}", style=style)
+    match state.state:
+        case Stage.READY if state.started_at and wide:
+            text.append(f" {words.duration(state.uptime_s(now))}", style="dim")
+        case Stage.EXITED:
+            text.append(f" {state.exit_code}")
+        case Stage.FAILED if state.reason:
+            text.append(f": {_printable(state.reason)}")
+    return text
+
+
+def _connections(attempts: Iterable[Record], now: float, width: int) -> RenderableType:
+    table = _table("last connections", "technique", "outcome", "path")
+    for name in ("time", "rtt"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column(style="dim", no_wrap=True)
+    for record in latest(attempts, _pair)[-_ATTEMPTS_SHOWN:]:
+        began = seconds_of(record.get("started_at"))
+        when = f"{words.duration(max(now - began, 0.0))} ago" if began else ""
+        table.add_row(
+            Text(f"{_word(record, 'local')} → {_word(record, 'remote')}"),
+            Text(_word(record, "technique")),
+            _outcome(record),
+            Text(_word(record, "path")),
+            words.latency(seconds_of(record.get("time_to_path_s"))),
+            words.latency(seconds_of(record.get("rtt_after_s"))),
+            *([when] if width >= _WIDE else []),
+        )
+    return table
+
+
+def _health(health: HealthSample | None) -> RenderableType:
+    if health is None:
+        return Text("machine  not watched", style="dim")
+    if health.distorted:
+        text = Text("machine  ✗ distorts this lab: ", style="red")
+        return text.append("; ".join(health.reasons))
+    facts = [
+        f"{health.cpu_busy:.0%} busy",
+        f"wakes programs {words.latency(health.lag_p99_s)} late (p99)",
+    ]
+    if health.ferry_lateness_p99_s is not None:
+        facts.append(f"links deliver {words.latency(health.ferry_lateness_p99_s)} late (p99)")
+    return Text("machine  ").append("● keeps up", style="green").append(f": {', '.join(facts)}")
+
+
+def _outcome(record: Record) -> Text:
+    outcome = _word(record, "outcome")
+    sign, style = _OUTCOMES.get(outcome, ("✗", "red"))
+    return Text(f"{sign} {outcome}", style=style)
+
+
+def _explanation(record: Record) -> Text:
+    """Why it failed, or between which endpoints it worked."""
+    ends = [record.get(f"{side}_candidate") for side in ("local", "remote")]
+    if record.get("outcome") == SUCCESS and all(isinstance(end, dict) for end in ends):
+        shown = (_printable(str(end.get("endpoint", "?"))) for end in ends if isinstance(end, dict))
+        return Text(" → ".join(shown), style="dim")
+    return Text(_word(record, "reason"))
+
+
+def _packets(record: Record) -> str:
+    packets = record.get("packets")
+    if not isinstance(packets, dict):
+        return ""
+    return str(sum(count for count in packets.values() if isinstance(count, int)))
+
+
+def _pair(record: Record) -> tuple[str, ...]:
+    return tuple(_word(record, key) for key in ("local", "remote", "technique"))
+
+
+def _word(record: Record, key: str) -> str:
+    value = record.get(key)
+    return _printable(value) if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    """`text` on one line and harmless: a program chose it, and escape codes move the cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _plain(text: str) -> Text:
+    """`text` as it is: a string in a table would be read for markup."""
+    return Text(_printable(text))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _table(*names: str) -> Table:
+    """A table without lines; the columns given here keep what they hold on one line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+
+
+def _print(console: Console, shown: RenderableType) -> None:
+    with console.capture() as capture:
+        console.print(shown)
+    text = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    encoding = (sys.stdout.encoding or "ascii").lower()
+    sys.stdout.write(text if encoding.startswith("utf") else text.translate(_ASCII))
