@@ -67,6 +67,7 @@ def compile_topology(
         seed=topology.seed,
         description=topology.description,
         source=topology.source,
+        runtime=machine.runtime,
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
 

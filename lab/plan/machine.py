@@ -14,16 +14,11 @@ class Machine(Frozen, frozen=True):
 
     netem: bool = True
     """Whether the kernel has netem; without it the kernel can limit rates and no more."""
-    docker: bool = False
-    """Whether images can be run, whatever built-in programs run as."""
+    containers: bool = False
+    """Whether containers can run at all, whatever built-in programs run as."""
     runtime: Runtime = Runtime.PROCESS
     """How built-in programs run."""
     runtime_reason: str = ""
     """Why that one, as the end of a sentence: "no container engine answers"."""
     peer_image: str = "lab-peer"
     """The image of the built-in programs, for those that run as containers."""
-
-    @property
-    def containers(self) -> bool:
-        """Whether there can be containers at all."""
-        return self.docker or self.runtime is Runtime.DOCKER

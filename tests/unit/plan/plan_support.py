@@ -173,6 +173,6 @@ def topologies(draw: st.DrawFn, routers: int = 6, hosts: int = 7) -> Topology:
 machines = st.builds(
     Machine,
     netem=st.booleans(),
-    docker=st.just(True),
+    containers=st.just(True),
     runtime=st.sampled_from(Runtime),
 )

@@ -572,7 +572,12 @@ def test_runtimes():
         NodeSpec(name="command", via="internet", command=("./z",)),
         NodeSpec(name="nothing", via="internet"),
     )
-    docker = Machine(runtime=Runtime.DOCKER, peer_image="lab-peer:1", runtime_reason="it answers")
+    docker = Machine(
+        containers=True,
+        runtime=Runtime.DOCKER,
+        peer_image="lab-peer:1",
+        runtime_reason="it answers",
+    )
     plan = compiled(*nodes, machine=docker)
     programs = {node.name: node.program for node in plan.nodes}
     assert (programs["peer"].runtime, programs["peer"].image) == (Runtime.DOCKER, "lab-peer:1")
@@ -580,6 +585,7 @@ def test_runtimes():
     assert (programs["command"].runtime, programs["command"].image) == (Runtime.PROCESS, "")
     assert programs["nothing"] is None
     assert plan.notes == ("built-in programs run as containers: it answers",)
+    assert plan.runtime is Runtime.DOCKER
 
 
 def test_an_image_needs_an_engine():

@@ -176,7 +176,7 @@ def test_a_changed_program_restarts():
 
 
 def test_a_changed_container_is_replaced_with_its_links():
-    docker = Machine(docker=True)
+    docker = Machine(containers=True)
     before = changed("alice", peer=False, image="one")[1]
     after = changed("alice", peer=False, image="two")[1]
     assert steps((before, after), docker) == [
