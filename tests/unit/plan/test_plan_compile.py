@@ -325,6 +325,20 @@ def test_a_changed_nat_renumbers_nothing():
     assert addresses(after, "home") == addresses(before, "home")
 
 
+def test_what_is_kept_gives_way_to_what_is_written_where_they_meet():
+    carrier, other = RouterSpec(name="carrier", nat=CGNAT), RouterSpec(name="other", nat=HOME)
+    home = RouterSpec(name="home", via="carrier", nat=HOME)
+    before = compiled(carrier, home, other)
+    assert addresses(before, "carrier")["lan"] == ("100.64.0.1/24",)
+    assert addresses(before, "other")["lan"] == ("192.168.1.1/24",)
+    # On the other side of one's own NAT it may not be the same; behind somebody else's it may.
+    after = compiled(carrier, replace(home, lan="100.64.0.0/25"), other, previous=before)
+    assert addresses(after, "carrier")["lan"] == ("100.64.1.1/24",)
+    after = compiled(carrier, replace(home, lan="192.168.1.0/24"), other, previous=before)
+    assert addresses(after, "carrier") == addresses(before, "carrier")
+    assert addresses(after, "other") == addresses(before, "other")
+
+
 def test_a_newcomer_does_not_inherit_the_address_of_one_that_leaves():
     home = RouterSpec(name="home", nat=HOME)
     alice, bob = NodeSpec(name="alice", via="home"), NodeSpec(name="bob", via="home")
