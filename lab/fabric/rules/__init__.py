@@ -5,8 +5,8 @@
 knows how a namespace, a link or a lab comes to be.
 """
 
-from lab.fabric.rules.load import flush, load
-from lab.fabric.rules.render import render
+from lab.fabric.rules.loading import flush, load
+from lab.fabric.rules.rendering import render
 from lab.fabric.rules.ruleset import RuleSet
 
 __all__ = ["RuleSet", "flush", "load", "render"]

@@ -16,7 +16,7 @@ loses endpoint independence (RFC 4787, REQ-3 and section 4.1).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lab.errors import InputError
@@ -24,6 +24,8 @@ from lab.topology.behaviour import Dependence, Hairpin, Lifetimes, Nat, PortPoli
 
 _ANY_PORTS = (1024, 65535)
 _LARGEST_STRIDE = 64
+_LARGE_POOL = 4096
+"""Ports from which drawing at random practically always finds a free one."""
 
 _INSIDE = "ct original ip saddr . ct original proto-src"
 _KEYS = {
@@ -62,6 +64,8 @@ class Protocol:
     """Map: key of the mapping to external port."""
     inside: str
     """Map: external port to inside endpoint."""
+    claims: str
+    """Set: external ports being claimed now, so that two flows can't claim one at once."""
     admits: str
     """Set: external port and outside endpoint or address; empty if nothing asks it."""
     spans: tuple[Span, ...]
@@ -98,17 +102,18 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """How ports are drawn from a pool: at random, or counting up by a stride."""
+class Search:
+    """How a free port is looked for: at random, or counting up by a stride."""
 
-    name: str
+    draw: str
+    """The chain that makes one draw."""
     generator: str
     meaning: str
     levels: tuple[Level, ...]
     stride: int = 1
 
     @property
-    def search(self) -> str:
+    def name(self) -> str:
         """The chain that draws until a port is claimed or patience ends."""
         return self.levels[0].name
 
@@ -117,17 +122,8 @@ class Order:
         return max(pool.count // self.stride, 1) * self.stride
 
     def offset(self, pool: Pool) -> int:
-        """The generator's smallest value; the first draw counts `stride` times and gives `first`."""
+        """The generator's smallest value: the first draw counts `stride` times to `first`."""
         return pool.first - (self.stride - 1)
-
-
-_RANDOM = Order("draw", "random", "any that is free", (Level("draws", 8, "draw"),))
-_UPWARD = Order(
-    "step",
-    "inc",
-    "the next that is free",
-    (Level("steps", 8, "stretch"), Level("stretch", 8, "step")),
-)
 
 
 def words(
@@ -145,7 +141,6 @@ def words(
     gated = not by_endpoint or hairpin
     keeps_permits = gated and nat.filtering is not Dependence.ENDPOINT_INDEPENDENT
     pools = _pools(nat.ports, subscribers, where)
-    orders = _orders(nat.ports, where)
     return {
         "nat": nat,
         "ports": nat.ports,
@@ -165,12 +160,13 @@ def words(
         "pools": pools,
         "blocks": tuple(pool for pool in pools if pool.host),
         "rest": next((pool for pool in pools if pool.suffix and not pool.host), None),
-        "orders": orders,
+        "searches": _searches(nat.ports, pools, where),
         "protocols": tuple(
             Protocol(
                 name=name,
                 mappings=f"{name}_{suffix}",
                 inside=f"{name}_inside",
+                claims=f"{name}_claims",
                 admits=f"{name}_admits_{'endpoint' if by_endpoint else 'address'}"
                 if keeps_permits
                 else "",
@@ -239,17 +235,37 @@ def _gate(filtering: Dependence, *, hairpin: bool) -> Callable[[Protocol], str]:
     return condition
 
 
-def _orders(ports: Ports, where: str) -> tuple[Order, ...]:
-    """Which ways to draw, in turn: luck first, then one port after another."""
-    if ports.policy is not PortPolicy.SEQUENTIAL:
-        return (_RANDOM, _UPWARD)
-    if not 1 <= ports.stride <= _LARGEST_STRIDE:
-        raise InputError(
-            f"stride {ports.stride} of the port sequence is out of range",
-            remedy=f"Give a stride from 1 to {_LARGEST_STRIDE}.",
-            where=where,
-        )
-    return (replace(_UPWARD, stride=ports.stride),)
+def _searches(ports: Ports, pools: tuple[Pool, ...], where: str) -> tuple[Search, ...]:
+    """The searches to make in turn."""
+    if ports.policy is PortPolicy.SEQUENTIAL:
+        if not 1 <= ports.stride <= _LARGEST_STRIDE:
+            raise InputError(
+                f"stride {ports.stride} of the port sequence is out of range",
+                remedy=f"Give a stride from 1 to {_LARGEST_STRIDE}.",
+                where=where,
+            )
+        # Replaced rules count from the start again, past all ports still held.
+        return (_upward("rise", "flight", "stretch", stride=ports.stride),)
+    if min(pool.count for pool in pools) >= _LARGE_POOL:
+        return (_at_random(16),)
+    # In a small pool luck may fail while ports are left; counting finds them.
+    return (_at_random(8), _upward("flight", "stretch"))
+
+
+def _at_random(draws: int) -> Search:
+    return Search("draw", "random", "any that is free", (Level("draws", draws, "draw"),))
+
+
+def _upward(*levels: str, stride: int = 1) -> Search:
+    """Eight draws for one level, 64 for two, 512 for three."""
+    targets = (*levels[1:], "step")
+    return Search(
+        "step",
+        "inc",
+        "the next that is free",
+        tuple(Level(name, 8, target) for name, target in zip(levels, targets, strict=True)),
+        stride,
+    )
 
 
 def _pools(ports: Ports, subscribers: tuple[str, ...], where: str) -> tuple[Pool, ...]:

@@ -37,38 +37,48 @@ class _Library:
         self._error.argtypes = [ctypes.c_void_p]
         self._buffer_output = cdll.nft_ctx_buffer_output
         self._buffer_output.argtypes = [ctypes.c_void_p]
+        self._output = cdll.nft_ctx_get_output_buffer
+        self._output.restype = ctypes.c_char_p
+        self._output.argtypes = [ctypes.c_void_p]
         self._run = cdll.nft_run_cmd_from_buffer
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
 
-    def run(self, script: str) -> str:
-        """Carry out `script`; what it complained about, empty if it went well."""
+    def run(self, script: str) -> tuple[bool, str]:
+        """Carry out `script`: whether it went well, and what it printed or complained about."""
         with self._lock:
             context = self._new(0)
             if not context:
-                return "libnftables gave no context"
+                return False, "libnftables gave no context"
             try:
                 self._buffer_error(context)
                 self._buffer_output(context)
-                if self._run(context, script.encode()) == 0:
-                    return ""
-                return str((self._error(context) or b"").decode(errors="replace")) or "refused"
+                done = self._run(context, script.encode()) == 0
+                said: bytes = (self._output if done else self._error)(context) or b""
+                return done, said.decode(errors="replace")
             finally:
                 self._free(context)
 
 
-def run(script: str) -> None:
+def run(script: str) -> str:
     """Carry out an nft script in the calling thread's namespace, all of it or nothing.
 
-    Raises LabError with nft's own words if it is refused, MissingError if
-    this machine has no nftables.
+    What it printed.  Raises LabError with nft's own words if it is refused,
+    MissingError if this machine has no nftables.
     """
     library = _library()
-    complaint = library.run(script) if library else _by_program(script)
-    if complaint:
+    done, said = library.run(script) if library else _by_program(script)
+    if not done:
         raise LabError(
-            f"nftables refused a rule set: {complaint.strip()}",
+            f"nftables refused a rule set: {said.strip()}",
             remedy="`lab doctor` says whether this kernel has what NATs need.",
         )
+    return said
+
+
+def tables() -> tuple[str, ...]:
+    """The tables of the calling thread's namespace, by family and name ("ip nat")."""
+    listed = run("list tables").splitlines()
+    return tuple(line.removeprefix("table ").strip() for line in listed if line.strip())
 
 
 @cache
@@ -81,7 +91,7 @@ def _library() -> _Library | None:
     return None
 
 
-def _by_program(script: str) -> str:
+def _by_program(script: str) -> tuple[bool, str]:
     program = shutil.which("nft")
     if program is None:
         raise MissingError(
@@ -91,4 +101,5 @@ def _by_program(script: str) -> str:
     done = subprocess.run(
         [program, "-f", "-"], input=script, capture_output=True, text=True, check=False
     )
-    return "" if done.returncode == 0 else done.stderr or "refused"
+    well = done.returncode == 0
+    return well, done.stdout if well else done.stderr

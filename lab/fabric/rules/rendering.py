@@ -79,9 +79,7 @@ def _ip6(common: dict[str, Any]) -> str:
 
 def _directions(common: dict[str, Any], version: int) -> dict[str, tuple[str, ...]]:
     wanted = common["firewall"]
-    outbound, inbound = (
-        (wanted.outbound, wanted.inbound) if wanted else (Direction(), Direction())
-    )
+    outbound, inbound = (wanted.outbound, wanted.inbound) if wanted else (Direction(), Direction())
     return {
         "outbound": firewall.arguments(outbound, version=version, inbound=False),
         "inbound": firewall.arguments(inbound, version=version, inbound=True),
