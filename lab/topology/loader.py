@@ -32,7 +32,7 @@ from lab.topology.model import Expectation, LinkSpec, NodeSpec, RouterSpec, Topo
 from lab.topology.overlay import internet
 from lab.topology.override import apply_overrides
 from lab.topology.presets import Presets
-from lab.topology.problems import Problem, TopologyError, WrongValueError, show
+from lab.topology.problems import WrongValueError, show
 from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
 
 _VERBATIM = frozenset({"env", "command"})
@@ -45,8 +45,9 @@ def load(
 
     A bare word (no separator, no extension) is the name of a shipped
     topology.  `overrides` are `path=value` changes, made before anything is
-    checked; `name` replaces the topology's name.  Raises InputError
-    (TopologyError where a file is wrong) for everything that is wrong.
+    checked; `name` replaces the topology's name.  Raises InputError for
+    everything that is wrong: TopologyError, with each problem and its line,
+    for what is wrong inside the file.
     """
     file = find(path)
     return loads(read_text(file), str(file), overrides, name)
@@ -58,16 +59,12 @@ def loads(
     """The topology that `text` describes; `source` names it in errors."""
     document = parse(text, source)
     if document.root.value is None:
-        raise TopologyError(
-            [
-                Problem(
-                    f"{source}:1",
-                    "the file is empty",
-                    "write nodes: and routers:, or begin with a shipped topology: "
-                    f"{', '.join(shipped())}",
-                )
-            ]
+        document.report(
+            (),
+            "the file is empty",
+            f"write nodes: and routers:, or begin with a shipped topology: {', '.join(shipped())}",
         )
+        document.raise_problems()
     if not isinstance(document.root.value, dict):
         document.report(
             (),

@@ -86,7 +86,10 @@ class Expectation(Frozen, frozen=True):
     local: str
     remote: str
     outcomes: tuple[tuple[str, str], ...]
-    """Technique and expected outcome, or `path` and `direct` or `relayed`."""
+    """Technique and expected outcome, or `path` and `direct`, `relayed` or `none`.
+
+    An outcome is one of docs/contract.md, or `failure` for any but `success`.
+    """
 
 
 class Topology(Frozen, frozen=True):
