@@ -1,0 +1,208 @@
+"""What the kernel can do, tried out rather than looked up.
+
+Each probe runs in a thread with a network namespace of its own; both end with
+the probe, and every device and rule in the namespace with them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lab.errors import LabError, MissingError
+from lab.fabric import messages, netlink, rules
+from lab.fabric.links import tap
+from lab.observe.doctor.check import Check, Level, found_or
+from lab.plan.model import Interface, Node, NodeKind
+from lab.topology.behaviour import Dependence, Direction, Firewall, Nat, PortPolicy, Ports, Verdict
+
+_CLONE_NEWNET = 0x40000000
+_NETLINK_NETFILTER = 12
+_NLMSG_ERROR = 2
+_GET_CONNECTIONS = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+_REQUEST_DUMP = 0x301
+
+_KERNEL_REMEDY = "run a kernel with it: every Debian or Ubuntu kernel has it"
+
+
+def checks() -> Iterator[Check]:
+    """What lab needs of the kernel; one finding only if we may not ask."""
+    if os.geteuid() != 0:
+        yield Check(
+            group="kernel",
+            name="root",
+            level=Level.MISSING,
+            found="not root; the kernel was not probed",
+            why="lab makes network namespaces",
+            remedy="sudo lab doctor",
+        )
+        return
+    yield Check(group="kernel", name="root", found=f"uid 0, Linux {os.uname().release}")
+    namespaces = _probe("network namespaces", lambda: None, "every node is one")
+    yield namespaces
+    if namespaces.level is not Level.OK:
+        return
+    yield _probe("veth", _veth, "links without impairments, and those that the kernel shapes")
+    yield _probe("bridge", _bridge, "shared segments")
+    yield _probe(
+        "TAP devices",
+        _tap,
+        "user-space links",
+        remedy="modprobe tun; in a container, add --device /dev/net/tun",
+    )
+    yield _probe("NAT rules", _nats, "routers")
+    yield _probe("firewall rules", _firewall, "firewalls")
+    yield _probe(
+        "connection tracking (ctnetlink)",
+        _connections,
+        "looking into a NAT's state",
+        absent=Level.WARNING,
+        remedy="modprobe nf_conntrack_netlink",
+    )
+    yield _netem()
+    yield _pressure()
+
+
+def in_scratch(probe: Callable[[], None]) -> None:
+    """Run `probe` in a namespace that ends with it; raises what it raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.unshare(_CLONE_NEWNET) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+            probe()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="probe")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+def _probe(
+    name: str,
+    probe: Callable[[], None],
+    why: str,
+    *,
+    absent: Level = Level.MISSING,
+    remedy: str = _KERNEL_REMEDY,
+) -> Check:
+    try:
+        in_scratch(probe)
+    except MissingError as error:
+        # A program is missing, not a feature: its own check says how to get it.
+        found, remedy = error.message, error.remedy or remedy
+    except LabError as error:
+        found = error.message
+    except OSError as error:
+        found = error.strerror or str(error)
+    else:
+        return Check(group="kernel", name=name, found="works", why=why)
+    return Check(group="kernel", name=name, level=absent, found=found, why=why, remedy=remedy)
+
+
+def _veth() -> None:
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        ends = (
+            messages.Device(name="a", mac="02:00:00:00:00:01", mtu=1500),
+            messages.Device(name="b", mac="02:00:00:00:00:02", mtu=1500),
+        )
+        with netlink.Session() as session:
+            session.demand([messages.veth(*ends, here)], "probe")
+    finally:
+        os.close(here)
+
+
+def _bridge() -> None:
+    with netlink.Session() as session:
+        session.demand([messages.bridge("br0")], "probe")
+
+
+def _tap() -> None:
+    os.close(tap.create("tap0", "02:00:00:00:00:01", 1500))
+
+
+def _router(**behaviour: Nat | Firewall) -> Node:
+    return Node(
+        name="probe",
+        kind=NodeKind.ROUTER,
+        interfaces=(
+            Interface(name="wan", addresses=("45.0.0.2/30",)),
+            Interface(name="lan", addresses=("192.168.1.1/24",)),
+        ),
+        forwarding=True,
+        wan="wan",
+        lan="lan",
+        subscribers=("192.168.1.2",),
+        **behaviour,  # type: ignore[arg-type]  # msgspec's constructor is generated
+    )
+
+
+def _nats() -> None:
+    """One of each kind that the rule sets know: they use different parts of the kernel."""
+    for mapping, ports in (
+        (Dependence.ENDPOINT_INDEPENDENT, Ports()),
+        (Dependence.ADDRESS_AND_PORT_DEPENDENT, Ports(policy=PortPolicy.RANDOM)),
+        (Dependence.ENDPOINT_INDEPENDENT, Ports(policy=PortPolicy.BLOCK, block=512)),
+    ):
+        for filtering in Dependence:
+            nat = Nat(mapping=mapping, filtering=filtering, ports=ports)
+            rules.load(rules.render(_router(nat=nat)))
+
+
+def _firewall() -> None:
+    closed = Direction(default=Verdict.REJECT)
+    rules.load(rules.render(_router(firewall=Firewall(outbound=closed, inbound=closed))))
+
+
+def _connections() -> None:
+    """Ask for the connections of an empty namespace: the answer is their end, or an error."""
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+    ) as handle:
+        handle.send(struct.pack("=IHHIIBBH", 20, _GET_CONNECTIONS, _REQUEST_DUMP, 1, 0, 0, 0, 0))
+        answer = handle.recv(65536)
+    kind, code = struct.unpack_from("=H", answer, 4)[0], struct.unpack_from("=i", answer, 16)[0]
+    if kind == _NLMSG_ERROR and code != 0:
+        raise OSError(-code, os.strerror(-code))
+
+
+def _netem() -> Check:
+    from lab.fabric.links import kernel  # noqa: PLC0415 - looks into the kernel when imported
+
+    found = kernel.supported()
+    return Check(
+        group="kernel",
+        name="netem",
+        found="works" if found else "absent: links with delay or loss are carried in user space",
+        why="delay and loss inside the kernel",
+    )
+
+
+def _pressure() -> Check:
+    try:
+        Path("/proc/pressure/cpu").read_text()
+    except OSError as error:
+        counted = error.errno not in (errno.ENOENT, errno.EOPNOTSUPP)
+    else:
+        counted = True
+    return Check(
+        group="kernel",
+        name="pressure stall information",
+        level=found_or(Level.WARNING, counted),
+        found="counted" if counted else "not counted",
+        why="one of the signs that the machine distorts a lab",
+        remedy="" if counted else "boot with psi=1",
+    )
