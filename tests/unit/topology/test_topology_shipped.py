@@ -174,3 +174,12 @@ def test_validate_takes_overrides():
     assert _run(validate_command, "lan", "--set", "routers.home.nat=symmetric").exit_code == 0
     result = _run(validate_command, "lan", "--set", "routers.home.nat=simetric")
     assert "--set routers.home.nat=simetric" in str(result.exception)
+
+
+def test_the_example_in_the_documentation_is_right(tmp_path, validator):
+    text = (data_dir("topologies").parent / "docs" / "topology.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    file = tmp_path / "example.yaml"
+    file.write_text(example)
+    assert load(file, ["routers.home-a.nat.ports=random"]).name == "example"
+    assert _valid(validator, example)
