@@ -23,7 +23,7 @@ from lab.fabric.journal import Journal
 from lab.paths import LabPaths
 from lab.plan.model import Program
 from lab.runtime import enter, gate
-from lab.runtime.contract import last_lines
+from lab.runtime.contract import ERRORS, OUTPUT, last_lines
 from lab.runtime.docker import Engine, Image, container_config, container_name
 from lab.runtime.output import Output
 from lab.runtime.process import GRACE_S, Exit
@@ -87,6 +87,8 @@ class Containers:
         folder = self._paths.node(node)
         env = {"LAB_NAME": self._paths.lab, "LAB_NODE": node} | dict(program.env)
         enter.write_files(folder, node, env)
+        for name in (OUTPUT, ERRORS):
+            (folder / name).touch()
         container.gate, reached = gate.make(folder)
         said: asyncio.Future[bytes] = self._loop.create_future()
         self._loop.add_reader(reached, _receive, reached, said)
@@ -102,6 +104,10 @@ class Containers:
             os.close(reached)
         (folder / enter.CONTAINER_PID).write_text(f"{container.pid}\n")
         return container.pid
+
+    def holds(self, node: str) -> bool:
+        """Whether the node has a container, whatever state it is in."""
+        return node in self._containers
 
     def open_gate(self, node: str) -> None:
         """Let the node's program run; its network stands.  LabError if its container has ended."""

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from lab.paths import NETNS_DIR
+from lab.peer import preload
 from lab.runtime import enter, libc
 from lab.runtime.orders import Exited, Failed, Message, Signal, Spawn, Started, encode, order
 
@@ -227,20 +228,13 @@ def _own_mounts() -> None:
         libc.detach(str(NETNS_DIR))
 
 
-def _preload() -> None:
-    with contextlib.suppress(ImportError):
-        from lab.peer import preload  # noqa: PLC0415 - after the mount namespace was taken
-
-        preload()
-
-
 def main(arguments: list[str]) -> int:
     """Serve orders on the inherited socket whose descriptor number is given."""
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _own_mounts()
-    _preload()
+    preload()
     wake, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
