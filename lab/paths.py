@@ -80,8 +80,12 @@ class LabPaths:
 
     @property
     def scrape_target(self) -> Path:
-        """Prometheus file service discovery: where this lab's exporter listens."""
-        return self.root / "prometheus-target.json"
+        """Prometheus file service discovery: where this lab's exporter listens.
+
+        Beside the state folder, not in it: Prometheus takes a `*` in the last
+        part of a path only.
+        """
+        return self.root.parent / f"{self.lab}.target.json"
 
     def node(self, node: str) -> Path:
         """The folder of one node: `control.sock`, `out.jsonl`, `err.log`.
