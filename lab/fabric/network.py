@@ -66,6 +66,10 @@ class Network:
         threads = max(2, min(4, os.cpu_count() or 1))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fabric")
 
+    def use_ferry(self, ferry: Ferry) -> None:
+        """Let `ferry` carry user-space links from here on: a changed lab may want its first one."""
+        self._ferry = ferry
+
     def close(self) -> None:
         """End the threads; what was made stays."""
         self._pool.shutdown()
