@@ -12,7 +12,11 @@ from __future__ import annotations
 
 
 def preload() -> None:
-    """Import everything that a peer needs, for a process that is going to fork peers."""
-    import asyncio.base_events  # noqa: F401, PLC0415 - the point of this function
+    """Import and try everything that a peer needs, for a process that is going to fork peers.
 
-    import lab.peer.main  # noqa: F401, PLC0415 - as above
+    Call `gc.freeze()` afterwards.  It opens no socket and starts no thread.
+    """
+    import lab.peer.main  # noqa: F401, PLC0415 - heavy, and only a peer needs it
+    from lab.peer.rehearse import rehearse  # noqa: PLC0415 - as above
+
+    rehearse()

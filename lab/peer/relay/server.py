@@ -2,9 +2,8 @@
 
 `from_client`, `from_peer`, `opened`, `gone` and `tick` are told what happened
 and return what has to be done.  Served are Allocate (UDP), Refresh,
-CreatePermission, ChannelBind, Send and Data, ChannelData, and plain Binding;
-not served are EVEN-PORT, RESERVATION-TOKEN and DONT-FRAGMENT (420 or, as
-section 7.2 says, 508 come back).
+CreatePermission, ChannelBind, Send and Data, ChannelData, and plain Binding.
+Not served are DONT-FRAGMENT (420) and the reservation of a second port (508).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lab.peer.relay.credentials import Admitted, Gatekeeper
 from lab.peer.relay.wire import (
     DEFAULT_LIFETIME_S,
     FIRST_CHANNEL,
-    LAST_CHANNEL,
+    LAST_OLD_CHANNEL,
     UDP,
     channel_data,
     is_channel_data,
@@ -35,6 +34,11 @@ from lab.peer.stun.codec import (
     parse,
 )
 from lab.peer.stun.responder import Site, respond
+
+UDP_MASK = 0xFF << 24
+"""The upper byte of REQUESTED-TRANSPORT is the protocol; the rest is reserved."""
+RESERVE_NEXT = 1
+"""EVEN-PORT's wish that the next port be kept for a second allocation."""
 
 
 class Reply(NamedTuple):
@@ -56,6 +60,8 @@ class Open(NamedTuple):
     """Open a UDP socket for `client`, and report it by `opened`."""
 
     client: Client
+    even: bool
+    """Whether its port has to be even (EVEN-PORT, RFC 8656 section 18.6)."""
 
 
 class Shut(NamedTuple):
@@ -206,8 +212,11 @@ class RelayServer:
             raise _RequestError(486, "Allocation Quota Reached")
         if len(self.allocations) + len(self._opening) >= limits.allocations:
             raise _RequestError(508, "Insufficient Capacity")
+        even = message.attributes.get("EVEN-PORT")
+        if even == RESERVE_NEXT:
+            raise _RequestError(508, "Insufficient Capacity")
         self._opening[client] = (message, admitted, self._lifetime(message))
-        return [Open(client)]
+        return [Open(client, even is not None)]
 
     def _refresh(
         self, client: Client, message: Message, admitted: Admitted, now: float
@@ -235,7 +244,7 @@ class RelayServer:
         allocation = self._own(client, admitted)
         peer = self._peer(message)
         number = message.attributes.get("CHANNEL-NUMBER", 0)
-        if not FIRST_CHANNEL <= number <= LAST_CHANNEL:
+        if not FIRST_CHANNEL <= number <= LAST_OLD_CHANNEL:
             raise _RequestError(400, "Bad Request")
         allocation.prune(now)
         if number not in allocation.channels:
@@ -299,10 +308,6 @@ class RelayServer:
         self._of_user[allocation.user] -= 1
         self._of_address[client.endpoint.address] -= 1
         return [Shut(allocation.relayed)]
-
-
-UDP_MASK = 0xFF << 24
-"""The upper byte of REQUESTED-TRANSPORT is the protocol; the rest is reserved."""
 
 
 def _granted(allocation: Allocation, request: Message, now: float) -> Reply:

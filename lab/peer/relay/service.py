@@ -15,6 +15,8 @@ from lab.peer.stun.framing import Splitter, frame
 MAX_STREAMS = 4096
 MAX_UNREAD = 1024 * 1024
 """Bytes that a TCP client may leave unread; beyond that packets are dropped, as a queue does."""
+EVEN_TRIES = 32
+"""Each finds an even port with probability one half."""
 STRANGER_S = 60.0
 """How long a TCP client may stay without an allocation."""
 
@@ -70,8 +72,8 @@ class RelayService:
                     transport = self._relays.get(relayed)
                     if transport:
                         transport.sendto(data, peer)
-                case Open(client):
-                    self._open(client)
+                case Open(client, even):
+                    self._open(client, even=even)
                 case Shut(relayed):
                     transport = self._relays.pop(relayed, None)
                     if transport:
@@ -85,16 +87,10 @@ class RelayService:
         if stream and stream.get_write_buffer_size() < MAX_UNREAD:
             stream.write(frame(data))
 
-    def _open(self, client: Client) -> None:
+    def _open(self, client: Client, *, even: bool) -> None:
         loop = asyncio.get_running_loop()
-        address = client.server.address
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            sock.bind((address, 0))
-        except OSError:
-            sock.close()
+        sock = _bound(client.server.address, even=even)
+        if sock is None:
             self.carry_out(self.server.opened(client, None, loop.time()))
             return
         relayed = Endpoint(*sock.getsockname()[:2])
@@ -189,6 +185,23 @@ class _Stream(asyncio.Protocol):
             self._probation.cancel()
         self._service.streams.pop(self._client, None)
         self._service.carry_out(self._service.server.gone(self._client))
+
+
+def _bound(address: str, *, even: bool) -> socket.socket | None:
+    """A UDP socket on a free port of `address`, an even one if asked; None if there is none."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for _ in range(EVEN_TRIES if even else 1):
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.bind((address, 0))
+        except OSError:
+            sock.close()
+            return None
+        if not even or sock.getsockname()[1] % 2 == 0:
+            return sock
+        sock.close()
+    return None
 
 
 def _now() -> float:

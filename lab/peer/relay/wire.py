@@ -2,7 +2,7 @@
 
 ChannelData, on UDP without and on TCP with padding to a multiple of 4::
 
-    | channel number 0x4000-0x4FFF | length | data |
+    | channel number | length | data |
 
 REQUESTED-TRANSPORT and CHANNEL-NUMBER are numbers in the upper bytes of their
 attribute; the rest of it is reserved.
@@ -16,14 +16,16 @@ UDP = 17 << 24
 """REQUESTED-TRANSPORT for a UDP relay."""
 FIRST_CHANNEL = 0x4000
 LAST_CHANNEL = 0x4FFF
+LAST_OLD_CHANNEL = 0x7FFF
+"""Clients of RFC 5766 choose from a larger range; a server understands them too."""
 DEFAULT_LIFETIME_S = 600
 PERMISSION_S = 300
 CHANNEL_S = 600
 
 
 def is_channel_data(data: bytes) -> bool:
-    """Whether the first byte is ChannelData's (RFC 8656, section 12.4)."""
-    return len(data) >= 4 and data[0] & 0xF0 == 0x40
+    """Whether the first two bits are ChannelData's (RFC 8656, section 12.4; RFC 5766, 11.4)."""
+    return len(data) >= 4 and data[0] & 0xC0 == 0x40
 
 
 def channel_data(channel: int, payload: bytes) -> bytes:

@@ -64,6 +64,8 @@ def _table() -> Iterator[_Attribute]:
         lambda v: bytes((v, 0, 0, 0)),
         lambda d: struct.unpack("!B3x", d)[0],
     )
+    yield _Attribute(0x0018, "EVEN-PORT", lambda v: bytes((v << 7,)), lambda d: d[0] >> 7)
+    yield _Attribute(0x0026, "PADDING", aio.pack_bytes, aio.unpack_bytes)
     yield _Attribute(
         0x0027,
         "RESPONSE-PORT",
@@ -224,5 +226,5 @@ def _decode(attribute: _Attribute, value: bytes, transaction: bytes) -> Any:
         if attribute.name in _XOR:
             return attribute.unpack(value, transaction_id=transaction)
         return attribute.unpack(value)
-    except (ValueError, struct.error) as error:
+    except (ValueError, IndexError, struct.error) as error:
         raise MalformedError(f"{attribute.name}: {error}") from error

@@ -86,7 +86,13 @@ def respond(
     if stream and "RESPONSE-PORT" in request.attributes:
         unknown.append(_RESPONSE_PORT)
     if unknown:
-        return Reply(_unknown(request, unknown), local, source)
+        # Some of them are enough, so that nothing is amplified.
+        numbers = tuple(dict.fromkeys(unknown))[:8]
+        error = {"ERROR-CODE": (420, "Unknown Attribute"), "UNKNOWN-ATTRIBUTES": numbers}
+        return Reply(_error(request, error), local, source)
+    if {"PADDING", "RESPONSE-PORT"} <= request.attributes.keys():
+        # A large answer to a port that did not ask for it (RFC 5780, section 7.6).
+        return Reply(_error(request, {"ERROR-CODE": (400, "Bad Request")}), local, source)
     flags = request.attributes.get("CHANGE-REQUEST", 0)
     origin = site.other(local, flags)
     destination = Endpoint(source[0], request.attributes.get("RESPONSE-PORT", source[1]))
@@ -111,15 +117,13 @@ def _success(
         attributes["RESPONSE-ORIGIN"] = origin
         if other:
             attributes["OTHER-ADDRESS"] = other
+    if "PADDING" in request.attributes:
+        # As much as came, and no more: nothing is to be gained by a forged source.
+        attributes["PADDING"] = bytes(len(request.attributes["PADDING"]))
     answer = Message(request.method, Class.RESPONSE, request.transaction, attributes)
     return encode(answer, fingerprint="FINGERPRINT" in request.attributes)
 
 
-def _unknown(request: Message, unknown: list[int]) -> bytes:
-    attributes = {
-        "ERROR-CODE": (420, "Unknown Attribute"),
-        # No more than fits the request's own size, so that nothing is amplified.
-        "UNKNOWN-ATTRIBUTES": tuple(dict.fromkeys(unknown))[:16],
-    }
+def _error(request: Message, attributes: dict[str, Any]) -> bytes:
     answer = Message(request.method, Class.ERROR, request.transaction, attributes)
     return encode(answer, fingerprint="FINGERPRINT" in request.attributes)
