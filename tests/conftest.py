@@ -37,7 +37,7 @@ def leave_nothing_behind() -> Iterator[None]:
 
 
 def _traces() -> set[str]:
-    found = {f"device {name}" for name in os.listdir("/sys/class/net")}
+    found = {f"device {entry.name}" for entry in Path("/sys/class/net").iterdir()}
     netns = Path("/run/netns")
     if netns.is_dir():
         found |= {f"namespace {entry.name}" for entry in netns.iterdir()}

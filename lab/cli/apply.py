@@ -32,24 +32,20 @@ def command(
     What stays the same keeps its processes, its addresses and its NAT state.
     If the change fails, the lab goes back to what it was.
     """
-    from lab.agent import client  # noqa: PLC0415 - heavy
-    from lab.cli.labs import choose, plan_of  # noqa: PLC0415 - heavy
-    from lab.cli.planning import plan_file  # noqa: PLC0415 - heavy
-    from lab.cli.terminal import print_json, progress, say  # noqa: PLC0415 - heavy
-    from lab.cli.up import print_operations  # noqa: PLC0415 - heavy
-    from lab.plan.diff import diff  # noqa: PLC0415 - heavy
-    from lab.plan.model import encode  # noqa: PLC0415 - heavy
-    from lab.topology.loader import load  # noqa: PLC0415 - heavy
+    from lab.agent import client
+    from lab.cli.labs import choose, plan_of
+    from lab.cli.planning import load_file, probe_machine
+    from lab.cli.terminal import print_json, progress, say
+    from lab.cli.up import print_operations
+    from lab.plan.compile import compile_topology
+    from lab.plan.diff import diff
+    from lab.plan.model import encode
 
-    lab_name = name or load(topology, overrides).name
-    paths = choose(lab_name)
+    topology_ = load_file(topology, overrides)
+    paths = choose(name or topology_.name)
     running = plan_of(paths)
-    plan = plan_file(
-        topology,
-        overrides=overrides,
-        runtime=running.runtime,
-        name=lab_name,
-        previous=running,
+    plan = compile_topology(
+        topology_, probe_machine(running.runtime), lab=paths.lab, previous=running
     )
     operations = diff(running, plan)
     if dry_run:
@@ -61,6 +57,6 @@ def command(
         for answer in client.ask(paths, order):
             shown.event(answer)
     if as_json:
-        print_json({"lab": lab_name, "operations": len(operations), "seconds": shown.seconds})
+        print_json({"lab": paths.lab, "operations": len(operations), "seconds": shown.seconds})
     elif not quiet:
-        say(f"{lab_name}: {len(operations)} operations in {shown.seconds:.2f} s")
+        say(f"{paths.lab}: {len(operations)} operations in {shown.seconds:.2f} s")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
 from lab.cli.labs import json_option, lab_option
@@ -35,11 +38,13 @@ def command(
 ) -> None:
     """Let peer A connect to peer B by every technique, and say what worked.
 
-    Exit code 0 if at least one technique connected them, 1 if none did.
+    Exit code 0 if at least one technique connected them, 1 if none did or if
+    the topology file expects something else.
     """
-    from lab.agent import client  # noqa: PLC0415 - heavy
-    from lab.cli.labs import choose, node_of  # noqa: PLC0415 - heavy
-    from lab.cli.terminal import print_json, say  # noqa: PLC0415 - heavy
+    from lab.agent import client
+    from lab.cli.labs import choose, node_of, plan_of
+    from lab.cli.terminal import print_json, say
+    from lab.observe.expect import differences
 
     paths = choose(lab_name)
     for name in (local, remote):
@@ -52,19 +57,34 @@ def command(
         "first": first,
         "timeout_s": timeout,
     }
-    records = []
+    records: list[dict[str, Any]] = []
+    health: dict[str, Any] = {}
     for answer in client.ask(paths, order):
         if answer.get("event") == "attempt":
-            records.append(answer["record"])
-            if not as_json:
-                record = answer["record"]
+            record = answer["record"]
+            records.append(record)
+            if not as_json and sys.stderr.isatty():
                 say(f"{record['technique']}: {record['outcome']}")
+        health = answer.get("result", health)
     connected = any(record["outcome"] == "success" for record in records)
+    surprises = differences(plan_of(paths).expect, local, remote, records)
     if as_json:
-        print_json({"lab": paths.lab, "connected": connected, "attempts": records})
+        print_json(
+            {
+                "lab": paths.lab,
+                "connected": connected,
+                "unexpected": surprises,
+                "distorted": health["reasons"],
+                "attempts": records,
+            }
+        )
     else:
-        from lab.observe.status import render_attempts  # noqa: PLC0415 - heavy
+        from lab.observe.status import render_attempts
 
         render_attempts(records)
-    if not connected:
+        for reason in health["reasons"]:
+            say(f"distorted: {reason}")
+        for surprise in surprises:
+            say(f"not as the file expects: {surprise}")
+    if not connected or surprises:
         raise click.exceptions.Exit(1)

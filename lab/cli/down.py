@@ -19,13 +19,13 @@ def command(*, labs: tuple[str, ...], every: bool, quiet: bool, as_json: bool) -
     left out when only one lab is running; a topology file means the lab that
     was started from it.
     """
-    import time  # noqa: PLC0415 - heavy imports follow
-    from dataclasses import asdict  # noqa: PLC0415 - heavy imports follow
+    import time
+    from dataclasses import asdict
 
-    from lab.agent.teardown import destroy  # noqa: PLC0415 - heavy
-    from lab.cli.labs import choose  # noqa: PLC0415 - heavy
-    from lab.cli.terminal import print_json, say  # noqa: PLC0415 - heavy
-    from lab.paths import LabPaths  # noqa: PLC0415 - heavy
+    from lab.agent.teardown import destroy
+    from lab.cli.labs import choose
+    from lab.cli.terminal import print_json, say
+    from lab.paths import LabPaths
 
     need_root()
     if every:
@@ -56,13 +56,14 @@ def _name(word: str) -> str:
     """The lab that `word` means: its name, or the file that it was started from."""
     if "/" not in word and not word.endswith((".yaml", ".yml")):
         return word
-    from pathlib import Path  # noqa: PLC0415 - only for file arguments
+    import os
+    from pathlib import Path
 
-    from lab.cli.labs import plan_of  # noqa: PLC0415 - only for file arguments
-    from lab.errors import InputError  # noqa: PLC0415 - only for file arguments
-    from lab.paths import LabPaths  # noqa: PLC0415 - only for file arguments
+    from lab.cli.labs import plan_of
+    from lab.errors import InputError
+    from lab.paths import LabPaths
 
-    wanted = str(Path(word).resolve())
+    wanted = os.path.abspath(word)  # noqa: PTH100 - as the plan has it
     for name in existing():
         try:
             if plan_of(LabPaths.of(name)).source == wanted:

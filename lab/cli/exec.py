@@ -19,13 +19,14 @@ def command(*, node: str, program: tuple[str, ...], lab_name: str | None) -> Non
     In a container node it runs in the container, elsewhere in the node's
     network namespace with the host's files.
     """
-    run_in_node(lab_name, node, program)
+    # Options end at the node's name, so Click leaves the customary `--` in place.
+    run_in_node(lab_name, node, program[1:] if program[0] == "--" else program)
 
 
 def run_in_node(lab_name: str | None, node: str, program: tuple[str, ...]) -> None:
     """Become `program` inside `node`; does not return."""
-    from lab.cli.labs import choose, node_of  # noqa: PLC0415 - heavy
-    from lab.runtime.enter import become  # noqa: PLC0415 - heavy
+    from lab.cli.labs import choose, node_of
+    from lab.runtime.enter import become
 
     need_root()
     paths = choose(lab_name)

@@ -27,18 +27,21 @@ def command(
 
     Without FILE, the running lab is drawn as it is now.
     """
-    from pathlib import Path  # noqa: PLC0415 - heavy imports follow
+    from pathlib import Path
 
-    from lab.observe import graph  # noqa: PLC0415 - heavy
+    from lab.observe import graph
 
     if topology is None:
-        from lab.cli.labs import choose, plan_of  # noqa: PLC0415 - heavy
+        from lab.cli.labs import choose, plan_of
 
         plan = plan_of(choose(lab_name))
     else:
-        from lab.cli.planning import plan_file  # noqa: PLC0415 - heavy
+        from lab.cli.planning import load_file
+        from lab.plan.compile import compile_topology
+        from lab.plan.machine import Machine
 
-        plan = plan_file(topology, overrides=overrides, runtime="process")
+        # A drawing needs nothing of this machine.
+        plan = compile_topology(load_file(topology, overrides), Machine(containers=True))
     drawing = graph.svg(plan) if form == "svg" else graph.mermaid(plan)
     if output:
         Path(output).write_text(drawing)

@@ -54,7 +54,7 @@ def choose(name: str | None) -> LabPaths:
 
 def plan_of(paths: LabPaths) -> Any:
     """The plan that runs in the lab; InputError if the lab never came up."""
-    from lab.plan.model import decode  # noqa: PLC0415 - heavy
+    from lab.plan.model import decode
 
     try:
         return decode(paths.plan.read_bytes())

@@ -17,9 +17,9 @@ def command(
     *, nodes: tuple[str, ...], follow: bool, tail: int, agent: bool, lab_name: str | None
 ) -> None:
     """Show what the programs in nodes printed (all nodes, if none is named)."""
-    import subprocess  # noqa: PLC0415 - heavy imports follow
+    import subprocess
 
-    from lab.cli.labs import choose, node_of, plan_of  # noqa: PLC0415 - heavy
+    from lab.cli.labs import choose, node_of, plan_of
 
     paths = choose(lab_name)
     if agent:

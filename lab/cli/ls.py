@@ -11,11 +11,11 @@ from lab.cli.labs import existing, json_option
 @json_option
 def command(*, as_json: bool) -> None:
     """List the labs on this machine."""
-    from lab.agent import lock  # noqa: PLC0415 - heavy
-    from lab.cli.labs import plan_of  # noqa: PLC0415 - heavy
-    from lab.cli.terminal import print_json, say  # noqa: PLC0415 - heavy
-    from lab.errors import InputError  # noqa: PLC0415 - heavy
-    from lab.paths import LabPaths  # noqa: PLC0415 - heavy
+    from lab.agent import lock
+    from lab.cli.labs import plan_of
+    from lab.cli.terminal import print_json, say
+    from lab.errors import InputError
+    from lab.paths import LabPaths
 
     rows = []
     for name in existing():

@@ -49,12 +49,12 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib  # noqa: PLC0415 - only on the way out
+            import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near:
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -71,13 +71,13 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="lab")
 def cli() -> None:
-    """Emulated networks for peer-to-peer connectivity: will these two peers connect?
+    """Emulate networks for peer-to-peer connectivity, and see whether peers connect.
 
     One YAML file becomes real network namespaces, NAT routers, links and
     peers.  Start with `lab up double-nat`, then `lab connect alice bob`.
 
     Exit codes: 0 yes, 1 the answer is no, 2 bad input, 3 this machine lacks
-    something (see `lab doctor`), 4 the lab failed.
+    something, as `lab doctor` explains, 4 the lab failed.
     """
 
 
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo("interrupted", err=True)
         code = 130
     except LabError as error:
-        from lab.cli.terminal import show_error  # noqa: PLC0415 - only on the way out
+        from lab.cli.terminal import show_error
 
         show_error(error)
         code = error.exit_code

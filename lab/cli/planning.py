@@ -8,24 +8,48 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lab.plan.machine import Machine
     from lab.plan.model import Plan
+    from lab.topology.model import Topology
 
 
-def probe_machine(runtime: str) -> Machine:
+def probe_machine(runtime: str, *, build: bool = False) -> Machine:
     """What this machine can do, with `runtime` as `--runtime` says it.
 
-    Raises MissingError when a runtime is demanded that is not there.
+    With `build`, the peer's image is built if it is wanted and missing, which
+    is said, as it takes its time.  Raises MissingError when a runtime is
+    demanded that is not there.
     """
-    from lab.fabric.links import kernel  # noqa: PLC0415 - heavy
-    from lab.plan.machine import Machine  # noqa: PLC0415 - heavy
-    from lab.runtime.choose import choose  # noqa: PLC0415 - heavy
+    from lab.cli.terminal import say
+    from lab.fabric.links import kernel
+    from lab.plan.machine import Machine
+    from lab.runtime import images
+    from lab.runtime.choose import choose
+    from lab.runtime.docker import Engine
 
-    chosen = choose(runtime)
+    choice = choose(runtime)
+    if build and choice.to_build:
+        with Engine.demand() as engine:
+            images.ensure(engine, say)
     return Machine(
         netem=kernel.supported(),
-        runtime=chosen.runtime,
-        runtime_reason=chosen.reason,
-        peer_image=chosen.peer_image,
+        containers=choice.containers,
+        runtime=choice.runtime,
+        runtime_reason=choice.reason,
+        peer_image=choice.peer_image,
     )
+
+
+def load_file(topology: str, overrides: Sequence[str], seed: int | None = None) -> Topology:
+    """The topology in a file, or the shipped one of that name; InputError for what is wrong."""
+    import os
+
+    import msgspec
+
+    from lab.topology.loader import load
+
+    if seed is not None:
+        overrides = (*overrides, f"seed={seed}")
+    loaded = load(topology, overrides)
+    return msgspec.structs.replace(loaded, source=os.path.abspath(loaded.source))  # noqa: PTH100 - the name as written, links and all
 
 
 def plan_file(
@@ -35,17 +59,14 @@ def plan_file(
     runtime: str = "auto",
     name: str | None = None,
     seed: int | None = None,
-    previous: Plan | None = None,
+    build: bool = False,
 ) -> Plan:
     """The plan of a topology file or of a shipped topology's name.
 
     Raises InputError for what is wrong in the file, MissingError for what this
     machine can't do.
     """
-    from lab.plan.compile import compile_topology  # noqa: PLC0415 - heavy
-    from lab.topology.loader import load  # noqa: PLC0415 - heavy
+    from lab.plan.compile import compile_topology
 
-    if seed is not None:
-        overrides = (*overrides, f"seed={seed}")
-    loaded = load(topology, overrides)
-    return compile_topology(loaded, probe_machine(runtime), lab=name, previous=previous)
+    loaded = load_file(topology, overrides, seed)
+    return compile_topology(loaded, probe_machine(runtime, build=build), lab=name)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from lab.cli.labs import json_option
+
+if TYPE_CHECKING:
+    from lab.paths import LabPaths
 
 
 @click.command()
@@ -12,9 +17,43 @@ from lab.cli.labs import json_option
 @json_option
 def command(*, lab_name: str | None, as_json: bool) -> None:
     """Show nodes, addresses, NATs, links, programs and health of a lab."""
-    from lab.agent import lock  # noqa: PLC0415 - heavy
-    from lab.cli.labs import choose, plan_of  # noqa: PLC0415 - heavy
+    import msgspec
+
+    from lab.agent.client import AgentGoneError, result
+    from lab.cli.labs import choose, plan_of
+    from lab.cli.terminal import print_json
+    from lab.observe.health import HealthSample
+    from lab.observe.state import AgentState, programs_from_wire
+    from lab.observe.status import render, status_json
 
     paths = choose(lab_name)
     plan = plan_of(paths)
-    agent = lock.holder(paths.agent_lock)
+    try:
+        known = result(paths, {"do": "status"})
+        agent = msgspec.convert(known["agent"], AgentState)
+        programs = programs_from_wire(known["programs"])
+        health = msgspec.convert(known["health"], HealthSample)
+    except AgentGoneError:
+        agent, programs, health = AgentState(), {}, None
+    attempts = _attempts(paths)
+    if as_json:
+        print_json(status_json(plan, programs, health, attempts, agent))
+    else:
+        render(plan, programs, health, attempts, agent)
+
+
+def _attempts(paths: LabPaths) -> list[dict[str, Any]]:
+    """The records of all attempts; a torn last line is one that is being written."""
+    import json
+
+    records = []
+    try:
+        lines = paths.attempts.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records

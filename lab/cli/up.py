@@ -49,7 +49,7 @@ def command(
     FILE is a topology file; NAME one of those that ship with lab, such as
     double-nat.
     """
-    from lab.cli.planning import plan_file  # noqa: PLC0415 - heavy
+    from lab.cli.planning import plan_file
 
     if dry_run:
         plan = plan_file(topology, overrides=overrides, runtime=runtime, name=name, seed=seed)
@@ -57,11 +57,13 @@ def command(
         return
 
     need_root()
-    from lab.agent.spawn import spawn  # noqa: PLC0415 - before anything slow
+    from lab.agent.spawn import spawn
 
     agent = spawn()
     try:
-        plan = plan_file(topology, overrides=overrides, runtime=runtime, name=name, seed=seed)
+        plan = plan_file(
+            topology, overrides=overrides, runtime=runtime, name=name, seed=seed, build=True
+        )
     except BaseException:
         agent.dismiss()
         raise
@@ -69,19 +71,19 @@ def command(
 
 
 def _print_operations(plan: Plan, *, as_json: bool) -> None:
-    from lab.plan.diff import diff  # noqa: PLC0415 - heavy
+    from lab.plan.diff import diff
 
     print_operations(diff(None, plan), plan, as_json=as_json)
 
 
 def print_operations(operations: tuple[object, ...], plan: Plan, *, as_json: bool) -> None:
     """Print what `--dry-run` shows."""
-    from typing import Any, cast  # noqa: PLC0415 - heavy imports follow
+    from typing import Any, cast
 
-    import msgspec  # noqa: PLC0415 - heavy
+    import msgspec
 
-    from lab.cli.terminal import print_json, say  # noqa: PLC0415 - heavy
-    from lab.plan.describe import describe  # noqa: PLC0415 - heavy
+    from lab.cli.terminal import print_json, say
+    from lab.plan.describe import describe
 
     if as_json:
         print_json([msgspec.to_builtins(operation) for operation in operations])
@@ -95,12 +97,12 @@ def print_operations(operations: tuple[object, ...], plan: Plan, *, as_json: boo
 def _bring_up(
     agent: NewAgent, plan: Plan, metrics_port: int, *, verbose: bool, quiet: bool, as_json: bool
 ) -> None:
-    import signal  # noqa: PLC0415 - heavy imports follow
+    import signal
 
-    from lab.agent.teardown import destroy  # noqa: PLC0415 - heavy
-    from lab.cli.claim import claim  # noqa: PLC0415 - heavy
-    from lab.cli.terminal import print_json, progress, say  # noqa: PLC0415 - heavy
-    from lab.plan.model import encode  # noqa: PLC0415 - heavy
+    from lab.agent.teardown import destroy
+    from lab.cli.claim import claim
+    from lab.cli.terminal import print_json, progress, say
+    from lab.plan.model import encode
 
     # Being told to end is being interrupted: what was built goes away again.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -141,7 +143,7 @@ def _bring_up(
             }
         )
     elif not quiet:
-        from lab.plan.describe import summary  # noqa: PLC0415 - heavy
+        from lab.plan.describe import summary
 
         say(f"{plan.lab} is up: {summary(plan)} in {shown.seconds:.2f} s ({shown.slowest()})")
         say(f"metrics: {result['metrics']}   next: lab status, lab connect A B, lab down")

@@ -68,6 +68,7 @@ def compile_topology(
         description=topology.description,
         source=topology.source,
         runtime=machine.runtime,
+        expect=topology.expect,
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
 

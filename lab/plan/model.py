@@ -17,6 +17,7 @@ from enum import StrEnum
 import msgspec
 
 from lab.topology.behaviour import Backend, Firewall, Frozen, Impairment, Mount, Nat, Runtime
+from lab.topology.model import Expectation
 
 # --- links ----------------------------------------------------------------
 
@@ -127,6 +128,8 @@ class Plan(Frozen, frozen=True):
     """The topology file it came from."""
     runtime: Runtime = Runtime.PROCESS
     """What built-in programs run as."""
+    expect: tuple[Expectation, ...] = ()
+    """What the file says that `lab connect` finds."""
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""
 

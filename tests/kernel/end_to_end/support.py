@@ -73,7 +73,8 @@ def traces(lab: str, state: Path) -> list[str]:
     found = [f"namespace {entry.name}" for entry in NETNS_DIR.glob(f"{lab}.*")]
     if (state / lab).exists():
         found.append(f"state folder: {sorted(str(p) for p in (state / lab).rglob('*'))}")
-    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if lab in line]
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    found += [f"mount {line}" for line in mounts if lab in line]
     marker = f"LAB_STATE={state / lab}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -85,5 +86,6 @@ def traces(lab: str, state: Path) -> list[str]:
             continue
         if marker in environment.split(b"\0") or lab.encode() in command:
             found.append(f"process {process.name}: {command!r}")
-    found += [f"device {entry.name}" for entry in Path("/sys/class/net").iterdir() if lab in entry.name]
+    devices = [entry.name for entry in Path("/sys/class/net").iterdir()]
+    found += [f"device {name}" for name in devices if lab in name]
     return found

@@ -24,15 +24,15 @@ def test_peers_find_what_the_file_expects(lab: Command, file: Path):
     lab.ok("up", str(file), "--name", name, "--runtime", "process")
 
     for expectation in topology.expect:
-        answer = lab.json("connect", expectation.local, expectation.remote, "--lab", name)
-        found = {record["technique"]: record["outcome"] for record in answer["attempts"]}
-        paths = [r["path"] for r in answer["attempts"] if r["outcome"] == "success"]
-        for key, wanted in expectation.outcomes:
-            seen = ("direct" if "direct" in paths else "relayed") if key == "path" else found[key]
-            assert seen == wanted, f"{key}: {answer}"
+        connect = ("connect", expectation.local, expectation.remote, "--lab", name)
+        answer = lab.json(*connect)
+        assert answer["unexpected"] == [], answer
+        assert {record["technique"] for record in answer["attempts"]} >= {
+            key for key, _ in expectation.outcomes if key != "path"
+        }
 
     status = lab.json("status", name)
-    assert {node["name"] for node in status["nodes"]} >= {node.name for node in topology.nodes}
+    assert {node["node"] for node in status["nodes"]} >= {node.name for node in topology.nodes}
     lab.ok("down", name)
     assert traces(name, lab.state) == []
 

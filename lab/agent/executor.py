@@ -1,0 +1,147 @@
+"""Carrying out operations, phase by phase, and knowing at every moment what is running.
+
+The executor is the only place where operations meet the kernel and the
+runtimes.  Everything that wants to change a lab (up, apply, and later the
+timeline) hands it a list from `lab.plan.diff` and gets an event per operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from lab.fabric.network import Network
+from lab.plan.describe import describe
+from lab.plan.model import Node, Program
+from lab.plan.operations import (
+    AnyOperation,
+    CreateNode,
+    DeleteNode,
+    Phase,
+    StartProgram,
+    StopProgram,
+    phase,
+)
+from lab.plan.progress import Running
+from lab.topology.behaviour import Runtime
+
+
+class Programs(Protocol):
+    """What the executor needs of the runtimes (see `lab.agent.programs`)."""
+
+    async def create_container(self, node: Node) -> int:
+        """Make the container, waiting at its gate; its process number."""
+
+    def holds_container(self, node: str) -> bool:
+        """Whether the node's namespace is that of a container."""
+
+    async def remove_container(self, node: Node) -> None: ...
+
+    async def start(self, node: str, program: Program) -> None:
+        """Start it and wait until it is ready."""
+
+    async def stop(self, node: str, program: Program) -> None: ...
+
+
+Emit = Callable[[dict[str, object]], None]
+
+
+def _wants_container(node: Node) -> bool:
+    return node.program is not None and node.program.runtime is Runtime.DOCKER
+
+
+class Executor:
+    """Applies operations to one lab; `running` is always what exists now."""
+
+    def __init__(self, network: Network, programs: Programs, running: Running) -> None:
+        self._network = network
+        self._programs = programs
+        self.running = running
+
+    async def carry_out(self, operations: Sequence[AnyOperation], emit: Emit) -> None:
+        """Carry out `operations` in phase order, emitting an event after each.
+
+        Raises the first LabError; whatever was done until then is in `running`.
+        """
+        for step, group in itertools.groupby(sorted(operations, key=phase), key=phase):
+            await self._phase(step, tuple(group), emit)
+
+    async def _phase(self, step: Phase, operations: Sequence[AnyOperation], emit: Emit) -> None:
+        began = time.monotonic()
+        emit({"event": "phase", "phase": step.name.lower(), "operations": len(operations)})
+        loop = asyncio.get_running_loop()
+
+        def done(operation: AnyOperation, seconds: float) -> None:
+            self.running.advance(operation)
+            emit(
+                {
+                    "event": "done",
+                    "phase": step.name.lower(),
+                    "text": describe(operation),
+                    "seconds": seconds,
+                }
+            )
+
+        def done_from_thread(operation: AnyOperation, seconds: float) -> None:
+            loop.call_soon_threadsafe(done, operation, seconds)
+
+        kernel: list[AnyOperation] = []
+        tasks: list[asyncio.Task[None]] = []
+        for operation in operations:
+            match operation:
+                case StartProgram() | StopProgram():
+                    tasks.append(asyncio.create_task(self._program(operation, done)))
+                case CreateNode(node=node) if _wants_container(node):
+                    tasks.append(asyncio.create_task(self._container(operation, done)))
+                case DeleteNode(node=node) if self._programs.holds_container(node.name):
+                    tasks.append(asyncio.create_task(self._container(operation, done)))
+                case _:
+                    kernel.append(operation)
+        if kernel:
+            tasks.append(
+                asyncio.create_task(
+                    asyncio.to_thread(self._network.carry_out, kernel, done_from_thread)
+                )
+            )
+        # Let everything that began come to its end, so that `running` is true.
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        # Callbacks from threads were queued before the thread's task ended.
+        await asyncio.sleep(0)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        emit(
+            {
+                "event": "phase-done",
+                "phase": step.name.lower(),
+                "operations": len(operations),
+                "seconds": time.monotonic() - began,
+            }
+        )
+
+    async def _program(
+        self, operation: StartProgram | StopProgram, done: Callable[[AnyOperation, float], None]
+    ) -> None:
+        began = time.monotonic()
+        if isinstance(operation, StartProgram):
+            await self._programs.start(operation.node, operation.program)
+        else:
+            await self._programs.stop(operation.node, operation.program)
+        done(operation, time.monotonic() - began)
+
+    async def _container(
+        self, operation: CreateNode | DeleteNode, done: Callable[[AnyOperation, float], None]
+    ) -> None:
+        began = time.monotonic()
+        if isinstance(operation, CreateNode):
+            pid = await self._programs.create_container(operation.node)
+            await asyncio.to_thread(self._network.adopt_node, operation.node, pid)
+        else:
+            await asyncio.to_thread(
+                self._network.carry_out, (operation,), lambda _operation, _seconds: None
+            )
+            await self._programs.remove_container(operation.node)
+        done(operation, time.monotonic() - began)

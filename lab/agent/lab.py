@@ -1,0 +1,221 @@
+"""One running lab: its network, its programs, its observers.
+
+The agent's server translates requests into calls of this class; everything
+that changes the lab goes through `_change`, and so through the executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from lab.agent import wire
+from lab.agent.executor import Executor
+from lab.agent.programs import Programs
+from lab.errors import LabError
+from lab.fabric.journal import Journal
+from lab.fabric.links.ferry.client import Ferry
+from lab.fabric.links.ferry.protocol import FerryStats
+from lab.fabric.network import Network
+from lab.observe.exporter import LOOPBACK, Exporter
+from lab.observe.health import HealthSampler
+from lab.observe.state import AgentState, ProgramState, to_wire
+from lab.paths import LabPaths
+from lab.plan.diff import diff
+from lab.plan.model import Plan, decode, encode
+from lab.plan.progress import Running
+from lab.topology.behaviour import Backend
+
+Emit = Callable[[dict[str, Any]], None]
+
+_CONNECT_SLACK_S = 30.0
+"""What a peer may take beyond its own deadlines before it counts as stuck."""
+
+
+class Lab:
+    """Everything that the agent holds for its lab."""
+
+    def __init__(self, paths: LabPaths) -> None:
+        self._paths = paths
+        self._journal = Journal.open(paths.journal)
+        self._programs = Programs(paths, self._journal, self._heard, self._ended)
+        self._ferry: Ferry | None = None
+        self._network: Network | None = None
+        self._executor: Executor | None = None
+        self._plan: Plan | None = None
+        self._health = HealthSampler(self._ferry_stats)
+        self._exporter = Exporter(
+            paths, lambda: self._plan, lambda: self._programs.states, self._health
+        )
+        self._agent = AgentState(pid=os.getpid(), started_at=time.time())
+
+    async def up(self, text: str, metrics_port: int, emit: Emit) -> str:
+        """Build the lab of the plan `text` from nothing; where its metrics are.
+
+        Raises LabError; what was made by then is in the journal.
+        """
+        port = self._exporter.start(metrics_port)
+        self._agent = msgspec.structs.replace(
+            self._agent, metrics=f"http://{LOOPBACK}:{port}/metrics"
+        )
+        await self._change(decode(text.encode()), emit)
+        return self._agent.metrics
+
+    async def apply(self, text: str, emit: Emit) -> None:
+        """Bring the lab to the plan `text`; on failure, back to what it was.
+
+        Raises the LabError that stopped it.
+        """
+        before = self._plan
+        try:
+            await self._change(decode(text.encode()), emit)
+        except LabError as error:
+            if before is None:
+                raise
+            emit({"event": "note", "text": "the change failed: going back to what was"})
+            try:
+                await self._change(before, emit)
+            except LabError as second:
+                raise LabError(
+                    f"{error.message}; and the way back failed: {second.message}",
+                    remedy=f"remove the lab: lab down {self._paths.lab}",
+                ) from error
+            raise
+
+    async def status(self) -> dict[str, Any]:
+        """What only the running lab knows: its programs, its health, the agent itself."""
+        return {
+            "agent": msgspec.to_builtins(self._agent),
+            "programs": to_wire(self._programs.states),
+            "health": msgspec.to_builtins(await asyncio.to_thread(self._health.current)),
+        }
+
+    async def connect(self, request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        """Have one peer connect to another; emits an `attempt` event per technique.
+
+        Raises LabError if the peer can't be reached or refuses.
+        """
+        local = str(request["local"])
+        mark = await asyncio.to_thread(self._health.mark)
+        order = {
+            "id": 1,
+            "do": "connect",
+            "peer": request["remote"],
+            "techniques": request["techniques"],
+            "first": request["first"],
+            "timeout_s": request["timeout_s"],
+        }
+        async for answer in self._order(local, order):
+            if answer.get("event") == "attempt":
+                self._record(answer["record"])
+                emit({"event": "attempt", "record": answer["record"]})
+        health = await asyncio.to_thread(self._health.since, mark)
+        return {"distorted": health.distorted, "reasons": list(health.reasons)}
+
+    # --- changing the lab ---------------------------------------------------
+
+    async def _change(self, desired: Plan, emit: Emit) -> None:
+        """Carry out what leads from what runs to `desired`; the only way to change anything."""
+        await self._programs.prepare(desired)
+        executor = await self._ready_for(desired)
+        began = time.time()
+        operations = diff(executor.running.plan(), desired)
+        self._log("change", operations=len(operations))
+        await executor.carry_out(operations, emit)
+        self._plan = desired
+        executor.running = Running(desired)
+        self._save(desired)
+        self._log("changed", seconds=round(time.time() - began, 6))
+
+    async def _ready_for(self, plan: Plan) -> Executor:
+        """The executor, with a ferry if the plan needs one that does not run yet."""
+        if self._ferry is None and any(link.backend is Backend.FERRY for link in plan.links):
+            self._ferry = await asyncio.to_thread(Ferry.start, self._paths, plan.seed)
+            if self._network is not None:
+                self._network.use_ferry(self._ferry)
+        if self._network is None:
+            self._network = Network(self._paths, self._journal, self._ferry)
+        if self._executor is None:
+            self._executor = Executor(self._network, self._programs, Running.nothing(plan))
+        return self._executor
+
+    def _save(self, plan: Plan) -> None:
+        """Replace the plan on disk in one step: whoever reads it sees the old or the new one."""
+        draft = self._paths.plan.with_suffix(".draft")
+        try:
+            draft.write_bytes(encode(plan))
+            draft.replace(self._paths.plan)
+        except OSError as error:
+            raise LabError(
+                f"the plan can't be written to {self._paths.plan}: {error.strerror}",
+                remedy="make space in the state folder (LAB_STATE_DIR)",
+            ) from error
+
+    # --- what programs say --------------------------------------------------
+
+    def _heard(self, node: str, event: Mapping[str, Any]) -> None:
+        """A program announced something; attempts count, whoever made them."""
+        record = event.get("record")
+        if event["event"] == "attempt" and isinstance(record, dict):
+            self._record({"local": node, **record})
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        """Count an attempt and keep its record."""
+        self._exporter.record_attempt(record)
+        with self._paths.attempts.open("ab") as attempts:
+            attempts.write(wire.pack(dict(record)))
+
+    def _ended(self, state: ProgramState) -> None:
+        self._log("exited", node=state.node, code=state.exit_code, last=state.reason)
+
+    def _log(self, event: str, **details: object) -> None:
+        """One line of the lab's timeline."""
+        line = json.dumps({"at": time.time(), "event": event, **details}, separators=(",", ":"))
+        with contextlib.suppress(OSError), self._paths.events.open("a") as events:
+            events.write(line + "\n")
+
+    async def _order(self, node: str, order: dict[str, Any]) -> Any:
+        """Give an order to the program in `node`; yields its answers."""
+        try:
+            sock = await asyncio.to_thread(wire.connect, self._paths.node(node) / "control.sock")
+        except OSError as error:
+            state = self._programs.states.get(node)
+            raise LabError(
+                f"the program of node {node!r} takes no orders"
+                + (f": it is {state.state}" if state is not None and not state.up else ""),
+                remedy="only the built-in peer does (`peer: true`); see `lab status`",
+            ) from error
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=wire.LINE_LIMIT)
+        deadline = float(order.get("timeout_s", 0)) * 16 + _CONNECT_SLACK_S
+        try:
+            async with asyncio.timeout(deadline):
+                writer.write(wire.pack(order))
+                while line := await reader.readline():
+                    answer = wire.unpack(line)
+                    if "error" in answer:
+                        raise LabError(f"node {node!r}: {answer['error']}")
+                    yield answer
+                    if answer.get("done"):
+                        return
+            raise LabError(
+                f"the program of node {node!r} ended in the middle of an order",
+                remedy=f"see `lab logs {node}`",
+            )
+        except TimeoutError:
+            raise LabError(
+                f"the program of node {node!r} did not finish in {deadline:.0f} s",
+                remedy=f"see `lab logs {node}`",
+            ) from None
+        finally:
+            writer.close()
+
+    def _ferry_stats(self) -> FerryStats | None:
+        ferry = self._ferry
+        return ferry.stats() if ferry is not None and ferry.alive() else None

@@ -1,0 +1,161 @@
+"""The programs of a lab under both runtimes: start, stop, readiness, exits.
+
+A program is ready when it says so (a `ready` line, docs/contract.md) or, if it
+does not speak the contract, when it runs.  One that ends is reported and left
+alone: nothing is restarted silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from lab.errors import LabError
+from lab.fabric.journal import Journal
+from lab.observe.state import ProgramState, Stage, program_words
+from lab.paths import LabPaths
+from lab.plan.model import Node, Plan, Program
+from lab.runtime.containers import Containers
+from lab.runtime.contract import Event, Tail, last_lines
+from lab.runtime.docker import Engine
+from lab.runtime.process import Exit, Zygote
+from lab.topology.behaviour import Runtime
+
+READY_DEADLINE_S = 30.0
+"""How long a program may take to announce that it is ready."""
+
+
+class Programs:
+    """The programs of one lab; belongs to the event loop that made it."""
+
+    def __init__(
+        self,
+        paths: LabPaths,
+        journal: Journal,
+        on_event: Callable[[str, Event], None],
+        on_exit: Callable[[ProgramState], None],
+    ) -> None:
+        """`on_event` gets what programs announce, `on_exit` the state of one that ended."""
+        self._paths = paths
+        self._journal = journal
+        self._on_exit = on_exit
+        self._tail = Tail(paths, on_event)
+        self._states: dict[str, ProgramState] = {}
+        self._stopping: set[str] = set()
+        self._zygote: Zygote | None = None
+        self._containers: Containers | None = None
+
+    @property
+    def states(self) -> Mapping[str, ProgramState]:
+        """What each program is doing, by node; read from any thread."""
+        return MappingProxyType(self._states)
+
+    async def prepare(self, plan: Plan) -> None:
+        """Start what the programs of `plan` will need, if it does not run yet.
+
+        Raises MissingError when there are containers and no engine answers.
+        """
+        wanted = {node.program.runtime for node in plan.nodes if node.program is not None}
+        if Runtime.PROCESS in wanted and self._zygote is None:
+            self._zygote = await Zygote.start(self._paths, self._exited)
+        if Runtime.DOCKER in wanted and self._containers is None:
+            engine = await asyncio.to_thread(Engine.demand)
+            self._containers = Containers(self._paths, engine, self._journal, self._exited)
+
+    async def create_container(self, node: Node) -> int:
+        """Make the node's container, its program waiting at the gate; its first process."""
+        if node.program is None or self._containers is None:
+            raise LabError(f"node {node.name!r} is not a container")
+        return await self._containers.create_gated(node.name, node.program)
+
+    def holds_container(self, node: str) -> bool:
+        """Whether the node's namespace is that of a container."""
+        return self._containers is not None and self._containers.holds(node)
+
+    async def remove_container(self, node: Node) -> None:
+        """Remove the node's container."""
+        if self._containers is not None:
+            await self._containers.remove(node.name)
+        self._states.pop(node.name, None)
+
+    async def start(self, node: str, program: Program) -> None:
+        """Start the program and wait until it is ready.
+
+        Raises LabError, with the program's last words, if it can't be started,
+        ends at once, or does not become ready in time.
+        """
+        self._tail.watch(node)
+        state = ProgramState(
+            node=node,
+            runtime=program.runtime,
+            program=program_words(program),
+            started_at=time.time(),
+        )
+        self._states[node] = state
+        try:
+            pid = await self._launch(node, program)
+            # It may have ended already.
+            if self._states[node].state is Stage.STARTING:
+                self._replace(node, pid=pid)
+            if program.ready_signal:
+                await self._await_ready(node)
+            if self._states[node].state is Stage.STARTING:
+                self._replace(node, state=Stage.READY)
+        except LabError as error:
+            self._replace(node, state=Stage.FAILED, reason=error.message)
+            raise
+
+    async def stop(self, node: str, program: Program) -> None:
+        """End the program; returns when it has ended."""
+        self._stopping.add(node)
+        try:
+            if program.runtime is Runtime.PROCESS and self._zygote is not None:
+                await self._zygote.stop(node)
+            elif self._containers is not None:
+                await self._containers.stop(node)
+        finally:
+            self._stopping.discard(node)
+            self._states.pop(node, None)
+            self._tail.unwatch(node)
+
+    async def _launch(self, node: str, program: Program) -> int | None:
+        if program.runtime is Runtime.PROCESS:
+            if self._zygote is None:
+                raise LabError("the process server does not run")
+            return await self._zygote.spawn(node, program)
+        if self._containers is None:
+            raise LabError("no Docker engine is connected")
+        self._containers.open_gate(node)
+        return self._containers.pid(node)
+
+    async def _await_ready(self, node: str) -> None:
+        for late in await self._tail.wait_ready([node], READY_DEADLINE_S):
+            said = "".join(f"\n    {line}" for line in late.lines)
+            what = "ended before it was ready" if late.ended else "did not become ready"
+            raise LabError(
+                f"the program of node {node!r} {what}{':' if said else ''}{said}",
+                remedy=f"`lab logs {node}` shows all that it said",
+            )
+
+    def _replace(self, node: str, **changes: object) -> None:
+        if node in self._states:
+            self._states[node] = msgspec.structs.replace(self._states[node], **changes)
+
+    def _exited(self, ended: Exit) -> None:
+        self._tail.ended(ended.node)
+        if ended.node in self._stopping:
+            return
+        last = last_lines(self._paths.node(ended.node), 1)
+        self._replace(
+            ended.node,
+            state=Stage.EXITED,
+            exit_code=ended.code,
+            pid=None,
+            reason=last[-1] if last else "",
+        )
+        if ended.node in self._states:
+            self._on_exit(self._states[ended.node])
