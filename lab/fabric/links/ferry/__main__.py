@@ -105,9 +105,12 @@ def main(arguments: list[str]) -> int:
 def _hurry() -> bool:
     """Ask to run before the programs whose packets wait for us; True if granted.
 
-    A program that fills both processors would otherwise delay its own packets
-    by a scheduling slice.  The lowest real-time priority is enough, and the
-    kernel leaves the others 5 % (sched_rt_runtime_us) if we go wild.
+    A program that fills the processors would otherwise delay its own packets
+    by scheduling slices, and niceness counts only inside a session's group
+    where sched_autogroup_enabled is set: beside three busy programs on two
+    processors, packets were 0.1 ms late with this (99th percentile) and 0.5 ms
+    to seconds without.  The lowest real-time priority is enough, and the
+    kernel leaves the others 5 % (sched_rt_runtime_us, or the fair server).
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))

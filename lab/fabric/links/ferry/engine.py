@@ -58,6 +58,7 @@ class Port:
         "packets",
         "pending",
         "refused",
+        "round",
         "sink",
         "source",
     )
@@ -73,6 +74,8 @@ class Port:
         self.direction = direction
         self.pending: deque[tuple[int, bytes]] = deque()
         self.batch = 1
+        self.round = 0
+        """The last wakeup in which it was read."""
         self.packets = 0
         self.bytes = 0
         self.refused = 0
@@ -283,8 +286,11 @@ class Engine:
             self._silence(self._owners[source])
             return
         else:
-            if port.batch < _BATCH:
+            # Only a device that is ready round after round is likely to have
+            # more; asking the others in vain costs as much as a frame.
+            if port.round == self._wakeups - 1 and port.batch < _BATCH:
                 port.batch *= 2
+        port.round = self._wakeups
         if idle and pending:
             heappush(self._due, (pending[0][0], port.number, port))
 

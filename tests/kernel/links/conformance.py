@@ -1,0 +1,335 @@
+"""What a link must do, whatever carries it: one set of checks for all backends.
+
+`CHECKS` are functions of a `Wire`; each raises AssertionError.  The ferry's
+tests call them here; netem's run in a VM with a kernel that has it:
+`python -m tests.kernel.links.conformance` prints one JSON line for each.
+
+Delays are the kernel's receive stamps (SO_TIMESTAMPNS) minus the sender's
+clock; the median has to lie between what the model says and `SLACK_S` more,
+the slack being the machine's and not the link's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import secrets
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from lab.fabric import netns
+from lab.fabric.links import kernel, tap
+from lab.fabric.links.ferry import Ferry
+from lab.fabric.links.model import queue_packets
+from lab.paths import NETNS_DIR, LabPaths
+from lab.plan.model import End, Link
+from lab.topology.behaviour import Backend, Impairment
+
+SLACK_S = float(os.environ.get("LINK_SLACK_S", "0.004"))
+DEADLINE_S = 5.0
+NONE = Impairment()
+HEADERS = 14 + 20 + 8
+A, B = "10.9.0.1", "10.9.0.2"
+PORT = 4000
+
+_SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS = 35
+_SO_SNDBUFFORCE = 32
+
+
+@dataclass
+class Arrival:
+    number: int
+    sent: float
+    received: float
+    """Unix time, seconds: the kernel's stamp."""
+
+    @property
+    def delay(self) -> float:
+        return self.received - self.sent
+
+
+class Wire:
+    """A link between two namespaces, and a UDP socket at each end."""
+
+    def __init__(self, backend: Backend, folder: Path, *, mtu: int = 1500, seed: int = 1) -> None:
+        name = f"t-links-{secrets.token_hex(3)}"
+        self.backend = backend
+        self.paths = LabPaths(folder / name)
+        self.spaces = (NETNS_DIR / f"{name}.a", NETNS_DIR / f"{name}.b")
+        self.link = Link(
+            a=End(node="a", interface="eth0", mac="02:00:00:00:00:01"),
+            b=End(node="b", interface="eth0", mac="02:00:00:00:00:02"),
+            mtu=mtu,
+            backend=backend,
+        )
+        self.seed = seed
+        self.ferry: Ferry | None = None
+        self.sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        try:
+            for path in self.spaces:
+                netns.create(path)
+                with netns.inside(path):
+                    # Only what a check sends is on the wire.
+                    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            self._connect()
+            for path, own, other, end in (
+                (self.spaces[0], A, B, self.link.b),
+                (self.spaces[1], B, A, self.link.a),
+            ):
+                ip = ("ip", "-n", path.name)
+                run(*ip, "address", "add", f"{own}/24", "dev", "eth0")
+                run(*ip, "neighbour", "replace", other, "lladdr", end.mac, "dev", "eth0")
+                with netns.inside(path):
+                    handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                self.sockets.append(handle)
+                handle.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 26)
+                handle.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 26)
+                handle.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+                handle.bind((own, PORT))
+                handle.connect((other, PORT))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.sockets:
+            handle.close()
+        if self.ferry:
+            self.ferry.close()
+        for path in self.spaces:
+            with contextlib.suppress(Exception):
+                netns.delete(path)
+
+    def _connect(self) -> None:
+        a, b = self.link.a, self.link.b
+        mtu = self.link.mtu
+        if self.backend is Backend.FERRY:
+            self.ferry = Ferry.start(self.paths, self.seed)
+            descriptors = []
+            for path, end in zip(self.spaces, (a, b), strict=True):
+                with netns.inside(path):
+                    descriptors.append(tap.create(end.interface, end.mac, mtu))
+            self.ferry.attach(self.link, *descriptors)
+            return
+        run(*f"ip -n {self.spaces[0].name} link add eth0 address {a.mac} mtu {mtu} type veth peer "
+            f"name eth0 address {b.mac} mtu {mtu} netns {self.spaces[1].name}".split())  # fmt: skip
+        for path in self.spaces:
+            run("ip", "-n", path.name, "link", "set", "eth0", "up")
+
+    def shape(self, a_to_b: Impairment = NONE, b_to_a: Impairment = NONE) -> None:
+        if self.ferry:
+            ends = {"a": self.link.a, "b": self.link.b, "mtu": self.link.mtu}
+            self.ferry.shape(Link(**ends, a_to_b=a_to_b, b_to_a=b_to_a))
+            return
+        for path, impairment in zip(self.spaces, (a_to_b, b_to_a), strict=True):
+            with netns.inside(path):
+                kernel.shape("eth0", impairment)
+
+    def send(self, number: int, size: int = 100, *, way: int = 0) -> None:
+        """One datagram in a frame of `size` bytes; way 0 is from a to b."""
+        head = struct.pack("IQ", number, time.time_ns())
+        self.sockets[way].send(head + bytes(size - HEADERS - len(head)))
+
+    def receive(self, count: int, *, way: int = 0, patience_s: float = DEADLINE_S) -> list[Arrival]:
+        """Up to `count` datagrams, fewer if none comes for `patience_s`."""
+        handle = self.sockets[1 - way]
+        handle.settimeout(patience_s)
+        found = []
+        with contextlib.suppress(TimeoutError):
+            while len(found) < count:
+                data, ancillary, _, _ = handle.recvmsg(64, 64)
+                number, sent = struct.unpack_from("IQ", data)
+                seconds, nanoseconds = struct.unpack_from("qq", ancillary[0][2])
+                found.append(Arrival(number, sent / 1e9, seconds + nanoseconds / 1e9))
+        return found
+
+    def ping(self, *options: str) -> str:
+        command = ("ip", "netns", "exec", self.spaces[0].name, "ping", "-n", *options, B)
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def pace(count: int, period_s: float) -> Iterator[int]:
+    """0 to `count` - 1, one each period; late ones catch up."""
+    start = time.monotonic()
+    for i in range(count):
+        if (wait := start + i * period_s - time.monotonic()) > 0:
+            time.sleep(wait)
+        yield i
+
+
+# --- the checks -----------------------------------------------------------
+
+
+def plain_wire_passes_all(wire: Wire) -> None:
+    for i in pace(200, 0.0005):
+        wire.send(i, 1514)
+    assert [arrival.number for arrival in wire.receive(200)] == list(range(200))
+
+
+def each_direction_has_its_delay(wire: Wire) -> None:
+    wire.shape(Impairment(delay_us=30_000), Impairment(delay_us=10_000))
+    for way, delay in ((0, 0.030), (1, 0.010)):
+        for i in pace(40, 0.005):
+            wire.send(i, way=way)
+        delays = [arrival.delay for arrival in wire.receive(40, way=way)]
+        assert len(delays) == 40
+        assert min(delays) >= delay
+        assert statistics.median(delays) <= delay + SLACK_S
+
+
+def ping_shows_the_whole_delay(wire: Wire) -> None:
+    wire.shape(Impairment(delay_us=20_000), Impairment(delay_us=20_000))
+    output = wire.ping("-c", "15", "-i", "0.02", "-W", "5")
+    times = [float(found) for found in re.findall(r"time=([0-9.]+) ms", output)]
+    assert len(times) == 15, output
+    # ping rounds down to what it prints.
+    assert min(times) >= 39.9, output
+    assert statistics.median(times) <= 40 + 2000 * SLACK_S, output
+
+
+def loss_has_its_share(wire: Wire) -> None:
+    count, loss = 3000, 0.1
+    wire.shape(Impairment(loss=loss, delay_us=2000))
+    for i in pace(count, 0.0002):
+        wire.send(i)
+    got = len(wire.receive(count, patience_s=0.5))
+    # Five standard deviations: one false alarm in two million.
+    margin = 5 * math.sqrt(count * loss * (1 - loss))
+    assert abs(count - got - count * loss) <= margin, f"{count - got} of {count} lost"
+    for i in pace(300, 0.0002):
+        wire.send(i, way=1)
+    assert len(wire.receive(300, way=1)) == 300
+
+
+def everything_can_be_lost(wire: Wire) -> None:
+    wire.shape(Impairment(loss=1.0))
+    for i in range(200):
+        wire.send(i)
+    assert wire.receive(1, patience_s=0.2) == []
+    wire.shape()
+    wire.send(7)
+    assert [arrival.number for arrival in wire.receive(1)] == [7]
+
+
+def rate_is_kept(wire: Wire) -> None:
+    for rate in (2_000_000, 20_000_000):
+        wire.shape(Impairment(rate_bit=rate, delay_us=3000))
+        burst = queue_packets(Impairment(rate_bit=rate, delay_us=3000))
+        for i in range(burst):
+            wire.send(i, 1514)
+        stamps = [arrival.received for arrival in wire.receive(burst)]
+        assert len(stamps) == burst, "the queue holds what it should"
+        measured = (burst - 1) * 1514 * 8 / (stamps[-1] - stamps[0])
+        assert abs(measured / rate - 1) <= 0.05, f"{measured:.0f} bit/s instead of {rate}"
+
+
+def a_lone_packet_takes_its_time(wire: Wire) -> None:
+    rate, size = 1_000_000, 1250
+    wire.shape(Impairment(rate_bit=rate, delay_us=5000))
+    expected = size * 8 / rate + 0.005
+    delays = []
+    for i in range(10):
+        wire.send(i, size)
+        delays += [arrival.delay for arrival in wire.receive(1)]
+    assert min(delays) >= expected - 1e-6
+    assert statistics.median(delays) <= expected + SLACK_S
+
+
+def the_queue_drops_its_tail(wire: Wire) -> None:
+    slow = Impairment(rate_bit=1_000_000)
+    wire.shape(slow)
+    start = time.monotonic()
+    for i in range(400):
+        wire.send(i, 1514)
+    took = time.monotonic() - start
+    arrivals = wire.receive(400, patience_s=1.0)
+    limit = queue_packets(slow)
+    left_meanwhile = took * slow.rate_bit / 8 / 1514
+    assert limit <= len(arrivals) <= limit + left_meanwhile + 2
+    assert [arrival.number for arrival in arrivals[:limit]] == list(range(limit))
+
+
+def full_frames_pass_and_longer_ones_do_not(wire: Wire) -> None:
+    wire.shape(Impairment(delay_us=1000), Impairment(delay_us=1000))
+    most = wire.link.mtu - 28
+    assert " 0% packet loss" in wire.ping("-c", "2", "-i", "0.01", "-M", "do", "-s", str(most))
+    assert " 0% packet loss" not in wire.ping("-c", "1", "-W", "1", "-M", "do", "-s", str(most + 1))
+
+
+def change_under_traffic_loses_and_overtakes_nothing(wire: Wire) -> None:
+    stages = (
+        Impairment(delay_us=40_000),
+        Impairment(delay_us=1000),
+        Impairment(delay_us=20_000, rate_bit=20_000_000),
+        Impairment(delay_us=5000, rate_bit=100_000_000),
+        Impairment(delay_us=5000),
+        Impairment(),
+        Impairment(rate_bit=10_000_000),
+        Impairment(delay_us=10_000),
+    )
+    wire.shape(stages[0])
+    count = 1600
+    for i in pace(count, 0.001):
+        if i % 200 == 100:
+            wire.shape(stages[i // 200])
+        wire.send(i)
+    assert [arrival.number for arrival in wire.receive(count)] == list(range(count))
+
+
+CHECKS: tuple[Callable[[Wire], None], ...] = (
+    plain_wire_passes_all,
+    each_direction_has_its_delay,
+    ping_shows_the_whole_delay,
+    loss_has_its_share,
+    everything_can_be_lost,
+    rate_is_kept,
+    a_lone_packet_takes_its_time,
+    the_queue_drops_its_tail,
+    full_frames_pass_and_longer_ones_do_not,
+    change_under_traffic_loses_and_overtakes_nothing,
+)
+
+
+def main(backend: Backend) -> int:
+    """Run all checks on `backend`; a JSON line for each; 1 if one failed."""
+    failed = 0
+    if backend is Backend.KERNEL:
+        error = "" if kernel.supported() else "kernel.supported() does not find netem"
+        print(json.dumps({"check": "probe", "error": error}), flush=True)
+    for check in CHECKS:
+        start = time.monotonic()
+        error = ""
+        try:
+            with tempfile.TemporaryDirectory() as folder, Wire(backend, Path(folder)) as wire:
+                check(wire)
+        except Exception:
+            error = traceback.format_exc()
+            failed += 1
+        took = round(time.monotonic() - start, 2)
+        print(json.dumps({"check": check.__name__, "error": error, "seconds": took}), flush=True)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Backend(sys.argv[1])))

@@ -1,0 +1,279 @@
+"""The ferry: the conformance checks, and what happens to devices and processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.errors import LabError
+from lab.fabric import netns
+from lab.fabric.links import tap
+from lab.topology.behaviour import Backend, Impairment
+from tests.kernel.links.conformance import (
+    CHECKS,
+    DEADLINE_S,
+    A,
+    B,
+    Wire,
+    pace,
+    run,
+)
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def wire(tmp_path):
+    with Wire(Backend.FERRY, tmp_path) as made:
+        yield made
+
+
+def devices(space: Path) -> set[str]:
+    """Asked for without sysfs, which shows the mounting namespace."""
+    with netns.inside(space):
+        lines = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    return {line.partition(":")[0].strip() for line in lines}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen"
+        time.sleep(0.005)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_ferry_conforms(check, wire):
+    check(wire)
+
+
+def test_equal_seeds_lose_the_same_packets(tmp_path):
+    def received(seed: int, loss: float) -> list[int]:
+        with Wire(Backend.FERRY, tmp_path, seed=seed) as wire:
+            wire.shape(Impairment(loss=loss))
+            for i in pace(500, 0.0002):
+                wire.send(i)
+            return [arrival.number for arrival in wire.receive(500, patience_s=0.3)]
+
+    first = received(1, 0.2)
+    assert first == received(1, 0.2)
+    assert first != received(2, 0.2)
+    assert set(received(1, 0.4)) < set(first)
+
+
+def test_tcp_data_arrive_whole(wire):
+    wire.shape(Impairment(delay_us=2000, rate_bit=200_000_000), Impairment(delay_us=2000))
+    sent = os.urandom(1 << 16) * 64
+    with netns.inside(wire.spaces[1]):
+        server = socket.create_server((B, 80))
+    with netns.inside(wire.spaces[0]):
+        client = socket.create_connection((B, 80), timeout=DEADLINE_S, source_address=(A, 0))
+    connection, _ = server.accept()
+    connection.settimeout(DEADLINE_S)
+
+    def write() -> None:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    received = bytearray()
+    while data := connection.recv(1 << 16):
+        received += data
+    writer.join()
+    for handle in (connection, client, server):
+        handle.close()
+    assert received == sent
+    (link,) = wire.ferry.stats().links
+    # Nothing longer than the MTU was on the wire: no segmentation was left to do.
+    assert link.a_to_b.bytes / link.a_to_b.packets <= 1514
+
+
+def test_an_mtu_of_its_own(tmp_path):
+    with Wire(Backend.FERRY, tmp_path, mtu=1280) as wire:
+        assert " 0% packet loss" in wire.ping("-c", "1", "-M", "do", "-s", str(1280 - 28))
+        assert " 0% packet loss" not in wire.ping("-c", "1", "-M", "do", "-s", str(1280 - 27))
+
+
+def test_statistics_tell_the_causes_apart(wire):
+    wire.shape(Impairment(loss=0.5))
+    for i in pace(200, 0.0005):
+        wire.send(i, 100)
+    delivered = len(wire.receive(200, patience_s=0.3))
+    stats = wire.ferry.stats()
+    (link,) = stats.links
+    assert link.name == "a.eth0--b.eth0"
+    assert link.alive
+    assert (link.a_to_b.packets, link.a_to_b.bytes) == (delivered, delivered * 100)
+    assert link.a_to_b.lost == 200 - delivered
+    assert sum(stats.lateness.counts) == delivered
+    assert stats.lateness.total_ns >= 0 < stats.lateness.worst_ns
+
+    wire.shape(Impairment(rate_bit=64_000))
+    for i in range(100):
+        wire.send(i, 1514)
+    until(lambda: wire.ferry.stats().links[0].a_to_b.overflowed > 0)
+    direction = wire.ferry.stats().links[0].a_to_b
+    assert direction.waiting <= 64
+    assert direction.packets + direction.waiting + direction.lost + direction.overflowed <= 300
+
+
+def test_detached_devices_vanish(wire):
+    assert all("eth0" in devices(space) for space in wire.spaces)
+    wire.ferry.detach(wire.link.name)
+    assert not any("eth0" in devices(space) for space in wire.spaces)
+    with pytest.raises(LabError, match="not carried"):
+        wire.ferry.detach(wire.link.name)
+    with pytest.raises(LabError, match="not carried"):
+        wire.ferry.shape(wire.link)
+    assert wire.ferry.stats().links == ()
+
+
+def test_a_detached_link_can_be_attached_again(wire):
+    wire.ferry.detach(wire.link.name)
+    ends = []
+    for space, end in zip(wire.spaces, (wire.link.a, wire.link.b), strict=True):
+        with netns.inside(space):
+            ends.append(tap.create(end.interface, end.mac, 1500))
+    wire.ferry.attach(wire.link, *ends)
+    for space, own, other, end in (
+        (wire.spaces[0], A, B, wire.link.b),
+        (wire.spaces[1], B, A, wire.link.a),
+    ):
+        run("ip", "-n", space.name, "address", "add", f"{own}/24", "dev", "eth0")
+        run("ip", "-n", space.name, "neigh", "replace", other, "lladdr", end.mac, "dev", "eth0")
+    carries_with_a_delay(wire)
+
+
+def carries_with_a_delay(wire: Wire) -> None:
+    wire.shape(Impairment(delay_us=5000))
+    wire.send(1)
+    (arrival,) = wire.receive(1)
+    assert arrival.delay >= 0.005
+
+
+def test_a_second_link_of_that_name_is_refused_and_its_devices_closed(wire):
+    ends = []
+    for space in wire.spaces:
+        with netns.inside(space):
+            ends.append(tap.create("eth1", "02:00:00:00:00:09", 1500))
+    with pytest.raises(LabError, match="attached already"):
+        wire.ferry.attach(wire.link, *ends)
+    assert not any("eth1" in devices(space) for space in wire.spaces)
+    wire.send(1)
+    assert len(wire.receive(1)) == 1
+
+
+def test_devices_go_with_the_ferry_and_somebody_is_told(wire):
+    told: list[int] = []
+    wire.ferry.on_exit(told.append)
+    os.kill(wire.ferry.pid, signal.SIGKILL)
+    until(lambda: told == [-signal.SIGKILL])
+    assert not wire.ferry.alive()
+    assert not any("eth0" in devices(space) for space in wire.spaces)
+    with pytest.raises(LabError, match="gone"):
+        wire.ferry.stats()
+
+
+def test_closing_tells_nobody_and_may_be_repeated(wire):
+    told: list[int] = []
+    wire.ferry.on_exit(told.append)
+    wire.ferry.close()
+    wire.ferry.close()
+    assert not wire.ferry.alive()
+    assert told == []
+
+
+def test_the_ferry_outlives_the_thread_that_started_it(tmp_path):
+    made: list[Wire] = []
+    starter = threading.Thread(
+        target=lambda: made.append(Wire(Backend.FERRY, tmp_path).__enter__())
+    )
+    starter.start()
+    starter.join()
+    (wire,) = made
+    try:
+        carries_with_a_delay(wire)
+    finally:
+        wire.__exit__()
+
+
+def test_the_ferry_dies_with_its_parent_even_if_a_child_holds_the_socket(tmp_path):
+    script = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from lab.fabric.links.ferry import Ferry\n"
+        "from lab.paths import LabPaths\n"
+        "ferry = Ferry.start(LabPaths(Path(sys.argv[1]) / 'x'), 1)\n"
+        "ferry.stats()\n"
+        "child = os.fork()\n"
+        "if child == 0: time.sleep(30)\n"
+        "print(ferry.pid, child, flush=True)\n"
+        "time.sleep(30)\n"
+    )
+    parent = subprocess.Popen(
+        [os.sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    ferry, child = (int(word) for word in parent.stdout.readline().split())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    try:
+        until(lambda: not running(ferry))
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_many_threads_may_attach_at_once(tmp_path):
+    with Wire(Backend.FERRY, tmp_path) as wire:
+        errors: list[BaseException] = []
+
+        def attach(i: int) -> None:
+            try:
+                for j in range(5):
+                    name = f"e{i}x{j}"
+                    ends = []
+                    for space in wire.spaces:
+                        with netns.inside(space):
+                            ends.append(tap.create(name, f"02:00:00:00:{i:02x}:{j:02x}", 1500))
+                    end = type(wire.link.a)
+                    wire.ferry.attach(
+                        type(wire.link)(
+                            a=end(node="a", interface=name, mac=""),
+                            b=end(node="b", interface=name, mac=""),
+                        ),
+                        *ends,
+                    )
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=attach, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert len(wire.ferry.stats().links) == 21
+        assert len(devices(wire.spaces[0])) == 22
+
+
+def test_a_taken_name_is_refused(wire):
+    with netns.inside(wire.spaces[0]), pytest.raises(LabError, match="exists already"):
+        tap.create("eth0", "02:00:00:00:00:09", 1500)
