@@ -60,7 +60,13 @@ def render(node: Node) -> RuleSet:
 
 def _ip4(common: dict[str, Any]) -> str:
     return _text(
-        "ip4.j2", {**common, **_directions(common, 4), "prohibited": "icmp-admin-prohibited"}
+        "ip4.j2",
+        {
+            **common,
+            **_directions(common, 4),
+            "prohibited": "icmp-admin-prohibited",
+            "discovery": (),
+        },
     )
 
 

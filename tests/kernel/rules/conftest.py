@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from tests.kernel.rules.probes import Services
-from tests.kernel.rules.support import bench
+from rules_bench import bench
+from rules_probes import Services
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,18 @@ import socket
 import threading
 
 import pytest
+from rules_bench import (
+    EXTERNAL,
+    HOSTS,
+    OUTSIDE,
+    connect_later,
+    connected,
+    fresh_port,
+    heard_before,
+    ready,
+    receive,
+)
+from rules_probes import DESTINATIONS, Services, distinct_ports
 
 from lab.topology.behaviour import (
     Dependence,
@@ -20,18 +32,6 @@ from lab.topology.behaviour import (
     Rule,
     Unsolicited,
     Verdict,
-)
-from tests.kernel.rules.probes import DESTINATIONS, Services, distinct_ports
-from tests.kernel.rules.support import (
-    EXTERNAL,
-    HOSTS,
-    OUTSIDE,
-    connect_later,
-    connected,
-    fresh_port,
-    heard_before,
-    ready,
-    receive,
 )
 
 pytestmark = pytest.mark.kernel

@@ -11,8 +11,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lab.topology.behaviour import Dependence
-from tests.kernel.rules.support import (
+from rules_bench import (
     EXTERNAL,
     HOSTS,
     OUTSIDE,
@@ -24,6 +23,8 @@ from tests.kernel.rules.support import (
     heard_before,
     receive,
 )
+
+from lab.topology.behaviour import Dependence
 
 DESTINATIONS = tuple((address, port) for address in OUTSIDE for port in SERVICE_PORTS)
 Mappings = dict[tuple[str, int], int]
