@@ -277,3 +277,26 @@ def test_many_threads_may_attach_at_once(tmp_path):
 def test_a_taken_name_is_refused(wire):
     with netns.inside(wire.spaces[0]), pytest.raises(LabError, match="exists already"):
         tap.create("eth0", "02:00:00:00:00:09", 1500)
+
+
+def test_a_device_that_is_deleted_ends_its_link_alone(wire):
+    run("ip", "-n", wire.spaces[0].name, "link", "delete", "eth0")
+    until(lambda: not wire.ferry.stats().links[0].alive)
+    assert "eth0" not in devices(wire.spaces[1])
+    wire.ferry.shape(wire.link)
+    wakeups = wire.ferry.stats().wakeups
+    # It is not woken again and again by what is gone: each question is one wakeup.
+    assert wire.ferry.stats().wakeups - wakeups <= 5
+    wire.ferry.detach(wire.link.name)
+    assert wire.ferry.stats().links == ()
+
+
+def test_an_interface_that_is_down_refuses_and_recovers(wire):
+    side = ("ip", "-n", wire.spaces[1].name)
+    run(*side, "link", "set", "eth0", "down")
+    wire.send(1)
+    until(lambda: wire.ferry.stats().links[0].a_to_b.refused == 1)
+    run(*side, "link", "set", "eth0", "up")
+    run(*side, "neighbour", "replace", A, "lladdr", wire.link.a.mac, "dev", "eth0")
+    wire.send(2)
+    assert [arrival.number for arrival in wire.receive(1)] == [2]
