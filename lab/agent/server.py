@@ -187,6 +187,8 @@ def _remove_from_outside(paths: LabPaths) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        # Should somebody else be quicker, this process is one more of the lab's to be removed.
+        env=os.environ | {"LAB_STATE": str(paths.root)},
     )
 
 

@@ -123,6 +123,9 @@ def _bring_up(
             answer = {}
             for answer in agent.begin(paths, order):
                 shown.event(answer)
+        # The lab is up: from here on there is nothing to interrupt.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         result = answer["result"]
     except BaseException:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
