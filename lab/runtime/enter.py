@@ -1,10 +1,11 @@
 """Taking a process into a node.
 
 A process program and `lab exec` enter a node by the same code: the node's
-network namespace, a UTS namespace with the node's name, and a private mount
-namespace in which `/etc/hosts` and `/etc/resolv.conf` are the node's and
-`/sys` shows the node's interfaces.  These mounts exist for that process and
-its children alone, so there is nothing to undo.
+network namespace, a UTS namespace with the node's name, and (but for the
+built-in program, which has no use for it) a private mount namespace in which
+`/etc/hosts` and `/etc/resolv.conf` are the node's and `/sys` shows the node's
+interfaces.  These mounts exist for that process and its children alone, so
+there is nothing to undo.
 
 A container is entered as `nsenter` does it, by joining the namespaces of its
 first process: 1 ms, where `docker exec` takes 36 ms.
@@ -38,6 +39,7 @@ _CONTAINER_NAMESPACES = (
     | libc.CLONE_NEWNS
     | libc.CLONE_NEWCGROUP
 )
+_FILES = ("hosts", "resolv.conf")
 _SERVICES = {"stun": "LAB_STUN", "rendezvous": "LAB_RENDEZVOUS", "relay": "LAB_RELAY"}
 
 
@@ -58,7 +60,7 @@ def hosts(node: str, env: Mapping[str, str]) -> str:
 
 
 def write_files(folder: Path, node: str, env: Mapping[str, str]) -> None:
-    """Write `hosts` and `resolv.conf` into the node's folder, for `join` and for containers.
+    """Write `hosts` and `resolv.conf` into the node's folder, for `cover` and for containers.
 
     A lab has no name server, and a resolver that knows of none gives up at
     once instead of waiting for the host's, which can't be reached from a node.
@@ -70,24 +72,30 @@ def write_files(folder: Path, node: str, env: Mapping[str, str]) -> None:
     )
 
 
-def join(namespace: int, node: str, folder: str, *, system_view: bool) -> None:
-    """Take the calling process into a node; `namespace` is its open network namespace.
+def join(namespace: int, node: str) -> None:
+    """Give the calling process the node's network and name; `namespace` is open.
 
-    `folder` is the node's folder.  `system_view` mounts a `/sys` that shows
-    the node's interfaces.  The caller's mount namespace must be one whose
-    mounts are private already, or be left to `prepare`.  Raises OSError.
+    That is all that the built-in program needs.  Raises OSError.
     """
     libc.setns(namespace, libc.CLONE_NEWNET)
-    libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWUTS)
+    libc.unshare(libc.CLONE_NEWUTS)
     socket.sethostname(node)
-    for name in ("hosts", "resolv.conf"):
+
+
+def cover(folder: str) -> None:
+    """Lay the node's files over the host's.
+
+    `folder` is the node's, with what `write_files` wrote.  The caller's mount
+    namespace must be its own, and its mounts private or slaves: nothing of this
+    may reach the host.  Raises OSError.
+    """
+    for name in _FILES:
         # A host without the file, or with a link to nowhere, has nothing to cover.
         with contextlib.suppress(FileNotFoundError):
             libc.mount(f"{folder}/{name}", f"/etc/{name}", "none", libc.MS_BIND)
-    if system_view:
-        # Busy, or in a container that forbids it: the host's view stays, and does no harm.
-        with contextlib.suppress(OSError):
-            libc.mount("sysfs", "/sys", "sysfs", 0)
+    # Busy, or in a container that forbids it: the host's view stays, and does no harm.
+    with contextlib.suppress(OSError):
+        libc.mount("sysfs", "/sys", "sysfs", 0)
 
 
 def prepare(paths: LabPaths, node: str) -> None:
@@ -101,10 +109,11 @@ def prepare(paths: LabPaths, node: str) -> None:
     except OSError as error:
         raise _gone(paths, node) from error
     try:
-        # Before `join`, which binds: what it binds must stay ours.
+        join(namespace, node)
+        # What is mounted here must stay here; what the host unmounts must not.
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount("none", "/", "none", libc.MS_REC | libc.MS_SLAVE)
-        join(namespace, node, str(paths.node(node)), system_view=True)
+        cover(str(paths.node(node)))
     except OSError as error:
         raise LabError(
             f"can't enter node {node!r}: {error.strerror}",
@@ -130,8 +139,8 @@ def become(paths: LabPaths, node: Node, program: Sequence[str]) -> NoReturn:
         environment.update(own.env if own is not None else ())
         environment.update(LAB_NAME=paths.lab, LAB_NODE=node.name)
         environment.update(LAB_DIR=str(paths.node(node.name)), LAB_STATE=str(paths.root))
-        # The node's own files, where a node without a program has none yet.
-        if not (paths.node(node.name) / "hosts").exists():
+        # Routers, and hosts of the built-in program, have none yet.
+        if not (paths.node(node.name) / _FILES[0]).exists():
             write_files(paths.node(node.name), node.name, environment)
         prepare(paths, node.name)
     sys.stdout.flush()

@@ -124,7 +124,10 @@ class Zygote:
             )
         env = environment(self._paths, node, program)
         folder = self._paths.node(node)
-        enter.write_files(folder, node, env)
+        if program.command:
+            enter.write_files(folder, node, env)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._starting[node] = started
         self._ended[node] = asyncio.Event()

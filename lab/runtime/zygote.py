@@ -176,7 +176,10 @@ def _child(spawn: Spawn, root: int, report: int) -> NoReturn:
         namespace = os.open(
             os.path.relpath(spawn.namespace, "/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=root
         )
-        enter.join(namespace, spawn.node, spawn.folder, system_view=bool(spawn.argv))
+        enter.join(namespace, spawn.node)
+        if spawn.argv:
+            libc.unshare(libc.CLONE_NEWNS)
+            enter.cover(spawn.folder)
         os.chdir(spawn.folder)
         for name, number in (("out.jsonl", 1), ("err.log", 2)):
             output = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
