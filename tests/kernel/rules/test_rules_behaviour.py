@@ -246,6 +246,15 @@ def test_parallel_first_packets_keep_one_mapping_each(services):
     assert len(set.union(*seen.values())) == len(socks)
 
 
+@pytest.mark.parametrize("policy", [PortPolicy.PRESERVE, PortPolicy.RANDOM])
+def test_datagrams_without_checksum_pass(services, policy):
+    services.bench.use(Nat(ports=Ports(policy=policy)))
+    so_no_check = 11
+    with services.bench.udp("h0", HOSTS[0], fresh_port()) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, so_no_check, 1)
+        services._udp_seen(sock, FIRST)
+
+
 # --- lifetimes ------------------------------------------------------------
 
 
