@@ -24,6 +24,7 @@ from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.model import NodeKind, Plan
+from lab.plan.words import plural
 
 Record = Mapping[str, Any]
 
@@ -182,9 +183,9 @@ def _header(
     wanted = [node.name for node in plan.nodes if node.program is not None]
     ready = sum(1 for name in wanted if name in programs and programs[name].up)
     nodes = sum(1 for node in plan.nodes if node.kind is not NodeKind.SEGMENT)
-    counts = f"{_count(nodes, 'node')}, {_count(len(plan.links), 'link')}"
+    counts = f"{plural(nodes, 'node')}, {plural(len(plan.links), 'link')}"
     if wanted and agent.pid is not None:
-        counts += f", {ready} of {_count(len(wanted), 'program')} ready"
+        counts += f", {ready} of {plural(len(wanted), 'program')} ready"
     lines_ = [head.append(f"  {counts}", style="dim")]
     if plan.description:
         lines_.append(Text(plan.description))
@@ -205,7 +206,7 @@ def _header(
 def _nodes(
     plan: Plan, programs: Mapping[str, ProgramState], now: float, width: int
 ) -> RenderableType:
-    wide = width >= _WIDE
+    wide, brief = width >= _WIDE, width < _VERY_WIDE
     table = _table("node", "address")
     table.add_column("nat or program")
     table.add_column(no_wrap=True)
@@ -215,11 +216,11 @@ def _nodes(
     def nature(branch: Branch) -> tuple[str, str]:
         node = branch.node
         parts = [
-            words.nat(node.nat, brief=width < _VERY_WIDE) if node.nat else "",
-            words.firewall(node.firewall) if node.firewall else "",
+            words.nat(node.nat, brief=brief) if node.nat else "",
+            words.firewall(node.firewall, brief=brief) if node.firewall else "",
             program_words(node.program) if node.program else "",
         ]
-        return ", ".join(filter(None, parts)), words.link(branch.down, branch.up)
+        return ", ".join(filter(None, parts)), words.access(branch.down, branch.up)
 
     def look(branch: Branch) -> tuple[str, ...]:
         """Everything but the addresses: what makes two nodes alike."""
@@ -336,10 +337,6 @@ def _printable(text: str) -> str:
 def _plain(text: str) -> Text:
     """`text` as it is: a string in a table would be read for markup."""
     return Text(_printable(text))
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _table(*names: str) -> Table:

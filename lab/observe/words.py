@@ -1,25 +1,13 @@
-"""Quantities and behaviours in few words, for tables that people read."""
+"""What only a running lab needs words for: spans of time, endpoints, access links.
+
+The words for a plan's data are in `lab.plan.words`.
+"""
 
 from __future__ import annotations
 
+from lab.plan import words
 from lab.plan.model import Interface, Node
-from lab.topology.behaviour import Dependence, Firewall, Impairment, Nat, PortPolicy
-
-_MAPPING = {
-    Dependence.ENDPOINT_INDEPENDENT: "EIM",
-    Dependence.ADDRESS_DEPENDENT: "ADM",
-    Dependence.ADDRESS_AND_PORT_DEPENDENT: "APDM",
-}
-_FILTERING = {
-    Dependence.ENDPOINT_INDEPENDENT: "EIF",
-    Dependence.ADDRESS_DEPENDENT: "ADF",
-    Dependence.ADDRESS_AND_PORT_DEPENDENT: "APDF",
-}
-_PORTS = {
-    PortPolicy.RANDOM: "random ports",
-    PortPolicy.SEQUENTIAL: "ports in sequence",
-    PortPolicy.BLOCK: "port blocks",
-}
+from lab.topology.behaviour import Firewall, Impairment, Nat
 
 
 def duration(seconds: float) -> str:
@@ -35,49 +23,35 @@ def duration(seconds: float) -> str:
 
 
 def latency(seconds: float | None) -> str:
-    """A span as long as a round trip, with three figures: "0.213 ms", "43.1 ms", "1.2 s"."""
+    """A measured span as long as a round trip, in three figures: "43.1 ms"; "" for None."""
     if seconds is None:
         return ""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
-def rate(bit: int) -> str:
-    """Bits per second: "512 kbit/s", "16 Mbit/s"; "" for unlimited."""
-    for unit, name in ((10**9, "Gbit/s"), (10**6, "Mbit/s"), (10**3, "kbit/s")):
-        if bit >= unit:
-            return f"{bit / unit:.3g} {name}"
-    return f"{bit} bit/s" if bit else ""
-
-
-def link(down: Impairment, up: Impairment) -> str:
-    """An access link: rates down/up, one-way delay, loss; "" for a plain wire."""
+def access(down: Impairment, up: Impairment) -> str:
+    """An access link, down/up as it is sold: "16/1 Mbit/s, 12.5 ms"; "" for a plain wire."""
     parts = []
     if down.rate_bit or up.rate_bit:
-        rates = (rate(down.rate_bit) or "unlimited", rate(up.rate_bit) or "unlimited")
+        rates = (words.rate(way.rate_bit) if way.rate_bit else "unlimited" for way in (down, up))
         parts.append(_both(*rates))
     if down.delay_us or up.delay_us:
-        parts.append(_both(latency(down.delay_us / 1e6), latency(up.delay_us / 1e6)))
+        parts.append(_both(words.delay(down.delay_us), words.delay(up.delay_us)))
     if down.loss or up.loss:
-        parts.append(_both(f"{down.loss * 100:.3g} % loss", f"{up.loss * 100:.3g} % loss"))
+        parts.append(_both(words.loss(down.loss), words.loss(up.loss)))
     return ", ".join(parts)
 
 
 def nat(behaviour: Nat, *, brief: bool = False) -> str:
-    """A NAT: the name it was written by, then mapping, filtering and ports (RFC 4787).
-
-    Preserved ports go without saying.  `brief` leaves it at the name.
-    """
-    if brief and behaviour.preset:
-        return f"{behaviour.preset} NAT"
-    kind = f"{_MAPPING[behaviour.mapping]} {_FILTERING[behaviour.filtering]}"
-    if behaviour.ports.policy is not PortPolicy.PRESERVE:
-        kind += f", {_PORTS[behaviour.ports.policy]}"
-    return f"{behaviour.preset} NAT ({kind})" if behaviour.preset else f"NAT ({kind})"
+    """A NAT: its name or kind, then all of its behaviour unless `brief`."""
+    name = f"{words.nat_kind(behaviour)} NAT"
+    return name if brief else f"{name} ({words.nat(behaviour)})"
 
 
-def firewall(behaviour: Firewall) -> str:
-    """A firewall: the name it was written by, or that there is one."""
-    return f"firewall {behaviour.preset}".rstrip()
+def firewall(behaviour: Firewall, *, brief: bool = False) -> str:
+    """A firewall: its name, or that there is one; then what passes unless `brief`."""
+    name = f"firewall {behaviour.preset}".rstrip()
+    return name if brief else f"{name} ({words.firewall(behaviour)})"
 
 
 def addresses(node: Node, *, brief: bool = False) -> str:

@@ -1,6 +1,10 @@
-"""Plans by hand: what the observers are shown in tests."""
+"""Plans and records by hand, and scrapes taken apart: what the observers' tests share."""
 
 from __future__ import annotations
+
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from lab.plan.model import End, Interface, Link, Node, NodeKind, Plan, Program
 from lab.topology.behaviour import (
@@ -165,3 +169,23 @@ def attempt(
         "packets": {"stun": 2, "rendezvous": 4, "punch": 6, "relay": 0},
         "bytes": {"stun": 120, "rendezvous": 900, "punch": 400, "relay": 0},
     } | more
+
+
+def scrape(port: int, accept: str = "") -> str:
+    """What an exporter on `port` answers."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - http, written above
+        return answer.read().decode()
+
+
+def samples(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Values by name and sorted labels; each has a help text and is there once."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            by_labels = found.setdefault(sample.name, {})
+            labels = tuple(sorted(sample.labels.items()))
+            assert labels not in by_labels, f"{sample.name}{labels} twice"
+            by_labels[labels] = sample.value
+    return found

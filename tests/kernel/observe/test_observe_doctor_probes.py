@@ -1,0 +1,94 @@
+"""The doctor on this machine: its probes are real and leave nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.observe import doctor
+from lab.observe.doctor.kernel import in_scratch
+
+pytestmark = pytest.mark.kernel
+
+
+def surroundings() -> tuple[list[Path], Path]:
+    """The devices of the namespace that we are in, and which one that is."""
+    return sorted(Path("/sys/class/net").iterdir()), Path("/proc/self/ns/net").readlink()
+
+
+def test_this_machine_can_run_labs():
+    before = surroundings()
+    checks = {(check.group, check.name): check for check in doctor.examine()}
+    assert surroundings() == before
+    for name in ("network namespaces", "veth", "bridge", "TAP devices", "NAT rules"):
+        assert checks["kernel", name].level is doctor.Level.OK, checks["kernel", name]
+    for check in checks.values():
+        assert check.found, check
+        if check.level is not doctor.Level.OK:
+            assert check.why, check
+            assert check.remedy, check
+
+
+def test_a_probe_has_a_namespace_of_its_own():
+    seen: list[Path] = []
+    in_scratch(lambda: seen.append(Path("/proc/thread-self/ns/net").readlink()))
+    assert seen != [Path("/proc/self/ns/net").readlink()]
+
+
+def test_a_probe_that_fails_says_so():
+    def fail() -> None:
+        raise OSError(95, "Operation not supported")
+
+    with pytest.raises(OSError, match="not supported"):
+        in_scratch(fail)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from lab.cli.main import main; main()", "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_the_command_answers_programs(tmp_path):
+    done = run("--json", LAB_STATE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    answer = json.loads(done.stdout)
+    assert answer["ready"] is True
+    assert {"group", "name", "level", "found", "why", "remedy", "packages"} <= set(
+        answer["checks"][0]
+    )
+
+
+def test_something_required_is_missing(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    done = run(LAB_STATE_DIR=str(file / "lab"))
+    assert done.returncode == 3, done.stdout
+    assert "labs can't run here: state folder missing" in done.stdout
+
+
+def test_without_root():
+    done = subprocess.run(
+        [
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--clear-groups",
+            sys.executable,
+            "-c",
+            "from lab.observe.doctor import kernel; print(*kernel.checks())",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "No module named" in done.stderr or "Permission denied" in done.stderr:
+        pytest.skip("the checkout is not readable for others")
+    assert "not root" in done.stdout, done.stderr

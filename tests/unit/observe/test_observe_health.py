@@ -1,0 +1,131 @@
+"""When a machine counts as one that distorts a lab."""
+
+import threading
+
+import msgspec
+import pytest
+
+from lab.errors import LabError
+from lab.fabric.links.ferry.protocol import FerryStats, Lateness
+from lab.observe.health import HealthSampler, Limits, Mark, between
+from lab.observe.histogram import Counting
+from lab.observe.host import HostCounters
+from lab.observe.lag import BOUNDS_S
+
+IDLE = HostCounters(
+    cpu_total_s=1000.0,
+    cpu_idle_s=900.0,
+    cpu_steal_s=0.0,
+    pressure_s=5.0,
+    softirq_drops=3,
+    softirq_squeezes=7,
+    neighbour_overflows=1,
+)
+
+
+def lags(*values: float):
+    counting = Counting(BOUNDS_S)
+    for value in values:
+        counting.add(value)
+    return counting.reading()
+
+
+BEFORE = Mark(at=100.0, host=IDLE, lag=lags())
+
+
+def after(lag=(), ferry=None, **changes: float) -> Mark:
+    """Ten seconds later on two processors that were a tenth busy, but for `changes`."""
+    usual = {"cpu_total_s": 1020.0, "cpu_idle_s": 918.0, "pressure_s": 5.2}
+    host = msgspec.structs.replace(IDLE, **(usual | changes))
+    return Mark(at=110.0, host=host, lag=lags(*lag), ferry=ferry)
+
+
+def test_an_idle_machine_does_not_distort():
+    sample = between(BEFORE, after(lag=[0.0001] * 200), Limits())
+    assert not sample.distorted
+    assert sample.reasons == ()
+    assert sample.span_s == 10.0
+    assert sample.cpu_busy == pytest.approx(0.1)
+    assert sample.cpu_pressure == pytest.approx(0.02)
+    assert sample.lag_p99_s == 0.0001
+    assert sample.ferry_lateness_p99_s is None
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        (after(cpu_idle_s=900.2), "the processors are 99% busy"),
+        (after(cpu_steal_s=2.0), "the hypervisor took 10% of the processors' time"),
+        (after(pressure_s=14.0), "programs waited for a processor 90% of the time"),
+        (after(lag=[0.0001] * 90 + [0.015] * 10), "programs are woken up to 20 ms late (p99)"),
+        (after(softirq_drops=4), "the kernel's backlog was full and lost 1 packet"),
+        (after(softirq_drops=40), "the kernel's backlog was full and lost 37 packets"),
+        (
+            after(neighbour_overflows=5),
+            "the neighbour table was full 4 times (raise net.ipv4.neigh.default.gc_thresh3)",
+        ),
+        (
+            after(ferry=FerryStats(cpu_s=9.5)),
+            "user-space links use 95% of a processor and can't do more",
+        ),
+        (
+            after(ferry=FerryStats(lateness=Lateness(counts=(0,) * 14 + (100,) + (0,) * 9))),
+            "user-space links deliver up to 16.8 ms late (p99)",
+        ),
+    ],
+)
+def test_each_reason(mark, reason):
+    sample = between(BEFORE, mark, Limits())
+    assert sample.reasons == (reason,)
+    assert sample.distorted
+
+
+def test_what_was_wrong_before_the_span_is_not_held_against_it():
+    late = FerryStats(lateness=Lateness(counts=(0,) * 14 + (100,) + (0,) * 9), cpu_s=50.0)
+    before = Mark(at=100.0, host=IDLE, lag=lags(*[0.5] * 100), ferry=late)
+    now = Mark(at=110.0, host=after().host, lag=lags(*[0.5] * 100, *[0.0001] * 100), ferry=late)
+    assert not between(before, now, Limits()).distorted
+
+
+def test_a_kernel_without_pressure_figures_is_no_reason():
+    before = Mark(at=100.0, host=msgspec.structs.replace(IDLE, pressure_s=None), lag=lags())
+    assert between(before, after(), Limits()).cpu_pressure is None
+
+
+def test_a_span_of_no_time_at_all():
+    sample = between(BEFORE, BEFORE, Limits())
+    assert not sample.distorted
+    assert sample.cpu_busy == 0.0
+
+
+def test_a_sampler_measures_this_machine_and_ends_its_threads():
+    before = set(threading.enumerate())
+    sampler = HealthSampler(ferry=lambda: FerryStats(cpu_s=0.1))
+    try:
+        mark = sampler.mark()
+        measured = threading.Event()
+        for _ in range(100):
+            if sum(sampler.mark().lag.counts) >= 3:
+                break
+            measured.wait(0.05)
+        sample = sampler.since(mark)
+        assert sample.span_s > 0
+        assert 0 <= sample.cpu_busy <= 1
+        assert sum(sampler.mark().lag.counts) >= 3
+        current, now = sampler.look()
+        assert current.ferry_busy is not None
+        assert now.ferry == FerryStats(cpu_s=0.1)
+    finally:
+        sampler.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_dead_ferry_is_not_the_samplers_business():
+    def gone() -> FerryStats:
+        raise LabError("the ferry is gone")
+
+    sampler = HealthSampler(ferry=gone)
+    try:
+        assert sampler.current().ferry_busy is None
+    finally:
+        sampler.close()
