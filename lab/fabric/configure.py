@@ -24,12 +24,13 @@ BRIDGE = "br0"
 def configure(after: Node, before: Node | None) -> None:
     """Bring the calling thread's namespace from `before` to `after`.
 
-    `before` None is a new node; what exists already is fine.  Raises LabError
+    `before` None is a new node, whose namespace forwards as it should from its
+    creation (`sysctls.settings`); what exists already is fine.  Raises LabError
     if an interface is not there or the kernel refuses.
     """
     known = {port.name: port for port in before.interfaces} if before else {}
     settings: tuple[sysctls.Setting, ...] = ()
-    if before is None or sysctls.forwarding(before) != sysctls.forwarding(after):
+    if before is not None and sysctls.forwarding(before) != sysctls.forwarding(after):
         settings += sysctls.forwarding(after)
     for port in after.interfaces:
         if _has_ipv6(port) and not (port.name in known and _has_ipv6(known[port.name])):

@@ -11,11 +11,22 @@ link is.
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from lab.errors import LabError, MissingError
 from lab.plan.model import Node, NodeKind
+
+# System calls that the C library has no names for before glibc 2.36; the numbers are those
+# of every architecture.
+_FSOPEN = 430
+_FSCONFIG = 431
+_FSMOUNT = 432
+_FSOPEN_CLOEXEC = 1
+_FSMOUNT_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Setting = tuple[str, str]
 """A path below /proc/sys/net and its value."""
@@ -86,28 +97,63 @@ def link_local(interface: str) -> tuple[Setting, ...]:
     )
 
 
-def apply(values: Iterable[Setting], node: str) -> None:
+def apply(values: Sequence[Setting], node: str) -> None:
     """Set `values` in the calling thread's namespace; `node` is for error texts.
 
     Raises LabError if the kernel refuses one, MissingError without the privilege.
     """
-    for key, value in values:
+    if not values:
+        return
+    folder = _private()
+    try:
+        for key, value in values:
+            _write(folder, key, value, node)
+    finally:
+        os.close(folder)
+
+
+def _private() -> int:
+    """The folder /proc/sys/net of a proc file system that nobody else looks into.
+
+    The kernel caches what it looks up there, for all namespaces in one list
+    by name: among a thousand namespaces the first look into one takes 300 µs
+    in the common /proc, and so more for every further one.  A fresh instance,
+    mounted nowhere, takes 30 µs and knows one namespace only.  Where there is
+    none (before Linux 5.8, or without the privilege) it is the common one.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    context = libc.syscall(_FSOPEN, b"proc", _FSOPEN_CLOEXEC)
+    if context >= 0:
         try:
-            file = os.open(f"/proc/sys/net/{key}", os.O_WRONLY | os.O_CLOEXEC)
+            libc.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+            mount = libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
+        finally:
+            os.close(context)
+        if mount >= 0:
             try:
-                os.write(file, value.encode())
+                return os.open("sys/net", _FOLDER, dir_fd=mount)
             finally:
-                os.close(file)
-        except FileNotFoundError as error:
-            if not key.startswith(_OPTIONAL):
-                raise MissingError(
-                    f"{node}: this kernel has no setting net/{key}",
-                    remedy="`lab doctor` says what this kernel lacks",
-                ) from error
-        except PermissionError as error:
+                os.close(mount)
+    return os.open("/proc/sys/net", _FOLDER)
+
+
+def _write(folder: int, key: str, value: str, node: str) -> None:
+    try:
+        file = os.open(key, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.write(file, value.encode())
+        finally:
+            os.close(file)
+    except FileNotFoundError as error:
+        if not key.startswith(_OPTIONAL):
             raise MissingError(
-                f"{node}: not allowed to set net/{key}",
-                remedy="run as root, where /proc/sys is writable (a container needs --privileged)",
+                f"{node}: this kernel has no setting net/{key}",
+                remedy="`lab doctor` says what this kernel lacks",
             ) from error
-        except OSError as error:
-            raise LabError(f"{node}: setting net/{key} to {value}: {error.strerror}") from error
+    except PermissionError as error:
+        raise MissingError(
+            f"{node}: not allowed to set net/{key}",
+            remedy="run as root, where /proc/sys is writable (a container needs --privileged)",
+        ) from error
+    except OSError as error:
+        raise LabError(f"{node}: setting net/{key} to {value}: {error.strerror}") from error
