@@ -227,11 +227,10 @@ def test_every_query_of_the_dashboard_is_understood_and_names_what_there_is(prom
 
 
 def test_the_panels_show_something(prometheus):
-    """All but those that show what should not happen, and rates of what is not moving."""
-    prometheus.wait_for("lab:scheduling_lag_seconds:p99")
-    empty = {query for query in queries() if not prometheus.query(query)}
-    for query in empty:
-        assert "> 0" in query or "lab_ferry" in query or "lab:ferry" in query, query
+    """All but those that show what should not happen, and those of links that no frame used."""
+    for query in queries():
+        if not ("> 0" in query or "lab_ferry" in query or "lab:ferry" in query):
+            prometheus.wait_for(query)
 
 
 def test_the_dashboard_is_complete():
