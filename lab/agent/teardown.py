@@ -99,6 +99,7 @@ def _remove_files(paths: LabPaths) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+        paths.scrape_target.unlink(missing_ok=True)
         paths.journal.unlink(missing_ok=True)
         paths.root.rmdir()
     except FileNotFoundError:

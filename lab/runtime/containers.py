@@ -27,7 +27,7 @@ from lab.runtime.contract import ERRORS, OUTPUT, last_lines
 from lab.runtime.docker import Engine, Image, container_config, container_name
 from lab.runtime.output import Output
 from lab.runtime.process import GRACE_S, Exit
-from lab.runtime.teardown import KIND_CONTAINER
+from lab.runtime.teardown import KIND_CONTAINER, KIND_CREATED
 
 _GATE_DEADLINE_S = 30.0
 _CHUNK = 1 << 12
@@ -169,8 +169,9 @@ class Containers:
         _open_to(image, self._paths.node(node))
         config = container_config(self._paths, node, program, image, self._busybox)
         name = container_name(self._paths, node)
-        self._journal.note(KIND_CONTAINER, name)
+        self._journal.note(KIND_CONTAINER, name, image=image.identifier)
         container.identifier = engine.create(name, config)
+        self._journal.note(KIND_CREATED, name)
         stream = engine.attach(container.identifier)
         container.output = Output(stream, self._paths.node(node))
         return engine.start(container.identifier)
@@ -255,7 +256,8 @@ class Containers:
             if container.output is not None:
                 await container.output.finished()
         self._release(container)
-        self._journal.retract(KIND_CONTAINER, container_name(self._paths, container.node))
+        for kind in (KIND_CREATED, KIND_CONTAINER):
+            self._journal.retract(kind, container_name(self._paths, container.node))
 
     def _release(self, container: _Container) -> None:
         if container.gate >= 0:

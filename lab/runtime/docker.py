@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ LABEL_NODE = "peerlab.node"
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _CONNECT_TIMEOUT_S = 2.0
 _CALL_TIMEOUT_S = 120.0
+_SETTLE_DEADLINE_S = 30.0
 _NANO = 1_000_000_000
+_CONFLICT = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def container_config(
         "Entrypoint": gate.entrypoint(program_line(image, program), dict(image.env) | given),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in sorted(given.items())],
-        "Labels": {LABEL_LAB: paths.lab, LABEL_STATE: str(paths.root), LABEL_NODE: node},
+        "Labels": {**_labels(paths), LABEL_NODE: node},
         "HostConfig": {
             "NetworkMode": "none",
             "Mounts": mounts,
@@ -85,6 +88,11 @@ def container_config(
             "RestartPolicy": {"Name": "no"},
         },
     }
+
+
+def _labels(paths: LabPaths) -> dict[str, str]:
+    """What makes a container one of the lab's."""
+    return {LABEL_LAB: paths.lab, LABEL_STATE: str(paths.root)}
 
 
 def _mount(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
@@ -253,6 +261,45 @@ class Engine:
             found = self._client.containers(all=True, filters={"label": labels})
         return tuple(container["Id"] for container in found)
 
+    def settle(self, paths: LabPaths, name: str, image: str) -> int:
+        """Make sure that an order to create container `name`, given by a dead agent, is over.
+
+        The engine reserves a name before it does anything else, so taking the
+        name proves that nobody else is about to have it.  Returns how many
+        containers of the lab were removed; one of that name that is not the
+        lab's is left alone.  LabError if the engine does not get done.
+        """
+        from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
+
+        removed = 0
+        deadline = time.monotonic() + _SETTLE_DEADLINE_S
+        # Each round waits for the engine's answer, which is all the pause that it needs.
+        while time.monotonic() < deadline:
+            try:
+                taken = self._client.create_container_from_config(
+                    {"Image": image, "Labels": _labels(paths), "HostConfig": {}}, name
+                )
+            except NotFound:
+                return removed  # no such image: nothing can be made of it
+            except APIError as error:
+                if error.status_code != _CONFLICT:
+                    raise
+            else:
+                self.remove_id(taken["Id"])
+                return removed
+            try:
+                labels = self._client.inspect_container(name)["Config"].get("Labels") or {}
+            except NotFound:
+                continue  # reserved, and not made yet
+            if labels.get(LABEL_STATE) != str(paths.root):
+                return removed
+            self.remove_id(name)
+            removed += 1
+        raise LabError(
+            f"the Docker engine is still busy with container {name}",
+            remedy="run `lab down` again",
+        )
+
     def remove_id(self, identifier: str) -> None:
         """Remove the container and its anonymous volumes, whatever it does; fine if it is gone."""
         from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
@@ -262,7 +309,7 @@ class Engine:
                 try:
                     self._client.remove_container(identifier, force=True, v=True)
                 except APIError as error:
-                    if error.status_code != 409:  # someone else is removing it
+                    if error.status_code != _CONFLICT:  # someone else is removing it
                         raise
                     self._client.wait(identifier, condition="removed", timeout=_CALL_TIMEOUT_S)
         except NotFound:

@@ -22,7 +22,10 @@ from lab.fabric import journal
 from lab.paths import NETNS_DIR, LabPaths
 
 KIND_CONTAINER = "container"
-"""What the journal calls a container; its name is `<lab>.<node>`."""
+"""What the journal calls a container; its name is `<lab>.<node>`, and `image` is noted too."""
+
+KIND_CREATED = "created-container"
+"""The engine has answered that the container of that name exists."""
 
 _DEADLINE_S = 10.0
 _BATCH = 256
@@ -84,7 +87,9 @@ def remove_containers(paths: LabPaths) -> int:
     Fine without an engine, unless the journal says that there were containers:
     then LabError, because they may still be there.
     """
-    noted = [e for e in journal.read(paths.journal) if e.kind == KIND_CONTAINER]
+    entries = journal.read(paths.journal)
+    noted = [e for e in entries if e.kind == KIND_CONTAINER]
+    created = {e.name for e in entries if e.kind == KIND_CREATED}
     if not noted:
         return 0
     from lab.runtime.docker import Engine  # noqa: PLC0415 - most labs have no containers
@@ -101,7 +106,13 @@ def remove_containers(paths: LabPaths) -> int:
         identifiers = engine.containers_of(paths)
         with ThreadPoolExecutor(engine.workers) as pool:
             list(pool.map(engine.remove_id, identifiers))
-    return len(identifiers)
+        # The agent died with these orders on their way: they may yet be carried out.
+        late = sum(
+            engine.settle(paths, entry.name, dict(entry.more).get("image", ""))
+            for entry in noted
+            if entry.name not in created
+        )
+    return len(identifiers) + late
 
 
 def _namespaces(paths: LabPaths) -> frozenset[int]:

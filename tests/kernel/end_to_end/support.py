@@ -71,6 +71,7 @@ class Command:
 def traces(lab: str, state: Path) -> list[str]:
     """Everything of `lab` that exists on this machine, in words; empty if nothing does."""
     found = [f"namespace {entry.name}" for entry in NETNS_DIR.glob(f"{lab}.*")]
+    found += [f"file {entry}" for entry in state.glob(f"{lab}.*")]
     if (state / lab).exists():
         found.append(f"state folder: {sorted(str(p) for p in (state / lab).rglob('*'))}")
     mounts = Path("/proc/mounts").read_text().splitlines()

@@ -1,0 +1,136 @@
+"""Labs whose peers are containers: they work, and nothing of them stays.
+
+A container that is not the lab's, named almost like one that is, stands beside
+them all the time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from lab.agent import lock
+from lab.runtime import images
+from lab.runtime.docker import LABEL_STATE, Engine
+from tests.kernel.end_to_end.support import Command, traces
+
+pytestmark = [pytest.mark.kernel, pytest.mark.docker]
+
+TOPOLOGY = "single-nat"
+POINTS = (1, 3, 5, 7, 9, 12, 20, 24)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine.connect()
+    if engine is None:
+        pytest.skip("no Docker engine answers (tests/dockerd.sh start)")
+    with engine:
+        images.ensure(engine, lambda _text: None)
+        yield engine
+
+
+@pytest.fixture
+def stranger(lab: Command, engine: Engine) -> Iterator[None]:
+    name = f"{lab.name()}x.alice"
+    config = {"Image": images.peer_image(), "Entrypoint": ["python3", "-c", "input()"], "Cmd": []}
+    config |= {"OpenStdin": True, "HostConfig": {"NetworkMode": "none"}}
+    identifier = engine.create(name, config)
+    engine.start(identifier)
+    yield
+    try:
+        assert engine.client.inspect_container(identifier)["State"]["Running"]
+    finally:
+        engine.remove_id(identifier)
+
+
+def containers(engine: Engine, lab: Command) -> list[str]:
+    """The names of all containers of all labs in the test's state folder."""
+    found = engine.client.containers(all=True)
+    ours = [c for c in found if c["Labels"].get(LABEL_STATE, "").startswith(f"{lab.state}/")]
+    return [c["Names"][0] for c in ours]
+
+
+def test_the_whole_story(lab: Command, engine: Engine):
+    name = lab.name()
+    up = lab.json("up", TOPOLOGY, "--name", name, "--runtime", "docker")
+    assert any("container" in note for note in up["notes"])
+    assert len(containers(engine, lab)) == up["programs"]
+    assert lab.json("connect", "alice", "bob", "--lab", name)["unexpected"] == []
+    shown = lab.ok("exec", "--lab", name, "alice", "--", "sh", "-c", "hostname; echo $LAB_NODE")
+    assert shown.split() == ["alice", "alice"]
+    lab.ok("down", name)
+    assert traces(name, lab.state) == []
+    assert containers(engine, lab) == []
+
+
+def test_auto_takes_containers_where_an_engine_answers(lab: Command, engine: Engine):
+    name = lab.name()
+    lab.ok("up", "lan", "--name", name)
+    runtimes = {
+        node["program"]["runtime"] for node in lab.json("status", name)["nodes"] if node["program"]
+    }
+    assert runtimes == {"docker"}
+
+
+def test_without_an_engine(lab: Command):
+    name = lab.name()
+    command = ["env", "DOCKER_HOST=unix:///nowhere/docker.sock", sys.executable, "-m", "lab"]
+    refused = subprocess.run(
+        [*command, "up", "lan", "--name", name, "--runtime", "docker"],
+        env=lab.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 3
+    assert "no Docker engine answers" in refused.stderr
+    assert traces(name, lab.state) == []
+    taken = subprocess.run(
+        [*command, "up", "lan", "--name", name],
+        env=lab.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "processes" in taken.stderr
+
+
+@pytest.mark.usefixtures("stranger")
+@pytest.mark.parametrize("after", POINTS)
+@pytest.mark.parametrize("victim", ["interrupt", "kill", "agent"])
+def test_ended_in_the_middle(lab: Command, engine: Engine, after: int, victim: str):
+    name = lab.name()
+    up = lab.popen("up", TOPOLOGY, "--name", name, "--runtime", "docker", "--verbose")
+    assert up.stderr is not None
+    for _ in range(after):
+        if not up.stderr.readline():
+            break
+    if victim == "agent":
+        agent = lock.holder(lab.paths(name).agent_lock)
+        if agent is not None:
+            os.kill(agent, signal.SIGKILL)
+    else:
+        up.send_signal(signal.SIGINT if victim == "interrupt" else signal.SIGKILL)
+    up.communicate(timeout=60)
+    lab.ok("down", "--all")
+    assert traces(name, lab.state) == []
+    assert containers(engine, lab) == []
+
+
+def test_a_killed_container_is_visible_and_harmless(lab: Command, engine: Engine):
+    name = lab.name()
+    lab.ok("up", TOPOLOGY, "--name", name, "--runtime", "docker")
+    engine.client.kill(f"{name}.alice")
+    assert lab.run("connect", "alice", "bob", "--lab", name).returncode == 4
+    nodes = {node["node"]: node for node in lab.json("status", name)["nodes"]}
+    assert nodes["alice"]["program"]["state"] == "exited"
+    lab.ok("down", name)
+    assert containers(engine, lab) == []
