@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -18,19 +19,21 @@ from lab.peer.record import Tally
 from lab.peer.stun.codec import MalformedError
 from lab.peer.stun.framing import Splitter, frame
 
+EARLY = 8
+"""Packets that are kept for a machine which is yet to come."""
+
 
 class Driver:
     """What a UDP and a TCP socket have in common; made by `open_udp` and `open_tcp`."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
-        self.strays = 0
-        """Packets that no machine took."""
         self.trouble = ""
         """The last error of the socket, for people; "" for none."""
         self.local = Endpoint("0.0.0.0", 0)
         self._loop = asyncio.get_running_loop()
         self._machines: list[Machine] = []
+        self._early: deque[tuple[bytes, Endpoint]] = deque(maxlen=EARLY)
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._closed = False
@@ -41,8 +44,15 @@ class Driver:
         return self._loop.time()
 
     def add(self, machine: Machine) -> None:
-        """Let `machine` take part; it may send at once."""
+        """Let `machine` take part; it may send at once.
+
+        It is also offered the last packets that nobody took: those of another
+        peer that was quicker than the answer which says how to read them.
+        """
         self._machines.append(machine)
+        early, self._early = self._early, deque(maxlen=EARLY)
+        for data, source in early:
+            self._offer(data, source)
         self.step()
 
     def remove(self, machine: Machine) -> None:
@@ -98,15 +108,17 @@ class Driver:
         raise NotImplementedError
 
     def _received(self, data: bytes, source: Endpoint) -> None:
+        self._offer(data, source)
+        self.step()
+
+    def _offer(self, data: bytes, source: Endpoint) -> None:
         now = self.now
         for machine in tuple(self._machines):
             kind = machine.receive(data, source, now)
             if kind:
                 self.tally.count(kind, len(data))
-                break
-        else:
-            self.strays += 1
-        self.step()
+                return
+        self._early.append((data, source))
 
     def _wake(self) -> None:
         for condition, future in self._waiting:

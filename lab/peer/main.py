@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -60,8 +61,11 @@ def run() -> int:
 
 def emit(event: str, **more: Any) -> None:
     """Write one JSON line of the contract."""
-    sys.stdout.write(json.dumps({"event": event, **more}, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+    line = json.dumps({"event": event, **more}, separators=(",", ":")) + "\n"
+    # Nobody may be listening any more; peers go on without.
+    with contextlib.suppress(OSError):
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 def _fail(reason: str, code: int) -> int:
@@ -150,7 +154,12 @@ class _Node:
             print("lab.peer: LAB_RENDEZVOUS is not set: no peer can be found", file=sys.stderr)
             return
         self._client = RendezvousClient(
-            settings.rendezvous, settings.node, identity, signalling.deliver, bind=settings.bind
+            settings.rendezvous,
+            settings.node,
+            identity,
+            signalling.deliver,
+            bind=settings.bind,
+            on_state=_registration,
         )
         signalling.client = self._client
         self._client_task = asyncio.get_running_loop().create_task(self._client.run())
@@ -200,6 +209,13 @@ def _addresses(settings: Settings) -> tuple[str, ...]:
     if not settings.addresses:
         raise SettingsError("LAB_ADDRESSES is not set: a server must know where it is")
     return settings.addresses
+
+
+def _registration(trouble: str) -> None:
+    if trouble:
+        emit("unregistered", reason=trouble)
+    else:
+        emit("registered")
 
 
 def _answered(record: Record) -> None:

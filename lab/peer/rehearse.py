@@ -19,8 +19,9 @@ from lab.peer.machine import Datagram, Machine
 from lab.peer.record import Candidate, CandidateKind
 from lab.peer.relay.allocation import Client
 from lab.peer.relay.client import TurnClient
+from lab.peer.relay.commands import Command, Forward, Open, Reply
 from lab.peer.relay.credentials import Gatekeeper
-from lab.peer.relay.server import Command, Forward, Open, RelayServer, Reply
+from lab.peer.relay.server import RelayServer
 from lab.peer.relay.tunnel import Tunnel
 from lab.peer.rendezvous.broker import Broker, Send
 from lab.peer.rendezvous.member import Event, Member, Message

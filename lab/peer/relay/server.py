@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.relay.allocation import Allocation, Client, Limits
+from lab.peer.relay.answers import binding, granted, refused, success
+from lab.peer.relay.commands import Command, Forward, Open, Reply, Shut
 from lab.peer.relay.credentials import Admitted, Gatekeeper
 from lab.peer.relay.wire import (
     DEFAULT_LIFETIME_S,
@@ -33,44 +35,11 @@ from lab.peer.stun.codec import (
     new_transaction,
     parse,
 )
-from lab.peer.stun.responder import Site, respond
 
 UDP_MASK = 0xFF << 24
 """The upper byte of REQUESTED-TRANSPORT is the protocol; the rest is reserved."""
 RESERVE_NEXT = 1
 """EVEN-PORT's wish that the next port be kept for a second allocation."""
-
-
-class Reply(NamedTuple):
-    """Send to a client."""
-
-    client: Client
-    data: bytes
-
-
-class Forward(NamedTuple):
-    """Send to a peer, from a relayed endpoint."""
-
-    relayed: Endpoint
-    peer: Endpoint
-    data: bytes
-
-
-class Open(NamedTuple):
-    """Open a UDP socket for `client`, and report it by `opened`."""
-
-    client: Client
-    even: bool
-    """Whether its port has to be even (EVEN-PORT, RFC 8656 section 18.6)."""
-
-
-class Shut(NamedTuple):
-    """Close the socket of a relayed endpoint."""
-
-    relayed: Endpoint
-
-
-Command = Reply | Forward | Open | Shut
 
 
 class _RequestError(Exception):
@@ -113,7 +82,7 @@ class RelayServer:
         if message.legacy:
             return []
         if message.method == Method.BINDING:
-            return _binding(client, data)
+            return binding(client, data)
         if message.kind is Class.INDICATION and message.method == Method.SEND:
             return self._send(client, message, now)
         if message.kind is Class.REQUEST:
@@ -141,7 +110,7 @@ class RelayServer:
             return [Shut(relayed)] if relayed else []
         request, admitted, lifetime = pending
         if relayed is None:
-            return [_error(client, request, 508, "Insufficient Capacity", key=admitted.key)]
+            return [refused(client, request, 508, "Insufficient Capacity", key=admitted.key)]
         allocation = Allocation(
             client, admitted.user, admitted.key, relayed, now + lifetime, request.transaction
         )
@@ -149,7 +118,7 @@ class RelayServer:
         self._by_relayed[relayed] = allocation
         self._of_user[admitted.user] += 1
         self._of_address[client.endpoint.address] += 1
-        return [_granted(allocation, request, now)]
+        return [granted(allocation, request, now)]
 
     def gone(self, client: Client) -> list[Command]:
         """A client's TCP connection has ended: so has its allocation (section 3.1)."""
@@ -177,21 +146,21 @@ class RelayServer:
             more: dict[str, Any] = {}
             if admitted.challenge:
                 more = {"REALM": self._gate.realm, "NONCE": self._gate.nonce(client.endpoint, now)}
-            return [_error(client, message, admitted.code, admitted.reason, more=more)]
+            return [refused(client, message, admitted.code, admitted.reason, more=more)]
         if message.unknown:
             more = {"UNKNOWN-ATTRIBUTES": message.unknown[:16]}
-            return [_error(client, message, 420, "Unknown Attribute", key=admitted.key, more=more)]
+            return [refused(client, message, 420, "Unknown Attribute", key=admitted.key, more=more)]
         try:
             return handler(client, message, admitted, now)
         except _RequestError as error:
-            return [_error(client, message, error.code, error.reason, key=admitted.key)]
+            return [refused(client, message, error.code, error.reason, key=admitted.key)]
 
     def _allocate(
         self, client: Client, message: Message, admitted: Admitted, now: float
     ) -> list[Command]:
         existing = self.allocations.get(client)
         if existing and existing.transaction == message.transaction:
-            return [_granted(existing, message, now)]
+            return [granted(existing, message, now)]
         if existing:
             raise _RequestError(437, "Allocation Mismatch")
         if client in self._opening:
@@ -223,10 +192,10 @@ class RelayServer:
     ) -> list[Command]:
         allocation = self._own(client, admitted)
         if message.attributes.get("LIFETIME") == 0:
-            return [_success(client, message, admitted.key, {"LIFETIME": 0}), *self._delete(client)]
+            return [success(client, message, admitted.key, {"LIFETIME": 0}), *self._delete(client)]
         lifetime = self._lifetime(message)
         allocation.expires_at = now + lifetime
-        return [_success(client, message, admitted.key, {"LIFETIME": int(lifetime)})]
+        return [success(client, message, admitted.key, {"LIFETIME": int(lifetime)})]
 
     def _create_permission(
         self, client: Client, message: Message, admitted: Admitted, now: float
@@ -236,7 +205,7 @@ class RelayServer:
         if peer.address not in allocation.permissions:
             self._room(len(allocation.permissions))
         allocation.permit(peer.address, now)
-        return [_success(client, message, admitted.key)]
+        return [success(client, message, admitted.key)]
 
     def _channel_bind(
         self, client: Client, message: Message, admitted: Admitted, now: float
@@ -251,7 +220,7 @@ class RelayServer:
             self._room(len(allocation.channels))
         if not allocation.bind(number, peer, now):
             raise _RequestError(400, "Bad Request")
-        return [_success(client, message, admitted.key)]
+        return [success(client, message, admitted.key)]
 
     # --- data ---
 
@@ -308,39 +277,3 @@ class RelayServer:
         self._of_user[allocation.user] -= 1
         self._of_address[client.endpoint.address] -= 1
         return [Shut(allocation.relayed)]
-
-
-def _granted(allocation: Allocation, request: Message, now: float) -> Reply:
-    attributes = {
-        "XOR-RELAYED-ADDRESS": allocation.relayed,
-        "LIFETIME": max(0, round(allocation.expires_at - now)),
-        "XOR-MAPPED-ADDRESS": allocation.client.endpoint,
-    }
-    return _success(allocation.client, request, allocation.key, attributes)
-
-
-def _success(
-    client: Client, request: Message, key: bytes, attributes: Mapping[str, Any] | None = None
-) -> Reply:
-    answer = Message(request.method, Class.RESPONSE, request.transaction, attributes or {})
-    return Reply(client, encode(answer, key=key, fingerprint="FINGERPRINT" in request.attributes))
-
-
-def _error(
-    client: Client,
-    request: Message,
-    code: int,
-    reason: str,
-    *,
-    key: bytes = b"",
-    more: Mapping[str, Any] | None = None,
-) -> Reply:
-    attributes = {"ERROR-CODE": (code, reason), **(more or {})}
-    answer = Message(request.method, Class.ERROR, request.transaction, attributes)
-    return Reply(client, encode(answer, key=key, fingerprint="FINGERPRINT" in request.attributes))
-
-
-def _binding(client: Client, data: bytes) -> list[Command]:
-    site = Site(client.server.address, "", client.server.port, 0)
-    reply = respond(data, client.endpoint, client.server, site, stream=client.transport == "tcp")
-    return [Reply(client, reply.payload)] if reply else []

@@ -8,7 +8,8 @@ from typing import cast
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.relay.allocation import Client
-from lab.peer.relay.server import Command, Forward, Open, RelayServer, Reply, Shut
+from lab.peer.relay.commands import Command, Forward, Open, Reply, Shut
+from lab.peer.relay.server import RelayServer
 from lab.peer.stun.codec import MalformedError
 from lab.peer.stun.framing import Splitter, frame
 

@@ -26,7 +26,11 @@ class RendezvousError(Exception):
 
 
 class RendezvousClient:
-    """Registers, asks and sends; connects again whenever the connection is lost."""
+    """Registers, asks and sends; connects again whenever the connection is lost.
+
+    `on_state` is called when that changes: with "" when the peer is registered,
+    with the reason, for people, when it is not.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class RendezvousClient:
         on_message: Callable[[Message], None],
         *,
         bind: str = "",
+        on_state: Callable[[str], None] | None = None,
     ) -> None:
         self.server = server
         self.trouble = ""
@@ -44,6 +49,7 @@ class RendezvousClient:
         self._identity = identity
         self._on_message = on_message
         self._bind = bind
+        self._on_state = on_state
         self._member: Member | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -70,7 +76,7 @@ class RendezvousClient:
             try:
                 await self._session()
             except (OSError, TimeoutError) as error:
-                self.trouble = str(error) or "the connection attempt timed out"
+                self._note(str(error) or "the connection attempt timed out")
             finally:
                 was_registered = self._forget()
             # A service that restarts should not meet all its peers in one instant,
@@ -140,24 +146,30 @@ class RendezvousClient:
         while data := await reader.read(64 * 1024):
             for event in self._member.receive(data):
                 if isinstance(event, Refused):
-                    self.trouble = event.reason
+                    self._note(event.reason)
                     return
                 self._dispatch(event)
             self._flush()
         if self.registered:
-            self.trouble = "the service closed the connection"
+            self._note("the service closed the connection")
 
     def _dispatch(self, event: Registered | Answer | Message) -> None:
         match event:
             case Registered():
-                self.trouble = ""
                 self._registered.set()
+                self._note("")
             case Answer():
                 future = self._answers.pop(event.number, None)
                 if future and not future.done():
                     future.set_result(event)
             case Message():
                 self._on_message(event)
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self.trouble or not trouble:
+            self.trouble = trouble
+            if self._on_state:
+                self._on_state(trouble)
 
     def _flush(self) -> None:
         if self._member and self._writer and (data := self._member.take()):

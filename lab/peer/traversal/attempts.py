@@ -29,6 +29,8 @@ MAX_ANSWERED = 128
 MAX_ANSWERED_PER_PEER = 16
 MEASURED_ROUND_TRIPS = 3
 MEASURE_S = 2.0
+REGISTER_S = 2.0
+"""How long an attempt waits for this peer to be registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Attempts:
             if technique is None:
                 reason = f"{self._settings.node} has no technique {name!r}"
                 raise AttemptError(Outcome.UNSUPPORTED, reason)
-            call = await self._open(peer, name, start.clock + timeout_s, tally)
+            call = await self._open(peer, name, timeout_s, tally)
         except AttemptError as error:
             return self._failure(peer, name, start, error, tally)
         self._running[call.attempt] = (peer, name, "caller")
@@ -113,7 +115,8 @@ class Attempts:
             self._running.pop(call.attempt, None)
             await call.close()
 
-    async def _open(self, peer: str, name: str, deadline: float, tally: Tally) -> OutgoingCall:
+    async def _open(self, peer: str, name: str, timeout_s: float, tally: Tally) -> OutgoingCall:
+        deadline = asyncio.get_running_loop().time() + timeout_s
         client = self._signalling.client
         if client is None:
             reason = f"{self._settings.node} has no rendezvous service (LAB_RENDEZVOUS is not set)"
@@ -121,6 +124,8 @@ class Attempts:
         if peer == self._settings.node:
             raise AttemptError(Outcome.UNSUPPORTED, "a peer does not connect to itself")
         try:
+            # It may just be connecting again.
+            await client.wait_registered(min(REGISTER_S, timeout_s))
             key = await client.who(peer)
         except RendezvousError as error:
             raise from_rendezvous(error, peer) from error

@@ -16,7 +16,7 @@ from lab.peer.endpoint import Endpoint
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind
 from lab.peer.relay.client import KIND, TurnClient
 from lab.peer.relay.tunnel import Tunnel
-from lab.peer.stun.transaction import QUICK, tcp_schedule
+from lab.peer.stun.transaction import tcp_schedule, udp_schedule
 from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.learn import learn
 from lab.peer.traversal.prober import Part, Prober
@@ -28,6 +28,8 @@ from lab.peer.traversal.settle import (
     silence,
 )
 
+PATIENCE = udp_schedule(rc=2, rm=2)
+"""Two tries in 1.5 s: there is TCP to fall back on."""
 TCP_S = 5.0
 RELEASE_S = 0.5
 CHANNEL_WAIT_S = 1.0
@@ -73,7 +75,7 @@ class Relay:
     async def answer(self, call: IncomingCall) -> Established:
         server, theirs = _server(call), call.incoming.candidates
         driver: Driver = await call.open_udp()
-        learned = await learn(driver, server, call.deadline, kind=KIND)
+        learned = await learn(driver, server, call.deadline, schedule=PATIENCE, kind=KIND)
         if learned.mapped:
             hosts = call.hosts(driver)
             ours = (*hosts, *reflexive(learned.mapped, hosts))
@@ -107,7 +109,7 @@ async def _allocate(call: Call, server: Endpoint) -> _Allocation:
     """An allocation over UDP, or over TCP if UDP gets no answer."""
     driver = await call.open_udp()
     settings = call.settings
-    client = TurnClient(server, settings.relay_user, settings.relay_password, QUICK)
+    client = TurnClient(server, settings.relay_user, settings.relay_password, PATIENCE)
     allocation = _Allocation(driver, Tunnel(client), "udp")
     if await _granted(call, allocation):
         return allocation

@@ -1,0 +1,291 @@
+"""The rendezvous service as a playbook: what is said, and what is answered."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.peer.identity import Identity, to_text
+from lab.peer.rendezvous import broker as broker_module
+from lab.peer.rendezvous.broker import Broker, Close, Send
+from lab.peer.rendezvous.frames import CHALLENGE, FrameError, FrameReader, challenge_text, encode
+from lab.peer.rendezvous.member import Answer, Member, Message, Refused, Registered
+
+ALICE, BOB, MALLORY = Identity.create(), Identity.create(), Identity.create()
+
+
+class Stage:
+    """A broker and its members, without sockets; `now` is set by the test."""
+
+    def __init__(self, **options):
+        self.broker = Broker(**options)
+        self.members: dict[int, Member] = {}
+        self.events: dict[int, list] = {}
+        self.closed: set[int] = set()
+        self.now = 0.0
+        self.numbers = itertools.count(1)
+
+    def join(self, name, identity):
+        number = next(self.numbers)
+        self.members[number] = Member(name, identity)
+        self.events[number] = []
+        self.do(self.broker.opened(number, self.now))
+        self.settle()
+        return number
+
+    def settle(self):
+        while any(
+            self.do(self.broker.received(number, data, self.now)) or True
+            for number, member in self.members.items()
+            if (data := member.take()) and number not in self.closed
+        ):
+            pass
+
+    def do(self, commands):
+        for command in commands:
+            if isinstance(command, Close):
+                self.closed.add(command.connection)
+                self.broker.closed(command.connection, self.now)
+            elif command.connection in self.members:
+                member = self.members[command.connection]
+                self.events[command.connection] += member.receive(command.data)
+
+    def tick(self, now):
+        self.now = now
+        self.do(self.broker.tick(now))
+
+
+def say(stage, number, message):
+    stage.do(stage.broker.received(number, encode(message), stage.now))
+
+
+def test_two_register_and_exchange_a_message():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    assert stage.broker.members == ("alice", "bob")
+    asked = stage.members[alice].who("bob")
+    sent, size = stage.members[alice].send("bob", {"hello": "bob"})
+    assert size > 20
+    stage.settle()
+    assert stage.events[alice] == [Registered(), Answer(asked, BOB.key), Answer(sent)]
+    (registered, message) = stage.events[bob]
+    assert registered == Registered()
+    assert isinstance(message, Message)
+    assert (message.sender, message.key, message.body) == ("alice", ALICE.key, {"hello": "bob"})
+
+
+def test_an_unknown_name():
+    stage = Stage()
+    alice = stage.join("alice", ALICE)
+    stage.members[alice].who("nobody")
+    stage.members[alice].send("nobody", {})
+    stage.settle()
+    assert [event.code for event in stage.events[alice][1:]] == ["unknown-name"] * 2
+
+
+def test_nobody_takes_a_name_that_is_held():
+    stage = Stage()
+    bob = stage.join("bob", BOB)
+    thief = stage.join("bob", MALLORY)
+    reason = "the name 'bob' belongs to another key"
+    assert stage.events[thief] == [Refused("name-taken", reason)]
+    assert thief in stage.closed
+    assert stage.members[bob].registered
+    assert bob not in stage.closed
+
+
+def test_a_name_is_kept_for_who_was_cut_off():
+    stage = Stage()
+    bob = stage.join("bob", BOB)
+    stage.broker.closed(bob, stage.now)
+    stage.now += broker_module.HOLD_S / 2
+    thief = stage.join("bob", MALLORY)
+    assert stage.events[thief][0].code == "name-taken"
+    again = stage.join("bob", BOB)
+    assert stage.events[again] == [Registered()]
+
+
+def test_a_name_becomes_free():
+    stage = Stage()
+    stage.broker.closed(stage.join("bob", BOB), stage.now)
+    stage.now += broker_module.HOLD_S + 1
+    other = stage.join("bob", MALLORY)
+    assert stage.events[other] == [Registered()]
+
+
+def test_the_same_peer_may_come_again():
+    stage = Stage()
+    first = stage.join("bob", BOB)
+    second = stage.join("bob", BOB)
+    assert stage.events[second] == [Registered()]
+    assert first in stage.closed
+    stage.broker.closed(first, stage.now)
+    assert stage.broker.members == ("bob",)
+
+
+def test_a_dead_holder_does_not_keep_the_name():
+    stage = Stage()
+    bob = stage.join("bob", BOB)
+    del stage.members[bob]  # it answers no ping any more
+    stage.join("bob", MALLORY)
+    stage.tick(broker_module.PONG_S + 1)
+    assert bob in stage.closed
+    stage.tick(stage.now + broker_module.HOLD_S + 1)
+    late = stage.join("bob", MALLORY)
+    assert stage.events[late] == [Registered()]
+
+
+def test_a_silent_peer_is_asked_and_stays_if_it_answers():
+    stage = Stage()
+    bob = stage.join("bob", BOB)
+    stage.tick(broker_module.IDLE_S + 1)
+    stage.settle()
+    stage.tick(stage.now + broker_module.PONG_S + 1)
+    assert bob not in stage.closed
+    assert stage.broker.members == ("bob",)
+
+
+def test_a_signature_of_another_key_proves_nothing():
+    stage = Stage()
+    stage.members[9] = Member("bob", BOB)
+    stage.members[9].take()
+    stage.events[9] = []
+    stage.broker.opened(9, 0.0)
+    hello = {"t": "hello", "v": 1, "name": "bob", "key": to_text(BOB.key)}
+    (challenge,) = stage.broker.received(9, encode(hello), 0.0)
+    ((message, _),) = FrameReader().feed(challenge.data)
+    nonce = broker_module.from_text(message["nonce"], 32)
+    forged = MALLORY.sign(CHALLENGE, challenge_text(nonce, "bob", BOB.key))
+    say(stage, 9, {"t": "prove", "signature": to_text(forged)})
+    assert stage.events[9][0].code == "bad-proof"
+    assert 9 in stage.closed
+
+
+def test_a_proof_for_one_challenge_is_none_for_another():
+    stage = Stage()
+    proofs = []
+    for number in (1, 2):
+        stage.broker.opened(number, 0.0)
+        member = Member("bob", BOB)
+        (challenge,) = stage.broker.received(number, member.take(), 0.0)
+        member.receive(challenge.data)
+        proofs.append(member.take())
+    assert isinstance(stage.broker.received(2, proofs[0], 0.0)[-1], Close)
+    assert stage.broker.members == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"t": "send", "to": "bob", "body": {}}, "unregistered"),
+        ({"t": "hello", "v": 9, "name": "eve", "key": to_text(BOB.key)}, "version"),
+        ({"t": "hello", "v": 1, "name": "../eve", "key": to_text(BOB.key)}, "bad-name"),
+        ({"t": "hello", "v": 1, "name": "e" * 64, "key": to_text(BOB.key)}, "bad-name"),
+        ({"t": "hello", "v": 1, "name": "eve", "key": "AAAA"}, "bad-key"),
+        ({"t": ["hello"]}, "malformed"),
+    ],
+)
+def test_a_stranger_who_says_something_wrong_is_dismissed(message, code):
+    stage = Stage()
+    stage.members[5], stage.events[5] = Member("x", ALICE), []
+    stage.broker.opened(5, 0.0)
+    say(stage, 5, message)
+    assert stage.events[5][0].code == code
+    assert 5 in stage.closed
+
+
+def test_a_stranger_has_little_time():
+    stage = Stage()
+    stage.broker.opened(5, 0.0)
+    stage.tick(broker_module.PROOF_S + 1)
+    assert 5 in stage.closed
+
+
+def test_too_many_messages():
+    stage = Stage(rate=5)
+    alice = stage.join("alice", ALICE)
+    for _ in range(30):
+        stage.members[alice].send("alice", {})
+    stage.settle()
+    codes = [e.code for e in stage.events[alice] if isinstance(e, Answer)]
+    assert codes.count("") == 10
+    assert codes.count("too-fast") == 20
+    stage.now += 1.0
+    for _ in range(30):
+        stage.members[alice].send("alice", {})
+    stage.settle()
+    codes = [e.code for e in stage.events[alice] if isinstance(e, Answer)]
+    assert codes.count("") == 15
+
+
+def test_too_many_members():
+    stage = Stage(max_members=1)
+    stage.join("alice", ALICE)
+    bob = stage.join("bob", BOB)
+    assert stage.events[bob][0].code == "full"
+
+
+def test_a_message_too_long_is_refused_at_both_ends():
+    stage = Stage()
+    alice = stage.join("alice", ALICE)
+    with pytest.raises(FrameError):
+        stage.members[alice].send("alice", {"x": "y" * 20_000})
+    # It fits as it comes, but not with the sender's name on it.
+    fits = {"t": "send", "id": 7, "to": "alice", "body": {"x": "y" * (16 * 1024 - 70)}}
+    say(stage, alice, fits)
+    assert stage.events[alice][-1].code == "too-big"
+
+
+def test_a_frame_too_long_ends_the_connection():
+    stage = Stage()
+    alice = stage.join("alice", ALICE)
+    stage.do(stage.broker.received(alice, struct.pack("!I", 1 << 30), 0.0))
+    assert alice in stage.closed
+    assert stage.broker.members == ()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(st.sampled_from(["t", "id", "name", "key", "to", "body"]), children)
+    ),
+    max_leaves=8,
+)
+KINDS = st.sampled_from(["hello", "prove", "who", "send", "pong", "error", "message", "sent"])
+OBJECTS = st.dictionaries(st.sampled_from(["id", "name", "key", "to", "body", "v", "nonce"]), JSON)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(KINDS, OBJECTS), max_size=4), st.booleans())
+def test_no_message_harms_the_service_or_a_member(messages, registered):
+    stage = Stage()
+    number = stage.join("alice", ALICE) if registered else 50
+    if not registered:
+        stage.broker.opened(number, 0.0)
+    member = Member("bob", BOB)
+    for kind, more in messages:
+        body = json.dumps({**more, "t": kind}).encode()
+        frame = struct.pack("!I", len(body)) + body
+        stage.do(stage.broker.received(number, frame, 0.0))
+        member.receive(frame)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_harm_the_service_or_a_member(data, framed):
+    frame = struct.pack("!I", len(data)) + data if framed else data
+    broker = Broker()
+    broker.opened(1, 0.0)
+    assert all(isinstance(c, Send | Close) for c in broker.received(1, frame, 0.0))
+    Member("bob", BOB).receive(frame)
+
+
+def test_nesting_is_no_way_to_crash_it():
+    body = b'{"a":' * 3000 + b"1" + b"}" * 3000
+    with pytest.raises(FrameError):
+        FrameReader().feed(struct.pack("!I", len(body)) + body)
