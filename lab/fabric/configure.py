@@ -10,7 +10,8 @@ therefore put again after each removal; putting what is there does nothing.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lab.errors import LabError
 from lab.fabric import messages, sysctls
@@ -21,7 +22,16 @@ BRIDGE = "br0"
 """The bridge in the namespace of a segment."""
 
 
-def configure(after: Node, before: Node | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Who is at the other end of a wire: known, so not asked for by ARP."""
+
+    interface: str
+    address: str
+    mac: str
+
+
+def configure(after: Node, before: Node | None, neighbours: Sequence[Neighbour] = ()) -> None:
     """Bring the calling thread's namespace from `before` to `after`.
 
     `before` None is a new node, whose namespace forwards as it should from its
@@ -36,7 +46,12 @@ def configure(after: Node, before: Node | None) -> None:
         if _has_ipv6(port) and not (port.name in known and _has_ipv6(known[port.name])):
             settings += sysctls.link_local(port.name)
     sysctls.apply(settings, after.name)
-    requests = differences(after, before, _indexes(after))
+    indexes = _indexes(after)
+    requests = differences(after, before, indexes)
+    requests += [
+        messages.put_neighbour(indexes[it.interface], it.address, it.mac, it.interface)
+        for it in neighbours
+    ]
     if requests:
         with Session() as session:
             session.demand(requests, after.name)

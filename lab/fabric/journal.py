@@ -94,8 +94,8 @@ class Journal:
             try:
                 written = os.write(self._descriptor, line)
                 if written < len(line):
-                    # The rest did not fit.  End the torn line, if that fits, for the next one.
-                    os.write(self._descriptor, b"\n")
+                    # The rest did not fit; the next line must not continue this one.
+                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
                 raise _error(error, self._path) from error

@@ -29,6 +29,7 @@ RTM_NEWADDR = 20
 RTM_DELADDR = 21
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
+RTM_NEWNEIGH = 28
 
 _CHANGE = NLM_F_REQUEST | NLM_F_ACK
 _CREATE = _CHANGE | NLM_F_CREATE | NLM_F_EXCL
@@ -63,6 +64,9 @@ _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
 _RTN_UNICAST = 1
 _RTNH_F_ONLINK = 4
+_NDA_DST = 1
+_NDA_LLADDR = 2
+_NUD_PERMANENT = 0x80
 
 # A queue for each CPU is the default: memory and time that one sender never needs,
 # and packets of one link that overtake each other.
@@ -162,6 +166,17 @@ def delete_route(destination: str, gateway: str = "", index: int = 0) -> Request
     return Request(RTM_DELROUTE, _CHANGE, body, f"removing the route to {destination}", gone)
 
 
+def put_neighbour(index: int, address: str, mac: str, name: str) -> Request:
+    """`address` (its prefix length is not looked at) is at `mac` on interface `index`, for good."""
+    family, packed, _ = _prefix(address)
+    body = (
+        struct.pack("=BxxxIHBB", family, index, _NUD_PERMANENT, 0, 0)
+        + _attribute(_NDA_DST, packed)
+        + _attribute(_NDA_LLADDR, _octets(mac))
+    )
+    return Request(RTM_NEWNEIGH, _PUT, body, f"neighbour {address} on {name}")
+
+
 def _way(gateway: str) -> str:
     return f"by {gateway}" if gateway else "on the link"
 
@@ -169,6 +184,10 @@ def _way(gateway: str) -> str:
 def _attribute(kind: int, value: bytes) -> bytes:
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + bytes(-length % 4)
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _link(flags: int) -> bytes:
@@ -184,7 +203,7 @@ def _device(device: Device) -> bytes:
     return (
         _name(device.name)
         + _attribute(_IFLA_MTU, struct.pack("=I", device.mtu))
-        + _attribute(_IFLA_ADDRESS, bytes.fromhex(device.mac.replace(":", "")))
+        + _attribute(_IFLA_ADDRESS, _octets(device.mac))
         + _ONE_QUEUE
     )
 

@@ -64,7 +64,7 @@ def create(path: Path) -> None:
         finally:
             os.close(former)
     except BaseException:
-        delete(path)
+        _abandon(path)
         raise
 
 
@@ -79,7 +79,7 @@ def adopt(path: Path, pid: int) -> None:
         with inside(path):
             _loopback_up()
     except BaseException:
-        delete(path)
+        _abandon(path)
         raise
 
 
@@ -159,6 +159,13 @@ def _reserve(path: Path) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
     except OSError as error:
         raise _error(error, path, "create") from error
+
+
+def _abandon(path: Path) -> None:
+    """Take back what `_reserve` and `_bind` did, as far as possible: another error is under way."""
+    _libc().umount2(os.fsencode(path), _MNT_DETACH)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _bind(source: str, path: Path) -> None:

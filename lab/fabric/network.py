@@ -29,6 +29,7 @@ from lab.fabric.configure import BRIDGE, configure
 from lab.fabric.journal import NETNS, Journal
 from lab.fabric.links.ferry import Ferry
 from lab.fabric.netlink import Refusal, Request, Session
+from lab.fabric.wires import Wires
 from lab.paths import LabPaths
 from lab.plan.model import End, Link, Node, NodeKind
 from lab.plan.operations import (
@@ -62,8 +63,10 @@ class Network:
         self._paths = paths
         self._journal = journal
         self._ferry = ferry
-        # The kernel serialises most of it (RTNL); more threads only queue there.
-        threads = max(2, min(4, os.cpu_count() or 1))
+        self._wires = Wires()
+        # One more than processors: there is always one that waits for the kernel.  Many more
+        # only queue at its lock (RTNL).
+        threads = min(8, (os.cpu_count() or 1) + 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fabric")
 
     def use_ferry(self, ferry: Ferry) -> None:
@@ -81,6 +84,8 @@ class Network:
         after what was under way has finished; the rest is not begun.
         """
         self.refuse_taken(op.node for op in operations if isinstance(op, CreateNode))
+        self._wires.joined(op.link for op in operations if isinstance(op, CreateLink))
+        self._wires.addressed(op.after for op in operations if isinstance(op, ConfigureNode))
         answers: SimpleQueue[tuple[AnyOperation, float] | BaseException | None] = SimpleQueue()
         stop = Event()
 
@@ -160,7 +165,7 @@ class Network:
                 self._delete_node(node)
             case ConfigureNode(after=after, before=before):
                 with self._inside(after.name):
-                    configure(after, before)
+                    configure(after, before, self._wires.neighbours(after))
             case LoadRules(node=node):
                 self._load_rules(node)
             case ShapeLink(link=link):

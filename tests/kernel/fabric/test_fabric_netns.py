@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import subprocess
@@ -161,4 +162,21 @@ def test_too_many_open_files_is_an_error_with_a_remedy(path):
         netns.create(path)
 
     assert "ulimit -n" in in_child(starved)
+    assert not path.exists()
+
+
+def test_the_kernels_limit_of_namespaces_is_an_error_with_a_remedy(path):
+    clone_newuser = 0x10000000
+
+    def limited() -> None:
+        assert ctypes.CDLL(None).unshare(clone_newuser) == 0
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        for kind in ("uid", "gid"):
+            Path(f"/proc/self/{kind}_map").write_text("0 0 1", encoding="ascii")
+        Path("/proc/sys/user/max_net_namespaces").write_text("0", encoding="ascii")
+        netns.create(path)
+
+    netns.create(path)  # Prepares the folder, which the child may not.
+    netns.delete(path)
+    assert "sysctl -w user.max_net_namespaces" in in_child(limited)
     assert not path.exists()

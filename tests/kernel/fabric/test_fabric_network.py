@@ -140,6 +140,19 @@ def test_interfaces_are_silent_and_hosts_do_not_forward(bench):
     assert bench.addresses("alice", "lo") == ["127.0.0.1/8", "::1/128"]
 
 
+def test_the_ends_of_a_wire_know_each_other_and_a_segment_asks(bench):
+    bench.apply(*small())
+
+    def permanent(node: str) -> set[str]:
+        found = bench.json(node, "ip", "-j", "neigh", "show", "nud", "permanent")
+        return {entry["dst"] for entry in found}
+
+    assert permanent("home") == {"45.0.0.1", "192.168.1.2"}
+    assert permanent("alice") == {"192.168.1.1"}
+    assert permanent("internet") == {"45.0.0.2"}
+    assert permanent("one") == set()
+
+
 def test_ipv6_addresses_in_the_plan_work_at_once(bench):
     nodes = [
         Node(
@@ -246,6 +259,14 @@ def test_an_address_changes_and_the_rest_stays(bench):
     assert bench.routes("internet") == {("192.168.9.0/24", "45.0.0.2")}
     assert bench.routes("alice") == {("default", "192.168.9.1")}
     assert bench.reaches("alice", "46.0.0.12")
+
+
+def test_a_peer_that_stays_finds_the_new_address_of_one_that_moves(bench):
+    nodes, links = pair()
+    bench.apply(nodes, links)
+    bench.apply([host("alice", "10.0.0.9/24"), nodes[1]], links)
+    assert bench.reaches("bob", "10.0.0.9")
+    assert not bench.reaches("bob", "10.0.0.1")
 
 
 def test_secondary_addresses_outlive_the_primary_one(bench):

@@ -150,3 +150,27 @@ def test_a_name_is_free_as_soon_as_it_is_removed(bench):
         remove_namespaces(read(bench.paths.journal))
         bench.plan = None
     assert bench.namespaces() == set()
+
+
+def test_a_file_system_that_fills_up_tears_one_line_at_most(tmp_path):
+    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=8k", "lab", str(tmp_path)), check=True)
+    path = tmp_path / "journal.jsonl"
+    journal = Journal.open(path)
+    try:
+        names = [f"demo.node-{i}" for i in range(1000)]
+
+        def fill() -> None:
+            for name in names:
+                journal.note(NETNS, name)
+
+        with pytest.raises(LabError, match="No space left on device"):
+            fill()
+        noted = [entry.name for entry in read(path)]
+        assert noted == names[: len(noted)]
+        assert not journal.holds(NETNS, names[len(noted)])
+        subprocess.run(("mount", "-o", "remount,size=64k", str(tmp_path)), check=True)
+        journal.note(NETNS, "demo.last")
+        assert [entry.name for entry in read(path)] == [*noted, "demo.last"]
+    finally:
+        journal.close()
+        subprocess.run(("umount", str(tmp_path)), check=True)

@@ -6,6 +6,7 @@ import struct
 import pytest
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from lab.fabric import messages
@@ -20,7 +21,8 @@ def decoded(request: Request):
     kinds = {
         range(messages.RTM_NEWLINK, messages.RTM_NEWADDR): ifinfmsg,
         range(messages.RTM_NEWADDR, messages.RTM_NEWROUTE): ifaddrmsg,
-        range(messages.RTM_NEWROUTE, messages.RTM_NEWROUTE + 4): rtmsg,
+        range(messages.RTM_NEWROUTE, messages.RTM_NEWNEIGH): rtmsg,
+        range(messages.RTM_NEWNEIGH, messages.RTM_NEWNEIGH + 4): ndmsg,
     }
     cls = next(cls for numbers, cls in kinds.items() if request.kind in numbers)
     header = struct.pack("=IHHII", 16 + len(request.body), request.kind, request.flags, 1, 0)
@@ -113,6 +115,15 @@ def test_routes(arguments, expected):
         found = (message["family"], message["dst_len"], *attributes)
         assert (*found, message["scope"], message["flags"]) == expected
         assert message["table"] == 254
+
+
+@pytest.mark.parametrize(("address", "family"), [("45.0.0.1/30", 2), ("2001:db8::1/64", 10)])
+def test_neighbours_are_permanent(address, family):
+    message = decoded(messages.put_neighbour(4, address, "02:00:00:00:00:01", "wan"))
+    permanent = 0x80
+    assert (message["family"], message["ifindex"], message["state"]) == (family, 4, permanent)
+    assert message.get_attr("NDA_DST") == address.split("/")[0]
+    assert message.get_attr("NDA_LLADDR") == "02:00:00:00:00:01"
 
 
 def test_an_answer_gives_the_number_and_the_kernels_own_words():
