@@ -56,7 +56,11 @@ class Program:
             stderr=self.stderr,
         )
         if wait:
-            self.event("ready")
+            try:
+                self.event("ready")
+            except BaseException:
+                self.stop()
+                raise
 
     def event(self, kind: str) -> dict:
         """The next event of that kind on standard output."""

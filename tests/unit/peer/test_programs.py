@@ -45,6 +45,8 @@ class Lab:
             "LAB_RELAY_PASSWORD": "password",
         }
         self.programs = []
+
+    def start(self):
         for name, role, address in (
             ("stun", "stun", f"{self.net}.2,{self.net}.3"),
             ("meet", "rendezvous", f"{self.net}.4"),
@@ -64,8 +66,11 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     lab = Lab(tmp_path_factory.mktemp("lab"))
-    yield lab
-    codes = {program.name: program.stop() for program in lab.programs}
+    try:
+        lab.start()
+        yield lab
+    finally:
+        codes = {program.name: program.stop() for program in lab.programs}
     assert set(codes.values()) <= {0}, codes
 
 
