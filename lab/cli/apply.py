@@ -57,6 +57,13 @@ def command(
         for answer in client.ask(paths, order):
             shown.event(answer)
     if as_json:
-        print_json({"lab": paths.lab, "operations": len(operations), "seconds": shown.seconds})
+        print_json(
+            {
+                "lab": paths.lab,
+                "operations": len(operations),
+                "seconds": round(shown.seconds, 3),
+                "phases": {phase: round(seconds, 4) for phase, seconds in shown.phases},
+            }
+        )
     elif not quiet:
         say(f"{paths.lab}: {len(operations)} operations in {shown.seconds:.2f} s")

@@ -166,8 +166,8 @@ class Network:
             case ConfigureNode(after=after, before=before):
                 with self._inside(after.name):
                     configure(after, before, self._wires.neighbours(after))
-            case LoadRules(node=node):
-                self._load_rules(node)
+            case LoadRules(node=node, before=before):
+                self._load_rules(node, before)
             case ShapeLink(link=link):
                 self._shape(link)
             case DeleteLink(link=link):
@@ -205,12 +205,13 @@ class Network:
             netns.delete(path)
             self._journal.retract(NETNS, path.name)
 
-    def _load_rules(self, node: Node) -> None:
+    def _load_rules(self, node: Node, before: Node | None) -> None:
         from lab.fabric import rules  # noqa: PLC0415 - Jinja2: not before a router needs it
 
         loaded = rules.render(node)
+        former = rules.render(before) if before is not None else None
         with self._inside(node.name):
-            rules.load(loaded)
+            rules.load(loaded, former=former)
 
     # --- links ----------------------------------------------------------------
 

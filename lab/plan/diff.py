@@ -110,7 +110,7 @@ class _Change:
         if _network(left) != _network(after):
             yield ConfigureNode(before=left, after=after)
         if (_has_rules(before) or _has_rules(after)) and _rules(before) != _rules(after):
-            yield LoadRules(node=after)
+            yield LoadRules(node=after, before=before if _has_rules(before) else None)
         if before.program != after.program:
             if before.program:
                 yield StopProgram(node=before.name, program=before.program)

@@ -78,9 +78,14 @@ class ConfigureNode(Operation, frozen=True):
 
 
 class LoadRules(Operation, frozen=True):
-    """Replace the node's whole rule set in one atomic step per table."""
+    """Replace the node's whole rule set in one atomic step per table.
+
+    `before` is the node whose rule set stands there; None if there is none, or
+    if it is not known.
+    """
 
     node: Node
+    before: Node | None = None
 
 
 class StartProgram(Operation, frozen=True):

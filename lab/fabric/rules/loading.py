@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import BinaryIO
 
 from lab.errors import LabError, MissingError
+from lab.fabric import sysctls
 from lab.fabric.rules import nftables
 from lab.fabric.rules.ruleset import RuleSet
 
-_SYSCTL = Path("/proc/sys/net")
 _OURS = frozenset({"ip filter", "ip nat", "ip lab", "ip6 filter"})
 
 
@@ -29,8 +28,8 @@ def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
     the change.  Raises LabError if the kernel refuses, MissingError without
     iptables or nftables.
     """
-    for name, value in rules.sysctls:
-        _write(name, value)
+    if former is None or former.sysctls != rules.sysctls:
+        sysctls.apply(rules.sysctls, "the rule set")
     if rules.ip4 and (former is None or former.ip4 != rules.ip4):
         _restore("iptables-nft-restore", rules.ip4)
     if rules.ip6 and (former is None or former.ip6 != rules.ip6):
@@ -54,16 +53,6 @@ def _tables(rules: RuleSet) -> set[str]:
     for family, text in (("ip", rules.ip4), ("ip6", rules.ip6)):
         tables |= {f"{family} {line[1:]}" for line in text.splitlines() if line.startswith("*")}
     return tables
-
-
-def _write(name: str, value: str) -> None:
-    try:
-        (_SYSCTL / name).write_text(value, encoding="ascii")
-    except OSError as error:
-        raise LabError(
-            f"can't set net/{name} to {value}: {error.strerror}",
-            remedy="`lab doctor` says whether this kernel tracks connections.",
-        ) from error
 
 
 def _restore(program: str, text: str) -> None:
