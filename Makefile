@@ -10,7 +10,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-kernel test-vm check format bench images clean
 
-PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v))) python3)
+# The first that runs and is new enough; a version manager's shims may be there and not run.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 LAB := $(SUDO) $(BIN)/lab
@@ -42,8 +44,7 @@ setup: .venv/.ready
 	$(call install_packages,$(RUN_PACKAGES))
 
 .venv/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "lab needs Python 3.11 or later; set PYTHON=/path/to/python" >&2; exit 3; }
+	@test -n "$(PYTHON)" || { echo "lab needs Python 3.11 or later; set PYTHON=/path/to/it" >&2; exit 3; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq python3-venv >/dev/null; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable '.[dev]'
