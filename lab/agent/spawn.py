@@ -38,7 +38,7 @@ class NewAgent:
         except (EOFError, ConnectionError) as error:
             raise LabError(
                 f"the agent of lab {paths.lab!r} ended while it built the lab",
-                remedy=_last_words(paths),
+                remedy="its log says why",
             ) from error
         finally:
             self.sock.close()
@@ -49,12 +49,12 @@ class NewAgent:
         self.process.wait()
 
 
-def _last_words(paths: LabPaths) -> str:
+def last_words(paths: LabPaths) -> list[str]:
+    """The last lines of the agent's log, which goes away with a lab that did not come up."""
     try:
-        words = paths.agent_log.read_text(errors="replace").strip().splitlines()[-15:]
+        return paths.agent_log.read_text(errors="replace").strip().splitlines()[-15:]
     except OSError:
-        words = []
-    return "\n  ".join(["its last words:", *words]) if words else "it left no message"
+        return []
 
 
 def spawn() -> NewAgent:

@@ -99,6 +99,7 @@ def _bring_up(
 ) -> None:
     import signal
 
+    from lab.agent.spawn import last_words
     from lab.agent.teardown import destroy
     from lab.cli.claim import claim
     from lab.cli.terminal import print_json, progress, say
@@ -130,7 +131,10 @@ def _bring_up(
     except BaseException:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        words = last_words(paths)
         destroy(paths)
+        for line in words:
+            say(f"agent: {line}")
         raise
     if as_json:
         print_json(
