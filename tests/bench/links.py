@@ -1,6 +1,6 @@
 """What a link costs: packets per second and delay error of the ferry, beside a plain veth.
 
-`python -m tests.bench.links [--seconds 3] [--quick]`, as root; JSON on stdout.
+`python -m tests.bench.links [--seconds 3] [--links 100] [--json FILE]`, as root; JSON on stdout.
 
 Packets are counted where the receiving interface counts them.  Delays are
 the kernel's receive stamp (SO_TIMESTAMPNS) minus the sender's clock just
@@ -224,6 +224,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     options.add_argument("--links", type=int, default=100, help="for the many-links measurement")
+    options.add_argument("--json", type=Path, help="write the report here, too")
     given = options.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
     result: dict[str, object] = {"processors": os.cpu_count(), "kernel": os.uname().release}
@@ -252,7 +253,10 @@ def main() -> int:
         result[f"ferry_{given.links}_links_1kpps"] = delay(
             made, given.seconds, 1_000_000, given.links, wire.delay_us
         )
-    print(json.dumps(result, indent=2))
+    report = json.dumps(result, indent=2)
+    if given.json:
+        given.json.write_text(report + "\n", encoding="ascii")
+    print(report)
     return 0
 
 
