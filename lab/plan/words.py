@@ -17,6 +17,7 @@ from lab.topology.behaviour import (
     Runtime,
     Verdict,
 )
+from lab.topology.rules import format_ports
 
 _MAPPING = {
     Dependence.ENDPOINT_INDEPENDENT: "EIM",
@@ -133,7 +134,5 @@ def _direction(direction: Direction) -> str:
 
 
 def _rule(rule: Rule) -> str:
-    ports = ""
-    if rule.first:
-        ports = f"/{rule.first}" if rule.last in {0, rule.first} else f"/{rule.first}-{rule.last}"
+    ports = "/" + ",".join(map(format_ports, rule.ports)) if rule.ports else ""
     return rule.protocol + ports + (f" to {rule.remote}" if rule.remote else "")

@@ -94,15 +94,18 @@ class Verdict(StrEnum):
     REJECT = "reject"
 
 
+PortSpan = tuple[int, int]
+"""First and last port, inclusive."""
+
+
 class Rule(Frozen, frozen=True):
     """One line of a firewall: the first that matches decides."""
 
     verdict: Verdict
     protocol: str = "any"
-    """`tcp`, `udp`, `icmp` or `any`."""
-    first: int = 0
-    last: int = 0
-    """Destination ports, inclusive; 0 for all."""
+    """`tcp`, `udp`, `icmp`, `any`, or `established` (packets of flows admitted before)."""
+    ports: tuple[PortSpan, ...] = ()
+    """Destination ports; none for all."""
     remote: str = ""
     """Address or prefix on the far side; empty for all."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from lab.topology.behaviour import Direction, Rule, Verdict
+from lab.topology.rules import ESTABLISHED, Preposition, format_rule
 
 _TARGETS = {Verdict.ACCEPT: "ACCEPT", Verdict.DROP: "DROP", Verdict.REJECT: "refuse"}
 _ICMP = {4: "icmp", 6: "ipv6-icmp"}
@@ -14,7 +15,8 @@ _ICMP = {4: "icmp", 6: "ipv6-icmp"}
 def arguments(direction: Direction, *, version: int, inbound: bool) -> tuple[str, ...]:
     """What follows `-A CHAIN` for each rule of `direction`, then for its default.
 
-    Rules whose remote is of the other IP version say nothing here.
+    Each carries the rule's text in the file as its comment.  Rules whose remote
+    is of the other IP version say nothing here.
     """
     lines = [
         line
@@ -24,29 +26,30 @@ def arguments(direction: Direction, *, version: int, inbound: bool) -> tuple[str
     return (*lines, f"-j {_TARGETS[direction.default]}")
 
 
+def comment(text: str) -> str:
+    """The match that leaves `text` in a listing for people."""
+    return f'-m comment --comment "{text}"'
+
+
 def _arguments(rule: Rule, *, version: int, inbound: bool) -> Iterator[str]:
-    remote = ""
+    match = ""
     if rule.remote:
         network = ip_network(rule.remote, strict=False)
         if network.version != version:
             return
-        remote = f"{'-s' if inbound else '-d'} {network} "
-    target = f"-j {_TARGETS[rule.verdict]}"
-    for protocol in _protocols(rule, version):
-        match = f"-p {protocol} " if protocol else ""
-        if rule.first:
-            match += f"-m {protocol} --dport {_ports(rule)} "
-        yield f"{remote}{match}{target}"
+        match += f"{'-s' if inbound else '-d'} {network} "
+    if rule.protocol == ESTABLISHED:
+        match += "-m conntrack --ctstate ESTABLISHED,RELATED "
+    elif rule.protocol != "any":
+        protocol = _ICMP[version] if rule.protocol == "icmp" else rule.protocol
+        match += f"-p {protocol} "
+        match += _ports(rule, protocol)
+    preposition: Preposition = "from" if inbound else "to"
+    yield f"{match}{comment(format_rule(rule, preposition))} -j {_TARGETS[rule.verdict]}"
 
 
-def _protocols(rule: Rule, version: int) -> tuple[str, ...]:
-    if rule.protocol == "icmp":
-        return (_ICMP[version],)
-    if rule.protocol != "any":
-        return (rule.protocol,)
-    # Only TCP and UDP have ports to compare.
-    return ("tcp", "udp") if rule.first else ("",)
-
-
-def _ports(rule: Rule) -> str:
-    return f"{rule.first}:{rule.last}" if rule.last > rule.first else str(rule.first)
+def _ports(rule: Rule, protocol: str) -> str:
+    spans = [f"{first}:{last}" if last > first else str(first) for first, last in rule.ports]
+    if len(spans) > 1:
+        return f"-m multiport --dports {','.join(spans)} "
+    return f"-m {protocol} --dport {spans[0]} " if spans else ""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 
+import msgspec
 import pytest
 from rules_bench import (
     EXTERNAL,
@@ -306,8 +307,10 @@ def test_firewall_of_a_router(services):
         outbound=Direction(
             default=Verdict.REJECT,
             rules=(
-                Rule(verdict=Verdict.ACCEPT, protocol="tcp", first=3478),
-                Rule(verdict=Verdict.ACCEPT, protocol="udp", first=3479, remote=OUTSIDE[1]),
+                Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((3478, 3478),)),
+                Rule(
+                    verdict=Verdict.ACCEPT, protocol="udp", ports=((3479, 3479),), remote=OUTSIDE[1]
+                ),
             ),
         ),
     )
@@ -378,6 +381,27 @@ def test_a_mapping_is_remembered_across_a_change_of_filtering(services):
         services.bench.use(FULL_CONE)
         services.udp[STRANGER].sendto(b"hello", external)
         assert receive(sock) == (b"hello", STRANGER)
+
+
+def test_a_reset_forgets_mappings_and_flows(services):
+    random = msgspec.structs.replace(FULL_CONE, ports=Ports(policy=PortPolicy.RANDOM))
+    services.bench.use(random)
+    with services.bench.udp("h0", HOSTS[0], fresh_port()) as sock:
+        former = services._udp_seen(sock, FIRST)
+        services.bench.reset(random)
+        count = services.bench.shell("router", "sysctl", "-n", "net.netfilter.nf_conntrack_count")
+        assert int(count) == 0
+        services.udp[FIRST].sendto(b"too late", (EXTERNAL, former))
+        fresh = services._udp_seen(sock, FIRST)
+        assert fresh != former
+        services.udp[STRANGER].sendto(b"barrier", (EXTERNAL, fresh))
+        assert heard_before(sock, b"barrier") == []
+
+
+def test_a_reset_of_what_translates_nothing(services):
+    services.bench.use(None)
+    services.bench.shell("outside", "ping", "-c1", "-W2", EXTERNAL)
+    services.bench.reset(None)
 
 
 def test_without_nat_nothing_is_left(services):

@@ -49,9 +49,9 @@ WEB_ONLY = Firewall(
     outbound=Direction(
         default=Verdict.DROP,
         rules=(
-            Rule(verdict=Verdict.ACCEPT, protocol="tcp", first=80, last=80),
-            Rule(verdict=Verdict.ACCEPT, protocol="tcp", first=443, last=443),
-            Rule(verdict=Verdict.ACCEPT, protocol="udp", first=53, last=53),
+            Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((80, 80),)),
+            Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((443, 443),)),
+            Rule(verdict=Verdict.ACCEPT, protocol="udp", ports=((53, 53),)),
         ),
     ),
     preset="web-only",

@@ -73,7 +73,7 @@ def test_firewalls():
         default=Verdict.DROP,
         rules=(
             Rule(verdict=Verdict.DROP, remote="10.0.0.0/8"),
-            Rule(verdict=Verdict.ACCEPT, protocol="udp", first=1, last=9),
+            Rule(verdict=Verdict.ACCEPT, protocol="udp", ports=((1, 9),)),
         ),
     )
     assert (

@@ -39,11 +39,11 @@ CORPORATE = Firewall(
     outbound=Direction(
         default=Verdict.REJECT,
         rules=(
-            Rule(verdict=Verdict.ACCEPT, protocol="tcp", first=80),
-            Rule(verdict=Verdict.ACCEPT, protocol="tcp", first=443),
-            Rule(verdict=Verdict.ACCEPT, protocol="udp", first=53, remote="45.0.0.53"),
+            Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((80, 80),)),
+            Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((443, 443),)),
+            Rule(verdict=Verdict.ACCEPT, protocol="udp", ports=((53, 53),), remote="45.0.0.53"),
             Rule(verdict=Verdict.ACCEPT, protocol="icmp"),
-            Rule(verdict=Verdict.DROP, first=6881, last=6999),
+            Rule(verdict=Verdict.DROP, protocol="tcp", ports=((6881, 6889), (6969, 6969))),
         ),
     ),
     inbound=Direction(default=Verdict.DROP),
@@ -199,17 +199,21 @@ def test_firewall_rules_speak_of_their_own_ip_version() -> None:
     direction = Direction(
         rules=(
             Rule(verdict=Verdict.DROP, remote="2001:db8::/32"),
-            Rule(verdict=Verdict.DROP, remote="10.0.0.0/8", protocol="udp", first=1, last=9),
+            Rule(verdict=Verdict.DROP, remote="10.0.0.0/8", protocol="udp", ports=((1, 9),)),
             Rule(verdict=Verdict.REJECT, protocol="icmp"),
         )
     )
+    from_ten = (
+        "-s 10.0.0.0/8 -p udp -m udp --dport 1:9 "
+        '-m comment --comment "drop udp/1-9 from 10.0.0.0/8" -j DROP'
+    )
     assert arguments(direction, version=4, inbound=True) == (
-        "-s 10.0.0.0/8 -p udp -m udp --dport 1:9 -j DROP",
-        "-p icmp -j refuse",
+        from_ten,
+        '-p icmp -m comment --comment "reject icmp" -j refuse',
         "-j ACCEPT",
     )
     assert arguments(direction, version=6, inbound=False) == (
-        "-d 2001:db8::/32 -j DROP",
-        "-p ipv6-icmp -j refuse",
+        '-d 2001:db8::/32 -m comment --comment "drop any to 2001:db8::/32" -j DROP',
+        '-p ipv6-icmp -m comment --comment "reject icmp" -j refuse',
         "-j ACCEPT",
     )

@@ -161,7 +161,7 @@ def _direction(default, *rules):
     return Direction(default=default, rules=rules)
 
 
-_WEB = Rule(verdict=Verdict.ACCEPT, protocol="tcp", first=80, last=80)
+_WEB = Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((80, 80),))
 _NO_UDP = Rule(verdict=Verdict.DROP, protocol="udp")
 
 
