@@ -85,11 +85,11 @@ class Refusal:
 class Session:
     """A socket to the network namespace that the calling thread is in when it is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         """Open the socket; LabError if the process may open no more files."""
         try:
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-            self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+            self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         except OSError as error:
             raise LabError(
                 f"no netlink socket: {error.strerror}",

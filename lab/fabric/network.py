@@ -40,6 +40,7 @@ from lab.plan.operations import (
     DeleteLink,
     DeleteNode,
     LoadRules,
+    ResetNode,
     ShapeLink,
 )
 from lab.topology.behaviour import Backend
@@ -168,6 +169,8 @@ class Network:
                     configure(after, before, self._wires.neighbours(after))
             case LoadRules(node=node, before=before):
                 self._load_rules(node, before)
+            case ResetNode(node=node):
+                self._reset(node)
             case ShapeLink(link=link):
                 self._shape(link)
             case DeleteLink(link=link):
@@ -212,6 +215,13 @@ class Network:
         former = rules.render(before) if before is not None else None
         with self._inside(node.name):
             rules.load(loaded, former=former)
+
+    def _reset(self, node: Node) -> None:
+        from lab.fabric import rules  # noqa: PLC0415 - Jinja2, as above
+
+        standing = rules.render(node)
+        with self._inside(node.name):
+            rules.reset(standing)
 
     # --- links ----------------------------------------------------------------
 

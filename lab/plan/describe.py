@@ -13,6 +13,7 @@ from lab.plan.operations import (
     DeleteLink,
     DeleteNode,
     LoadRules,
+    ResetNode,
     ShapeLink,
     StartProgram,
     StopProgram,
@@ -46,6 +47,8 @@ def describe(operation: AnyOperation) -> str:
             return _line("start", name, words.program(program))
     raise TypeError(f"not an operation: {operation!r}")
 
+        case ResetNode(node=node):
+            return _line("reset", node.name, "flows and mappings forgotten")
 
 def summary(plan: Plan) -> str:
     """What a plan consists of: `4 routers, 4 hosts, 8 links (6 by ferry), 4 programs`."""

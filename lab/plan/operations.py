@@ -93,6 +93,15 @@ class StartProgram(Operation, frozen=True):
     program: Program
 
 
+class ResetNode(Operation, frozen=True):
+    """Make a router or host forget every flow and every mapping, as a reboot does.
+
+    `node` is what runs; nothing of it changes.
+    """
+
+    node: Node
+
+
 AnyOperation = (
     StopProgram
     | DeleteLink
@@ -115,13 +124,14 @@ def phase(operation: Operation) -> Phase:
             return Phase.UNLINK
         case DeleteNode():
             return Phase.REMOVE
+    | ResetNode
         case CreateNode():
             return Phase.NAMESPACES
         case CreateLink():
             return Phase.LINKS
         case ShapeLink() | ConfigureNode():
             return Phase.NETWORK
-        case LoadRules():
+        case LoadRules() | ResetNode():
             return Phase.RULES
         case StartProgram(program=program):
             return Phase.SERVICES if program.stage == 0 else Phase.PROGRAMS

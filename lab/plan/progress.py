@@ -21,6 +21,7 @@ from lab.plan.operations import (
     DeleteLink,
     DeleteNode,
     LoadRules,
+    ResetNode,
     ShapeLink,
     StartProgram,
     StopProgram,
@@ -86,6 +87,8 @@ class Running:
                 self._replace(
                     node.name, nat=node.nat, firewall=node.firewall, subscribers=node.subscribers
                 )
+            case ResetNode():
+                pass  # What it forgets is no part of a plan.
             case StartProgram(node=name, program=program):
                 self._replace(name, program=program)
             case StopProgram(node=name):

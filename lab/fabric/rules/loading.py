@@ -13,9 +13,20 @@ from typing import BinaryIO
 
 from lab.errors import LabError, MissingError
 from lab.fabric import sysctls
-from lab.fabric.rules import nftables
+from lab.fabric.rules import conntrack, nftables
 from lab.fabric.rules.ruleset import RuleSet
 
+_DOWN = """
+add table ip lab
+delete table ip lab
+table ip lab {
+    # Before conntrack sees anything.
+    chain down {
+        type filter hook prerouting priority raw
+        drop comment "the router restarts"
+    }
+}
+"""
 _OURS = frozenset({"ip filter", "ip nat", "ip lab", "ip6 filter"})
 
 
@@ -40,6 +51,21 @@ def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
     script = rules.nft + "".join(f"delete table {table}\n" for table in gone)
     if script:
         nftables.run(script)
+
+
+def reset(rules: RuleSet) -> None:
+    """Forget every flow and every mapping in the calling thread's namespace, as a reboot does.
+
+    `rules` are the ones that stand there, and stand there again afterwards.
+    Nothing passes meanwhile: a packet in the middle of it would carry an old
+    mapping over.  Raises LabError if the kernel refuses.
+    """
+    if not rules.nft:
+        conntrack.forget()
+        return
+    nftables.run(_DOWN)
+    conntrack.forget()
+    nftables.run(f"delete table ip lab\n{rules.nft}")
 
 
 def flush() -> None:

@@ -21,6 +21,7 @@ from lab.plan.operations import (
     CreateNode,
     DeleteLink,
     DeleteNode,
+    ResetNode,
     ShapeLink,
     StartProgram,
     phase,
@@ -325,6 +326,18 @@ def test_rules_are_loaded_in_the_nodes_namespace(bench):
     assert bench.reaches("alice", "46.0.0.11")
     assert not bench.reaches("one", "192.168.1.2")
     assert "lab" in bench.run("home", "nft", "list", "ruleset")
+
+
+def test_a_node_forgets_its_flows(bench):
+    nodes, links = small()
+    nodes[1] = router("home", "45.0.0.2/30", "192.168.1.1/24", "45.0.0.1", nat=Nat())
+    bench.apply(nodes, links)
+    assert bench.reaches("alice", "46.0.0.11")
+    count = ("sysctl", "-n", "net.netfilter.nf_conntrack_count")
+    assert int(bench.run("home", *count))
+    bench.carry_out(ResetNode(node=nodes[1]))
+    assert not int(bench.run("home", *count))
+    assert bench.reaches("alice", "46.0.0.11")
 
 
 def test_links_and_nodes_go_as_they_came(bench):

@@ -110,6 +110,11 @@ class Bench:
         with self.net.inside("router"):
             rules.load(rules.render(router_node(nat, firewall)))
 
+    def reset(self, nat: Nat | None) -> None:
+        """Make the router forget what it knows; `nat` is what runs."""
+        with self.net.inside("router"):
+            rules.reset(rules.render(router_node(nat)))
+
     def shell(self, name: str, *command: str) -> str:
         with self.net.inside(name):
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
