@@ -15,13 +15,15 @@ from typing import Protocol
 
 from lab.fabric.network import Network
 from lab.plan.describe import describe
-from lab.plan.model import Node, Program
+from lab.plan.model import Daemon, Node, Program
 from lab.plan.operations import (
     AnyOperation,
     CreateNode,
     DeleteNode,
     Phase,
+    StartDaemon,
     StartProgram,
+    StopDaemon,
     StopProgram,
     phase,
 )
@@ -44,6 +46,11 @@ class Programs(Protocol):
         """Start it and wait until it is ready."""
 
     async def stop(self, node: str, program: Program) -> None: ...
+
+    async def start_daemon(self, node: str, daemon: Daemon) -> None:
+        """Start it and wait until it is ready."""
+
+    async def stop_daemon(self, node: str, daemon: Daemon) -> None: ...
 
 
 Emit = Callable[[dict[str, object]], None]
@@ -92,7 +99,7 @@ class Executor:
         tasks: list[asyncio.Task[None]] = []
         for operation in operations:
             match operation:
-                case StartProgram() | StopProgram():
+                case StartProgram() | StopProgram() | StartDaemon() | StopDaemon():
                     tasks.append(asyncio.create_task(self._program(operation, done)))
                 case CreateNode(node=node) if _wants_container(node):
                     tasks.append(asyncio.create_task(self._container(operation, done)))
@@ -123,13 +130,20 @@ class Executor:
         )
 
     async def _program(
-        self, operation: StartProgram | StopProgram, done: Callable[[AnyOperation, float], None]
+        self,
+        operation: StartProgram | StopProgram | StartDaemon | StopDaemon,
+        done: Callable[[AnyOperation, float], None],
     ) -> None:
         began = time.monotonic()
-        if isinstance(operation, StartProgram):
-            await self._programs.start(operation.node, operation.program)
-        else:
-            await self._programs.stop(operation.node, operation.program)
+        match operation:
+            case StartProgram(node=node, program=program):
+                await self._programs.start(node, program)
+            case StopProgram(node=node, program=program):
+                await self._programs.stop(node, program)
+            case StartDaemon(node=node, daemon=daemon):
+                await self._programs.start_daemon(node, daemon)
+            case StopDaemon(node=node, daemon=daemon):
+                await self._programs.stop_daemon(node, daemon)
         done(operation, time.monotonic() - began)
 
     async def _container(

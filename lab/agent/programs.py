@@ -18,7 +18,8 @@ from lab.errors import LabError
 from lab.fabric.journal import Journal
 from lab.observe.state import ProgramState, Stage, program_words
 from lab.paths import LabPaths
-from lab.plan.model import Node, Plan, Program
+from lab.plan.model import Daemon, Node, Plan, Program
+from lab.runtime import daemons
 from lab.runtime.containers import Containers
 from lab.runtime.contract import Event, Tail, last_lines
 from lab.runtime.docker import Engine
@@ -51,15 +52,19 @@ class Programs:
 
     @property
     def states(self) -> Mapping[str, ProgramState]:
-        """What each program is doing, by node; read from any thread."""
+        """What each program is doing, by node, a daemon by `node/name`; read from any thread."""
         return MappingProxyType(self._states)
 
     async def prepare(self, plan: Plan) -> None:
         """Start what the programs of `plan` will need, if it does not run yet.
 
-        Raises MissingError when there are containers and no engine answers.
+        Raises MissingError when there are containers and no engine answers, or
+        daemons that are not installed.
         """
+        daemons.demand(plan.nodes)
         wanted = {node.program.runtime for node in plan.nodes if node.program is not None}
+        if any(node.daemons for node in plan.nodes):
+            wanted.add(Runtime.PROCESS)
         if Runtime.PROCESS in wanted and self._zygote is None:
             self._zygote = await Zygote.start(self._paths, self._exited)
         if Runtime.DOCKER in wanted and self._containers is None:
@@ -121,6 +126,47 @@ class Programs:
             self._stopping.discard(node)
             self._states.pop(node, None)
             self._tail.unwatch(node)
+
+    async def start_daemon(self, node: str, daemon: Daemon) -> None:
+        """Start the daemon and wait until its ports are open.
+
+        Raises LabError, with its last words, if it can't be started or ends.
+        """
+        if self._zygote is None:
+            raise LabError("the process server does not run")
+        name = daemon.key(node)
+        self._tail.watch(name)
+        self._states[name] = ProgramState(
+            node=name,
+            runtime=Runtime.PROCESS,
+            program=" ".join(daemon.command),
+            started_at=time.time(),
+        )
+        try:
+            pid = await self._zygote.spawn_daemon(node, daemon)
+            self._replace(name, pid=pid)
+            if not await daemons.listening(pid, daemon.ready, self._zygote.ended(name)):
+                raise LabError("it ended before it was ready")
+            self._replace(name, state=Stage.READY)
+        except LabError as error:
+            self._replace(name, state=Stage.FAILED, reason=error.message)
+            said = "".join(f"\n    {line}" for line in last_lines(self._paths.node(name)))
+            raise LabError(
+                f"the daemon {name}: {error.message}{':' if said else ''}{said}",
+                remedy=f"`lab logs {name}` shows all that it said",
+            ) from error
+
+    async def stop_daemon(self, node: str, daemon: Daemon) -> None:
+        """End the daemon, giving it time to say goodbye; returns when it has ended."""
+        name = daemon.key(node)
+        self._stopping.add(name)
+        try:
+            if self._zygote is not None:
+                await self._zygote.stop(name)
+        finally:
+            self._stopping.discard(name)
+            self._states.pop(name, None)
+            self._tail.unwatch(name)
 
     async def _launch(self, node: str, program: Program) -> int | None:
         if program.runtime is Runtime.PROCESS:

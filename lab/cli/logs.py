@@ -16,17 +16,20 @@ from lab.cli.labs import lab_option
 def command(
     *, nodes: tuple[str, ...], follow: bool, tail: int, agent: bool, lab_name: str | None
 ) -> None:
-    """Show what the programs in nodes printed (all nodes, if none is named)."""
+    """Show what the programs in nodes printed (all nodes, if none is named).
+
+    NODE is a node, or one of its daemons: router/upnpd.
+    """
     import subprocess
 
-    from lab.cli.labs import choose, node_of, plan_of
+    from lab.cli.labs import choose, plan_of, programs_of
 
     paths = choose(lab_name)
     if agent:
         files = [paths.agent_log]
     else:
-        names = [node_of(paths, name).name for name in nodes] or [
-            node.name for node in plan_of(paths).nodes if node.program is not None
+        names = [name for node in nodes for name in programs_of(paths, node)] or [
+            name for node in plan_of(paths).nodes for name in node.programs
         ]
         files = [paths.node(name) / stream for name in names for stream in ("out.jsonl", "err.log")]
     there = [str(file) for file in files if file.exists()]

@@ -29,7 +29,7 @@ from lab.observe.histogram import Histogram
 from lab.observe.state import ProgramState, Stage
 from lab.paths import LabPaths
 from lab.plan.model import Link, Node, NodeKind, Plan
-from lab.topology.behaviour import Backend
+from lab.topology.behaviour import Backend, Runtime
 
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
@@ -208,7 +208,9 @@ def _links(links: Iterable[Link]) -> Iterator[Metric]:
 
 def _programs(nodes: Iterable[Node], states: Mapping[str, ProgramState]) -> Iterator[Metric]:
     up = GaugeMetricFamily(
-        "lab_program_up", "Whether a node's program can do its work.", labels=("node", "runtime")
+        "lab_program_up",
+        "Whether a node's program can do its work; a daemon is `node/name`.",
+        labels=("node", "runtime"),
     )
     started = GaugeMetricFamily(
         "lab_program_start_time_seconds",
@@ -217,11 +219,13 @@ def _programs(nodes: Iterable[Node], states: Mapping[str, ProgramState]) -> Iter
     )
     count = GaugeMetricFamily("lab_programs", "Programs of the lab by state.", labels=("state",))
     stages: Counter[Stage] = Counter()
-    for node in nodes:
-        if node.program is None:
-            continue
-        where = (node.name, node.program.runtime)
-        state = states.get(node.name)
+    running = [
+        (name, node.program.runtime if node.program and name == node.name else Runtime.PROCESS)
+        for node in nodes
+        for name in node.programs
+    ]
+    for where in running:
+        state = states.get(where[0])
         up.add_metric(where, float(state is not None and state.up))
         if state is not None:
             stages[state.state] += 1

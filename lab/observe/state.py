@@ -30,9 +30,10 @@ class Stage(StrEnum):
 
 
 class ProgramState(Frozen, frozen=True):
-    """The program of one node, at one moment."""
+    """The program of one node, or one of its daemons, at one moment."""
 
     node: str
+    """For a daemon, `<node>/<name>`."""
     runtime: Runtime
     state: Stage = Stage.STARTING
     program: str = ""

@@ -8,6 +8,7 @@ lines are as long as they need to be.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from lab.observe.attempts import SUCCESS, latest, seconds_of
 from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
-from lab.plan.model import NodeKind, Plan
+from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.words import plural
 
 Record = Mapping[str, Any]
@@ -138,6 +139,10 @@ def status_json(
                 "nat": msgspec.to_builtins(node.nat),
                 "firewall": msgspec.to_builtins(node.firewall),
                 "program": _program_json(node.program, programs.get(node.name), agent, now),
+                "daemons": {
+                    daemon.name: _daemon_json(programs.get(daemon.key(node.name)), agent, now)
+                    for daemon in node.daemons
+                },
             }
             for node in plan.nodes
         ],
@@ -158,10 +163,16 @@ def status_json(
 def _program_json(program: Any, state: ProgramState | None, agent: AgentState, now: float) -> Any:
     if program is None:
         return None
-    known = state if agent.pid is not None else None
     return {
         "program": program_words(program),
         "runtime": str(program.runtime),
+        **_daemon_json(state, agent, now),
+    }
+
+
+def _daemon_json(state: ProgramState | None, agent: AgentState, now: float) -> dict[str, Any]:
+    known = state if agent.pid is not None else None
+    return {
         "state": str(known.state) if known else "unknown",
         "pid": known.pid if known else None,
         "exit_code": known.exit_code if known else None,
@@ -180,7 +191,7 @@ def _header(
         head.append("  running", style="green")
         if agent.started_at:
             head.append(f" for {words.duration(agent.uptime_s(now))}")
-    wanted = [node.name for node in plan.nodes if node.program is not None]
+    wanted = [name for node in plan.nodes for name in node.programs]
     ready = sum(1 for name in wanted if name in programs and programs[name].up)
     nodes = sum(1 for node in plan.nodes if node.kind is not NodeKind.SEGMENT)
     counts = f"{plural(nodes, 'node')}, {plural(len(plan.links), 'link')}"
@@ -219,14 +230,15 @@ def _nodes(
             words.nat(node.nat, brief=brief) if node.nat else "",
             words.firewall(node.firewall, brief=brief) if node.firewall else "",
             program_words(node.program) if node.program else "",
+            *(daemon.name for daemon in node.daemons),
         ]
         return ", ".join(filter(None, parts)), words.access(branch.down, branch.up)
 
     def look(branch: Branch) -> tuple[str, ...]:
         """Everything but the addresses: what makes two nodes alike."""
-        state = programs.get(branch.node.name)
-        now_ = (state.state, state.reason, str(state.exit_code)) if state else ()
-        return (*nature(branch), *now_)
+        states = [programs.get(name) for name in branch.node.programs]
+        now_ = ((state.state, state.reason, str(state.exit_code)) for state in states if state)
+        return (*nature(branch), *itertools.chain(*now_))
 
     for line in lines(tree(plan), look):
         node = line.branch.node
@@ -241,10 +253,20 @@ def _nodes(
             drawn.append(node.name, style="bold not dim"),
             "" if internet else words.addresses(node, brief=not wide),
             _plain(what),
-            _state(programs.get(node.name), now, wide=wide) if node.program else Text(),
+            _states(node, programs, now, wide=wide),
             *([link] if wide else []),
         )
     return table
+
+
+def _states(node: Node, programs: Mapping[str, ProgramState], now: float, *, wide: bool) -> Text:
+    """The state of what runs in `node`: of its program or, by name, of the first that is not up."""
+    if not node.programs:
+        return Text()
+    down = [name for name in node.programs if name not in programs or not programs[name].up]
+    name = (down or node.programs)[0]
+    text = _state(programs.get(name), now, wide=wide)
+    return Text(f"{name.partition('/')[2]} ").append(text) if down and "/" in name else text
 
 
 def _state(state: ProgramState | None, now: float, *, wide: bool) -> Text:

@@ -15,7 +15,9 @@ from lab.plan.operations import (
     LoadRules,
     ResetNode,
     ShapeLink,
+    StartDaemon,
     StartProgram,
+    StopDaemon,
     StopProgram,
 )
 from lab.topology.behaviour import Backend, Runtime
@@ -29,6 +31,8 @@ def describe(operation: AnyOperation) -> str:
     match operation:
         case StopProgram(node=name, program=program):
             return _line("stop", name, words.program(program))
+        case StopDaemon(node=name, daemon=daemon):
+            return _line("stop", f"{name}/{daemon.name}", " ".join(daemon.command))
         case DeleteLink(link=link):
             return _line("unlink", _ends(link))
         case DeleteNode(node=node):
@@ -43,12 +47,14 @@ def describe(operation: AnyOperation) -> str:
             return _line("configure", after.name, _configuration(before, after))
         case LoadRules(node=node):
             return _line("rules", node.name, _rules(node))
+        case ResetNode(node=node):
+            return _line("reset", node.name, "flows and mappings forgotten")
+        case StartDaemon(node=name, daemon=daemon):
+            return _line("start", f"{name}/{daemon.name}", " ".join(daemon.command))
         case StartProgram(node=name, program=program):
             return _line("start", name, words.program(program))
     raise TypeError(f"not an operation: {operation!r}")
 
-        case ResetNode(node=node):
-            return _line("reset", node.name, "flows and mappings forgotten")
 
 def summary(plan: Plan) -> str:
     """What a plan consists of: `4 routers, 4 hosts, 8 links (6 by ferry), 4 programs`."""
@@ -61,6 +67,7 @@ def summary(plan: Plan) -> str:
         (kinds.count(NodeKind.SEGMENT), "shared segment", ""),
         (len(plan.links), "link", f" ({ferried} by ferry)" if ferried else ""),
         (programs, "program", ""),
+        (sum(len(node.daemons) for node in plan.nodes), "daemon", ""),
     )
     parts = (words.plural(count, noun) + more for count, noun, more in counted if count)
     return ", ".join(parts) or "nothing"

@@ -27,7 +27,9 @@ from lab.plan.operations import (
     DeleteNode,
     LoadRules,
     ShapeLink,
+    StartDaemon,
     StartProgram,
+    StopDaemon,
     StopProgram,
     phase,
 )
@@ -81,16 +83,14 @@ class _Change:
                 yield ConfigureNode(after=node)
                 if _has_rules(node):
                     yield LoadRules(node=node)
-                if node.program:
-                    yield StartProgram(node=name, program=node.program)
+                yield from _start(node)
             else:
                 yield from self._staying(self.before[name], node)
 
     def _removals(self) -> Iterator[AnyOperation]:
         for name, node in self.before.items():
             if name not in self.stays:
-                if node.program:
-                    yield StopProgram(node=name, program=node.program)
+                yield from _stop(node)
                 yield DeleteNode(node=node)
         for name, link in self.links_before.items():
             if name not in self.links_stay:
@@ -116,9 +116,31 @@ class _Change:
                 yield StopProgram(node=before.name, program=before.program)
             if after.program:
                 yield StartProgram(node=after.name, program=after.program)
+        # What a daemon bound to an interface or joined through it goes with the interface.
+        same = () if left != before else set(before.daemons) & set(after.daemons)
+        for daemon in before.daemons:
+            if daemon not in same:
+                yield StopDaemon(node=before.name, daemon=daemon)
+        for daemon in after.daemons:
+            if daemon not in same:
+                yield StartDaemon(node=after.name, daemon=daemon)
 
     def _between_staying(self, link: Link) -> bool:
         return link.a.node in self.stays and link.b.node in self.stays
+
+
+def _stop(node: Node) -> Iterator[AnyOperation]:
+    if node.program:
+        yield StopProgram(node=node.name, program=node.program)
+    for daemon in node.daemons:
+        yield StopDaemon(node=node.name, daemon=daemon)
+
+
+def _start(node: Node) -> Iterator[AnyOperation]:
+    for daemon in node.daemons:
+        yield StartDaemon(node=node.name, daemon=daemon)
+    if node.program:
+        yield StartProgram(node=node.name, program=node.program)
 
 
 def _replaced(before: Node, after: Node) -> bool:

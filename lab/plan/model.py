@@ -97,6 +97,35 @@ class Program(Frozen, frozen=True):
     """Programs of stage 0 (services) are ready before those of stage 1 start."""
 
 
+class Daemon(Frozen, frozen=True):
+    """A real program of some package that runs in a node beside the node's own program.
+
+    To give a node one, put it in `Node.daemons`; nothing else is needed.  It
+    runs in the node's network with the host's files, its working directory is a
+    folder of its own (`nodes/<node>/<name>` in the state folder), and `{dir}`
+    in `command` and in the texts of `files` stands for that folder.  It starts
+    with the services, before any peer, and again when it or an interface of its
+    node changes.  `<node>/<name>` is what `lab status`, `lab logs` and metrics
+    call it.  A machine without the executable is told so, with the package's
+    name, before anything is made.
+    """
+
+    name: str
+    """Unique in its node, in letters of a file name."""
+    command: tuple[str, ...]
+    """It must stay in the foreground: a daemon whose process ends has ended."""
+    package: str = ""
+    """The Debian package that has the executable `command[0]`."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Names and texts, written into its folder each time before it starts."""
+    ready: tuple[str, ...] = ()
+    """Ports that are open when it is ready: `tcp/8888`, `udp/53`; started means ready if none."""
+
+    def key(self, node: str) -> str:
+        """What it is called in `node`: `router/upnpd`."""
+        return f"{node}/{self.name}"
+
+
 class Node(Frozen, frozen=True):
     """A network namespace and what is in it."""
 
@@ -114,6 +143,14 @@ class Node(Frozen, frozen=True):
     program: Program | None = None
     subscribers: tuple[str, ...] = ()
     """Inside addresses behind a router, in order: a port block belongs to each."""
+    daemons: tuple[Daemon, ...] = ()
+    """What runs besides `program`: port mapping, a web proxy, a resolver."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of what runs here: `router` for its program, `router/upnpd` for a daemon."""
+        own = () if self.program is None else (self.name,)
+        return (*own, *(daemon.key(self.name) for daemon in self.daemons))
 
 
 class Plan(Frozen, frozen=True):

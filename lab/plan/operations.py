@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from lab.plan.model import Link, Node, Program
+from lab.plan.model import Daemon, Link, Node, Program
 from lab.topology.behaviour import Frozen
 
 
@@ -17,7 +17,7 @@ class Phase(IntEnum):
     """The order in which operations are carried out."""
 
     STOP = 0
-    """Programs that go away or change."""
+    """Programs and daemons that go away or change."""
     UNLINK = 1
     REMOVE = 2
     NAMESPACES = 3
@@ -36,6 +36,11 @@ class Operation(Frozen, frozen=True, tag=True):
 class StopProgram(Operation, frozen=True):
     node: str
     program: Program
+
+
+class StopDaemon(Operation, frozen=True):
+    node: str
+    daemon: Daemon
 
 
 class DeleteLink(Operation, frozen=True):
@@ -88,11 +93,6 @@ class LoadRules(Operation, frozen=True):
     before: Node | None = None
 
 
-class StartProgram(Operation, frozen=True):
-    node: str
-    program: Program
-
-
 class ResetNode(Operation, frozen=True):
     """Make a router or host forget every flow and every mapping, as a reboot does.
 
@@ -102,8 +102,21 @@ class ResetNode(Operation, frozen=True):
     node: Node
 
 
+class StartDaemon(Operation, frozen=True):
+    """Write its files, start it, and wait until it is ready."""
+
+    node: str
+    daemon: Daemon
+
+
+class StartProgram(Operation, frozen=True):
+    node: str
+    program: Program
+
+
 AnyOperation = (
     StopProgram
+    | StopDaemon
     | DeleteLink
     | DeleteNode
     | CreateNode
@@ -111,6 +124,8 @@ AnyOperation = (
     | ShapeLink
     | ConfigureNode
     | LoadRules
+    | ResetNode
+    | StartDaemon
     | StartProgram
 )
 
@@ -118,13 +133,12 @@ AnyOperation = (
 def phase(operation: Operation) -> Phase:
     """When `operation` is carried out."""
     match operation:
-        case StopProgram():
+        case StopProgram() | StopDaemon():
             return Phase.STOP
         case DeleteLink():
             return Phase.UNLINK
         case DeleteNode():
             return Phase.REMOVE
-    | ResetNode
         case CreateNode():
             return Phase.NAMESPACES
         case CreateLink():
@@ -133,6 +147,8 @@ def phase(operation: Operation) -> Phase:
             return Phase.NETWORK
         case LoadRules() | ResetNode():
             return Phase.RULES
+        case StartDaemon():
+            return Phase.SERVICES
         case StartProgram(program=program):
             return Phase.SERVICES if program.stage == 0 else Phase.PROGRAMS
     raise TypeError(f"not an operation: {operation!r}")

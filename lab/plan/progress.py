@@ -23,7 +23,9 @@ from lab.plan.operations import (
     LoadRules,
     ResetNode,
     ShapeLink,
+    StartDaemon,
     StartProgram,
+    StopDaemon,
     StopProgram,
 )
 
@@ -82,6 +84,7 @@ class Running:
                     firewall=now.firewall,
                     subscribers=now.subscribers,
                     program=now.program,
+                    daemons=now.daemons,
                 )
             case LoadRules(node=node):
                 self._replace(
@@ -93,6 +96,11 @@ class Running:
                 self._replace(name, program=program)
             case StopProgram(node=name):
                 self._replace(name, program=None)
+            case StartDaemon(node=name, daemon=daemon):
+                self._replace(name, daemons=(*self._nodes[name].daemons, daemon))
+            case StopDaemon(node=name, daemon=daemon):
+                left = (each for each in self._nodes[name].daemons if each != daemon)
+                self._replace(name, daemons=tuple(left))
 
     def _cut(self, link: Link) -> None:
         del self._links[link.name]

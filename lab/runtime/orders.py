@@ -14,9 +14,15 @@ class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Spawn(Message, frozen=True):
-    """Start a program in a node; without `argv`, the built-in one."""
+    """Start a program in a node; without `argv`, the built-in one.
+
+    `node` is what its reports are about: the node, or one of its daemons
+    (`router/upnpd`).
+    """
 
     node: str
+    host: str
+    """The node's name, which its programs see as their host's."""
     namespace: str
     """Path of the node's network namespace."""
     folder: str

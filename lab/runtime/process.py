@@ -20,8 +20,8 @@ import msgspec
 
 from lab.errors import LabError
 from lab.paths import LabPaths
-from lab.plan.model import Program
-from lab.runtime import enter
+from lab.plan.model import Daemon, Program
+from lab.runtime import daemons, enter
 from lab.runtime.orders import Exited, Failed, Message, Signal, Spawn, Started, encode, report
 
 GRACE_S = 2.0
@@ -34,7 +34,7 @@ _KILLED_DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A program ended: `code` is its exit code, or minus the signal that killed it."""
+    """A program or daemon ended: `code` is its exit code, or minus the signal that killed it."""
 
     node: str
     code: int
@@ -117,36 +117,41 @@ class Zygote:
         Raises LabError if it can't be started: no such namespace, no such
         command, one that runs already.
         """
-        self._check()
-        if node in self._running or node in self._starting:
-            raise LabError(
-                f"a program runs in node {node!r} already", remedy="stop it before another starts"
-            )
+        self._admit(node)
         env = environment(self._paths, node, program)
         folder = self._paths.node(node)
         if program.command:
             enter.write_files(folder, node, env)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._starting[node] = started
-        self._ended[node] = asyncio.Event()
-        await self._send(
-            Spawn(
-                node=node,
-                namespace=str(self._paths.netns(node)),
-                folder=str(folder),
-                env=env,
-                argv=program.command,
-            )
-        )
-        try:
-            return await started
-        finally:
-            self._starting.pop(node, None)
+        return await self._spawn(node, node, env, program.command)
+
+    async def spawn_daemon(self, node: str, daemon: Daemon) -> int:
+        """Start `daemon` in `node`; its process number, once it is in the node and runs.
+
+        From then on it is called `daemon.key(node)`.
+        Raises LabError as `spawn` does.
+        """
+        name = daemon.key(node)
+        self._admit(name)
+        argv = daemons.write_files(self._paths, node, daemon)
+        env = {
+            "PATH": daemons.search_path(os.environ.get("PATH", _PATH)),
+            "LANG": "C.UTF-8",
+            "LAB_NAME": self._paths.lab,
+            "LAB_NODE": node,
+            "LAB_DIR": str(self._paths.node(name)),
+            "LAB_STATE": str(self._paths.root),
+        }
+        enter.write_files(self._paths.node(name), node, env)
+        return await self._spawn(name, node, env, argv)
+
+    def ended(self, node: str) -> asyncio.Event:
+        """Set when the program of that name has ended; KeyError if none was started."""
+        return self._ended[node]
 
     async def stop(self, node: str, *, grace_s: float = GRACE_S) -> None:
-        """End the node's program and its process group: SIGTERM, then SIGKILL.
+        """End the program of that name and its process group: SIGTERM, then SIGKILL.
 
         Returns when it has ended; at once if none runs.
         """
@@ -176,6 +181,32 @@ class Zygote:
         await self._process.wait()
         if self._reader_task is not None:
             await self._reader_task
+
+    def _admit(self, name: str) -> None:
+        self._check()
+        if name in self._running or name in self._starting:
+            raise LabError(
+                f"a program runs in node {name!r} already", remedy="stop it before another starts"
+            )
+
+    async def _spawn(self, name: str, node: str, env: dict[str, str], argv: tuple[str, ...]) -> int:
+        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._starting[name] = started
+        self._ended[name] = asyncio.Event()
+        await self._send(
+            Spawn(
+                node=name,
+                host=node,
+                namespace=str(self._paths.netns(node)),
+                folder=str(self._paths.node(name)),
+                env=env,
+                argv=argv,
+            )
+        )
+        try:
+            return await started
+        finally:
+            self._starting.pop(name, None)
 
     def _check(self) -> None:
         if self._lost is not None:

@@ -172,11 +172,11 @@ def _child(spawn: Spawn, root: int, report: int) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL if spawn.argv else signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
-        libc.set_name(spawn.node)
+        libc.set_name(spawn.host)
         namespace = os.open(
             os.path.relpath(spawn.namespace, "/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=root
         )
-        enter.join(namespace, spawn.node)
+        enter.join(namespace, spawn.host)
         if spawn.argv:
             libc.unshare(libc.CLONE_NEWNS)
             enter.cover(spawn.folder)

@@ -32,6 +32,7 @@ _TOOLS = (
     _Tool("nft", "nftables", "looking at rule sets by hand", Level.WARNING),
     _Tool("conntrack", "conntrack", "looking at a NAT's state by hand", Level.WARNING),
     _Tool("tcpdump", "tcpdump", "capturing packets", Level.WARNING),
+    _Tool("miniupnpd", "miniupnpd-nftables", "port mapping: UPnP, NAT-PMP, PCP", Level.WARNING),
     _Tool("turnserver", "coturn", "a TURN server that is not ours", Level.WARNING, fixable=False),
 )
 

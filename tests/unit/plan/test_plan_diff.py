@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from itertools import groupby
 
@@ -26,13 +27,15 @@ from lab.plan.compile import compile_topology
 from lab.plan.describe import describe, summary
 from lab.plan.diff import diff
 from lab.plan.machine import Machine
-from lab.plan.model import Plan
+from lab.plan.model import Daemon, Plan
 from lab.plan.operations import (
     ConfigureNode,
     DeleteLink,
     DeleteNode,
     LoadRules,
     ShapeLink,
+    StartDaemon,
+    StopDaemon,
     phase,
 )
 from lab.plan.progress import Running
@@ -46,14 +49,26 @@ def things(plan: Plan):
     """What a plan holds; the order of declarations and of interfaces means nothing."""
     nodes = {
         node.name: (
-            replace(node, interfaces=(), routes=()), set(node.interfaces), set(node.routes)
+            replace(node, interfaces=(), routes=(), daemons=()),
+            set(node.interfaces), set(node.routes), set(node.daemons),
         )
         for node in plan.nodes
     }  # fmt: skip
     return nodes, {link.name: link for link in plan.links}
 
 
-plans = st.builds(compile_topology, topologies(), machines)
+def with_daemons(plan: Plan, chosen: list[int]) -> Plan:
+    """`plan`, the daemons of each node chosen by one of the numbers in turn."""
+    numbers = itertools.cycle(chosen)
+    return replace(
+        plan,
+        nodes=tuple(replace(node, daemons=DAEMONS[: next(numbers)]) for node in plan.nodes),
+    )
+
+
+DAEMONS = (Daemon(name="proxy", command=("a",)), Daemon(name="resolver", command=("b",)))
+numbers = st.lists(st.integers(0, len(DAEMONS)), min_size=1, max_size=5)
+plans = st.builds(with_daemons, st.builds(compile_topology, topologies(), machines), numbers)
 
 
 @settings(deadline=None)
@@ -62,6 +77,7 @@ def test_carrying_out_the_difference_gives_the_desired_state(
     before: Plan, topology: Topology, machine: Machine, sticky: bool, chance: random.Random
 ):
     after = compile_topology(topology, machine, previous=before if sticky else None)
+    after = with_daemons(after, [chance.randint(0, len(DAEMONS)) for _ in range(3)])
     operations = diff(before, after)
     assert list(map(phase, operations)) == sorted(map(phase, operations))
     running = Running(before)
@@ -235,3 +251,52 @@ def test_operations_count_for_one_change_among_many():
     shape, rules = diff(before, after)
     assert isinstance(shape, ShapeLink)
     assert isinstance(rules, LoadRules)
+
+
+# --- daemons --------------------------------------------------------------
+
+
+def _router_with(plan: Plan, *daemons: Daemon) -> Plan:
+    nodes = (replace(n, daemons=daemons) if n.name == "home" else n for n in plan.nodes)
+    return replace(plan, nodes=tuple(nodes))
+
+
+def _one_home(link: LinkSpec) -> Plan:
+    topology = Topology(
+        name="one-home",
+        routers=(RouterSpec(name="home", nat=HOME, link=link),),
+        nodes=(NodeSpec(name="alice", via="home", peer=True),),
+    )
+    return compile_topology(topology, NETEM)
+
+
+def test_a_daemon_comes_changes_and_goes_alone():
+    proxy, other = (
+        Daemon(name="proxy", command=("a", "-f")),
+        Daemon(name="resolver", command=("b",)),
+    )
+    plan = _one_home(LinkSpec())
+    assert [*map(describe, diff(plan, _router_with(plan, proxy)))] == [
+        "start     home/proxy        a -f"
+    ]
+    changed = replace(proxy, files=(("conf", "x"),))
+    before, after = _router_with(plan, other, proxy), _router_with(plan, changed, other)
+    assert diff(before, after) == (
+        StopDaemon(node="home", daemon=proxy),
+        StartDaemon(node="home", daemon=changed),
+    )
+    assert diff(before, plan) == tuple(
+        StopDaemon(node="home", daemon=daemon) for daemon in (other, proxy)
+    )
+    assert summary(after).endswith("2 daemons")
+
+
+def test_a_daemon_starts_again_when_an_interface_of_its_node_does():
+    proxy = Daemon(name="proxy", command=("a",))
+    before, after = _one_home(LinkSpec()), _one_home(LinkSpec(mtu=1400))
+    operations = diff(_router_with(before, proxy), _router_with(after, proxy))
+    daemons = [o for o in operations if isinstance(o, StartDaemon | StopDaemon)]
+    assert daemons == [
+        StopDaemon(node="home", daemon=proxy),
+        StartDaemon(node="home", daemon=proxy),
+    ]
