@@ -20,7 +20,7 @@ LAB := $(SUDO) $(BIN)/lab
 # What `lab` itself needs ...
 RUN_PACKAGES := iproute2 iptables nftables libnftables1 busybox-static procps
 # ... and what the tests need besides: engines, and software that is not ours.
-TEST_PACKAGES := docker.io mmdebstrap iputils-ping iperf3 coturn tcpdump conntrack curl prometheus \
+TEST_PACKAGES := docker.io mmdebstrap mount iputils-ping iperf3 coturn tcpdump conntrack curl prometheus \
 	qemu-system-x86 kmod
 
 define install_packages

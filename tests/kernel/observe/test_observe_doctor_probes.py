@@ -75,20 +75,12 @@ def test_something_required_is_missing(tmp_path):
 
 
 def test_without_root():
-    done = subprocess.run(
-        [
-            "setpriv",
-            "--reuid",
-            "65534",
-            "--clear-groups",
-            sys.executable,
-            "-c",
-            "from lab.observe.doctor import kernel; print(*kernel.checks())",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    # The interpreter may be where only root can read, so it changes its user once it runs.
+    program = (
+        "import os; from lab.observe.doctor import kernel;"
+        "checks = kernel.checks; os.setuid(65534); print(*checks())"
     )
-    if "No module named" in done.stderr or "Permission denied" in done.stderr:
-        pytest.skip("the checkout is not readable for others")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert "not root" in done.stdout, done.stderr
