@@ -69,6 +69,7 @@ def compile_topology(
         source=topology.source,
         runtime=machine.runtime,
         expect=topology.expect,
+        timeline=topology.timeline,
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
 

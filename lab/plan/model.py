@@ -17,6 +17,7 @@ from enum import StrEnum
 import msgspec
 
 from lab.topology.behaviour import Backend, Firewall, Frozen, Impairment, Mount, Nat, Runtime
+from lab.topology.changes import Happening
 from lab.topology.model import Expectation
 
 # --- links ----------------------------------------------------------------
@@ -167,6 +168,8 @@ class Plan(Frozen, frozen=True):
     """What built-in programs run as."""
     expect: tuple[Expectation, ...] = ()
     """What the file says that `lab connect` finds."""
+    timeline: tuple[Happening, ...] = ()
+    """What happens while the lab runs, from the moment it is up."""
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""
 

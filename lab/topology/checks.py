@@ -99,20 +99,27 @@ def check_capacity(
                 )
                 reported.add(one.declared)
         nat = nats.get(one.declared)
-        if nat is not None and nat.ports.policy is PortPolicy.BLOCK:
-            blocks = (nat.ports.last - nat.ports.first + 1) // nat.ports.block
-            if members > blocks:
-                size = (nat.ports.last - nat.ports.first + 1) // members
-                document.report(
-                    (*one.loc, "nat"),
-                    f"{members} behind {one.name}, and its ports make {blocks} blocks of "
-                    f"{nat.ports.block}",
-                    f"write nat: {{preset: {nat.preset.partition(',')[0] or 'cgnat'}, "
-                    f"ports: {{policy: block, block: {size}}}}}"
-                    if size
-                    else "spread them over several routers",
-                )
-                reported.add(one.declared)
+        wrong = too_few_blocks(one.name, members, nat) if nat is not None else None
+        if wrong is not None:
+            document.report((*one.loc, "nat"), *wrong)
+            reported.add(one.declared)
+
+
+def too_few_blocks(router: str, members: int, nat: Nat) -> tuple[str, str] | None:
+    """What is wrong, and the remedy, if `nat` has no block of ports for each of `members`."""
+    if nat.ports.policy is not PortPolicy.BLOCK:
+        return None
+    ports = nat.ports.last - nat.ports.first + 1
+    blocks, size = ports // nat.ports.block, ports // max(members, 1)
+    if members <= blocks:
+        return None
+    return (
+        f"{members} behind {router}, and its ports make {blocks} blocks of {nat.ports.block}",
+        f"write nat: {{preset: {nat.preset.partition(',')[0] or 'cgnat'}, "
+        f"ports: {{policy: block, block: {size}}}}}"
+        if size
+        else "spread them over several routers",
+    )
 
 
 def check_program(document: Document, name: str, node: NodeForm) -> None:

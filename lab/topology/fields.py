@@ -54,6 +54,9 @@ OUTCOMES = (
 )
 MAX_COUNT = 10_000
 _HOUR_US = 3_600_000_000
+_MONTH_US = 720 * _HOUR_US
+_SHORTEST_SPAN_US = 10_000
+"""A change takes some milliseconds itself."""
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 _DEPENDENCE_SHORT = {
@@ -92,6 +95,21 @@ def _delay(value: Any) -> Any:
 def _link_rate(value: Any) -> Any:
     rate = parse_rate(value)
     return _between(1_000, 10**12, rate, "rates are 1kbit to 1000gbit") if rate else 0
+
+
+def _moment(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().startswith("-"):
+        raise WrongValueError(
+            f"{show(value)} is before the lab is up", "moments count from then on: at: 20s"
+        )
+    return _between(0, _MONTH_US, parse_duration(value), "a lab lives for at most 720h")
+
+
+def _span(value: Any) -> Any:
+    us = parse_duration(value)
+    if us < _SHORTEST_SPAN_US:
+        raise WrongValueError(f"{show(value)} is too short", "write at least 10ms")
+    return _between(0, _MONTH_US, us, "a span is at most 720h")
 
 
 def _lifetime(value: Any) -> Any:
@@ -318,6 +336,10 @@ MtuField = Annotated[
     BeforeValidator(_mtu),
     WithJsonSchema({"type": "integer", "minimum": 68, "maximum": 65_535}),
 ]
+MomentField = Annotated[
+    int, BeforeValidator(_moment), _text(f"Since the lab was up. {DURATION_HELP}")
+]
+SpanField = Annotated[int, BeforeValidator(_span), _text(DURATION_HELP)]
 LifetimeField = Annotated[int, BeforeValidator(_lifetime), _text("Whole seconds: 30s, 2m, 2h")]
 PortRange = Annotated[
     tuple[int, int],

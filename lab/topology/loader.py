@@ -34,6 +34,7 @@ from lab.topology.override import apply_overrides
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, show
 from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
+from lab.topology.timeline import Timeline
 
 _VERBATIM = frozenset({"env", "command"})
 
@@ -106,6 +107,8 @@ class _Understanding:
         known = {one: nat for one, nat in nats.items() if nat is not None}
         check_capacity(document, instances, declared, known)
         self._check_expectations(file, declared)
+        timeline = Timeline(document, self._presets, declared, instances, nats)
+        happenings = timeline.happenings(file.timeline or ())
         name = self._checked_name(file)
         document.raise_problems()
         return Topology(
@@ -133,6 +136,7 @@ class _Understanding:
                 if one.loc[0] == "nodes"
             ),
             expect=tuple(_expectation(form) for form in file.expect or ()),
+            timeline=happenings,
             source=document.source,
         )
 

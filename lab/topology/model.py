@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from lab.topology.behaviour import Firewall, Frozen, Impairment, Mount, Nat
+from lab.topology.changes import Happening
 
 INTERNET = "internet"
 """What `via:` says for a direct attachment to the core."""
@@ -102,4 +103,5 @@ class Topology(Frozen, frozen=True):
     description: str = ""
     seed: int = 1
     expect: tuple[Expectation, ...] = ()
+    timeline: tuple[Happening, ...] = ()
     source: str = ""

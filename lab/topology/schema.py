@@ -29,6 +29,7 @@ from lab.topology.fields import (
     LifetimeField,
     LossField,
     MemoryField,
+    MomentField,
     MountsField,
     MtuField,
     OutboundField,
@@ -38,6 +39,7 @@ from lab.topology.fields import (
     RateField,
     SeedField,
     ServicesField,
+    SpanField,
     UnsolicitedField,
 )
 from lab.topology.model import INTERNET
@@ -236,6 +238,30 @@ class ExpectForm(Form):
     )
 
 
+class SetForm(Form):
+    """What changes: the NAT or the firewall of a router, the firewall of a node."""
+
+    router: str | None = Field(None, description="A router; with a count, all of them or one.")
+    node: str | None = Field(None, description="A node; with a count, all of them or one.")
+    nat: NatForm | None = Field(None, description="Its NAT from then on.")
+    firewall: FirewallForm | None = Field(None, description="Its firewall from then on.")
+
+
+class HappeningForm(Form):
+    """Something that happens while the lab runs: set, reboot or flush."""
+
+    at: MomentField = Field(description="When, counted from the moment the lab is up.")
+    set_: SetForm | None = Field(None, description="Changes a behaviour.")
+    reboot: str | None = Field(None, description="A router that loses all its state.")
+    flush: str | None = Field(None, description="A router whose NAT forgets its mappings.")
+    for_: SpanField | None = Field(None, description="With set: how long, then it is undone.")
+    every: SpanField | None = Field(None, description="Happens again each time this has passed.")
+    times: int | None = Field(None, ge=1, le=1_000_000, description="How often, with every.")
+    jitter: SpanField | None = Field(
+        None, description="Each time up to so much later, drawn with the seed."
+    )
+
+
 class FileForm(Form):
     """A network for lab: routers, nodes, and the internet between them."""
 
@@ -249,4 +275,7 @@ class FileForm(Form):
     nodes: dict[str, NodeForm] | None = Field(None, description="Hosts by name.")
     expect: list[ExpectForm] | None = Field(
         None, description="What connecting peers must find; checked by `lab connect`."
+    )
+    timeline: list[HappeningForm] | None = Field(
+        None, description="What happens while the lab runs."
     )

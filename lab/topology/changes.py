@@ -1,0 +1,64 @@
+"""What can happen to a running lab, as data, and when a file's timeline says that it does.
+
+A `Change` is the same thing whether a person orders it (`lab nat set`) or the
+timeline does; `lab.plan.change` says what it makes of a plan.  A new kind of
+change is a class here, its words in `lab.topology.timeline`, and its meaning
+there.
+"""
+
+from __future__ import annotations
+
+from lab.topology.behaviour import Firewall, Frozen, Nat
+
+
+class Change(Frozen, frozen=True, tag=True):
+    """Base of all changes."""
+
+
+class SetNat(Change, frozen=True):
+    """Another NAT behaviour; flows and the ports that mappings hold outlast it."""
+
+    router: str
+    nat: Nat
+
+
+class SetFirewall(Change, frozen=True):
+    """Another firewall, or none; flows that were admitted go on."""
+
+    node: str
+    firewall: Firewall | None = None
+
+
+class FlushNat(Change, frozen=True):
+    """The NAT forgets every mapping and every flow; its rules and its programs stay."""
+
+    router: str
+
+
+class Reboot(Change, frozen=True):
+    """The router loses all its state, and begins with its rule set as it is declared."""
+
+    router: str
+
+
+AnyChange = SetNat | SetFirewall | FlushNat | Reboot
+
+
+class Happening(Frozen, frozen=True):
+    """An entry of a timeline: what happens at which moment, once or again and again.
+
+    Times are microseconds, `at_us` since the lab was up.
+    """
+
+    at_us: int
+    changes: tuple[AnyChange, ...]
+    """They happen at once, in one step."""
+    for_us: int = 0
+    """After so long it is undone; 0 for never."""
+    every_us: int = 0
+    """It happens again each time that so much has passed; 0 for once."""
+    times: int = 0
+    """How often, with `every_us`; 0 for as long as the lab runs."""
+    jitter_us: int = 0
+    """Each time comes up to so much later, drawn with the lab's seed."""
+    where: str = ""
