@@ -7,18 +7,19 @@ that changes the lab goes through `_change`, and so through the executor.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from lab.agent import wire
+from lab.agent.events import EventLog
 from lab.agent.executor import Executor
 from lab.agent.programs import Programs
+from lab.agent.timeline import Outcome, Player
 from lab.errors import LabError
 from lab.fabric.journal import Journal
 from lab.fabric.links.ferry.client import Ferry
@@ -28,10 +29,14 @@ from lab.observe.exporter import LOOPBACK, Exporter
 from lab.observe.health import HealthSampler
 from lab.observe.state import AgentState, ProgramState, to_wire
 from lab.paths import LabPaths
+from lab.plan.change import Layers, changed, describe_change, momentary
 from lab.plan.diff import diff
 from lab.plan.model import Plan, decode, encode
+from lab.plan.operations import AnyOperation
 from lab.plan.progress import Running
+from lab.plan.timeline import Moment
 from lab.topology.behaviour import Backend
+from lab.topology.changes import AnyChange
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -50,9 +55,18 @@ class Lab:
         self._network: Network | None = None
         self._executor: Executor | None = None
         self._plan: Plan | None = None
+        self._changing = asyncio.Lock()
+        self._applying = False
+        self._events = EventLog(paths.events)
+        self._layers = Layers()
+        self._player = Player(self._happen, lambda: self._events.note("timeline-ended"))
         self._health = HealthSampler(self._ferry_stats)
         self._exporter = Exporter(
-            paths, lambda: self._plan, lambda: self._programs.states, self._health
+            paths,
+            lambda: self._plan,
+            lambda: self._programs.states,
+            self._health,
+            self._player.counts,
         )
         self._agent = AgentState(pid=os.getpid(), started_at=time.time())
 
@@ -65,29 +79,50 @@ class Lab:
         self._agent = msgspec.structs.replace(
             self._agent, metrics=f"http://{LOOPBACK}:{port}/metrics"
         )
-        await self._change(decode(text.encode()), emit)
+        began = time.monotonic()
+        plan = decode(text.encode())
+        await self._change(plan, emit)
+        self._events.lab_is_up()
+        self._note("up", began, nodes=len(plan.nodes), links=len(plan.links))
+        self._player.begin(plan.timeline, plan.seed)
         return self._agent.metrics
 
     async def apply(self, text: str, emit: Emit) -> None:
         """Bring the lab to the plan `text`; on failure, back to what it was.
 
-        Raises the LabError that stopped it.
+        The lab is then as its file says at the beginning, so its timeline
+        begins too.  Raises the LabError that stopped it.
         """
-        before = self._plan
-        try:
-            await self._change(decode(text.encode()), emit)
-        except LabError as error:
-            if before is None:
-                raise
-            emit({"event": "note", "text": "the change failed: going back to what was"})
+        async with self._alone():
+            self._applying = True
             try:
-                await self._change(before, emit)
-            except LabError as second:
-                raise LabError(
-                    f"{error.message}; and the way back failed: {second.message}",
-                    remedy=f"remove the lab: lab down {self._paths.lab}",
-                ) from error
-            raise
+                began = time.monotonic()
+                plan = decode(text.encode())
+                operations = await self._change_or_undo(plan, emit)
+            finally:
+                self._applying = False
+            self._note("changed", began, by="apply", operations=operations)
+            self._layers = Layers()
+            self._player.begin(plan.timeline, plan.seed)
+
+    async def change(self, changes: Sequence[AnyChange], emit: Emit) -> dict[str, Any]:
+        """Make `changes` in one step, as a command asks; on failure, none of them.
+
+        Raises InputError if one is about what is not there, else the LabError
+        that stopped it.
+        """
+        async with self._alone():
+            began = time.monotonic()
+            operations = await self._make(changes, emit)
+            what = [describe_change(change) for change in changes]
+            self._note("changed", began, by="command", what=what, operations=operations)
+        return {"operations": operations, "seconds": time.monotonic() - began, "what": what}
+
+    async def follow(self, emit: Emit) -> None:
+        """Emit every event until now, then each as it happens; ends by being cancelled."""
+        with self._events.followed() as events:
+            while True:
+                emit({"event": "happened", "what": await events.get()})
 
     async def status(self) -> dict[str, Any]:
         """What only the running lab knows: its programs, its health, the agent itself."""
@@ -121,18 +156,92 @@ class Lab:
 
     # --- changing the lab ---------------------------------------------------
 
-    async def _change(self, desired: Plan, emit: Emit) -> None:
-        """Carry out what leads from what runs to `desired`; the only way to change anything."""
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Nothing else changes the lab inside the block.
+
+        Small changes are waited for; LabError while a whole file is applied.
+        """
+        if self._applying:
+            raise LabError(
+                "the lab is being changed by another command", remedy="wait for it, then try again"
+            )
+        async with self._changing:
+            yield
+
+    async def _happen(self, moment: Moment, passed: Callable[[], float]) -> Outcome:
+        """Make a moment of the timeline happen; what is wrong with it goes into the log."""
+        async with self._changing:
+            if self._plan is None:
+                return Outcome.SKIPPED
+            began = time.monotonic()
+            stamps = {"planned_s": moment.at_us / 1e6, "actual_s": round(passed(), 6)}
+            changes = moment.changes
+            if moment.undo:
+                changes = self._layers.lifted(self._plan, moment.key)
+            elif moment.lasts:
+                self._layers.laid(self._plan, moment.key, changes)
+            outcome, details = Outcome.DONE, {}
+            try:
+                await self._make(changes, _silence)
+            except LabError as error:
+                outcome, details = Outcome.FAILED, {"error": error.message}
+            if moment.undo and not changes:
+                outcome = Outcome.SKIPPED
+            self._note(
+                "timeline",
+                began,
+                **stamps,
+                what=[describe_change(change) for change in changes or moment.changes],
+                undo=moment.undo,
+                outcome=outcome,
+                **details,
+            )
+            return outcome
+
+    async def _make(self, changes: Sequence[AnyChange], emit: Emit) -> int:
+        """Make `changes` to what runs; the number of operations.  Raises as `change` does."""
+        if self._plan is None:
+            raise LabError("the lab is not up")
+        plan = changed(self._plan, changes)
+        return await self._change_or_undo(plan, emit, momentary(plan, changes))
+
+    async def _change_or_undo(
+        self, desired: Plan, emit: Emit, besides: Sequence[AnyOperation] = ()
+    ) -> int:
+        """As `_change`; on failure the lab goes back to what it was, and the error is raised."""
+        before = self._plan
+        try:
+            return await self._change(desired, emit, besides)
+        except LabError as error:
+            if before is None:
+                raise
+            self._events.note("failed", error=error.message)
+            emit({"event": "note", "text": "the change failed: going back to what was"})
+            try:
+                await self._change(before, emit)
+            except LabError as second:
+                raise LabError(
+                    f"{error.message}; and the way back failed: {second.message}",
+                    remedy=f"remove the lab: lab down {self._paths.lab}",
+                ) from error
+            raise
+
+    async def _change(self, desired: Plan, emit: Emit, besides: Sequence[AnyOperation] = ()) -> int:
+        """Carry out what leads from what runs to `desired`; the only way to change anything.
+
+        `besides` are operations that leave nothing behind in a plan.  Returns
+        how many operations it took.
+        """
         await self._programs.prepare(desired)
         executor = await self._ready_for(desired)
-        began = time.time()
-        operations = diff(executor.running.plan(), desired)
-        self._log("change", operations=len(operations))
+        operations = (*diff(executor.running.plan(), desired), *besides)
         await executor.carry_out(operations, emit)
-        self._plan = desired
         executor.running = Running(desired)
-        self._save(desired)
-        self._log("changed", seconds=round(time.time() - began, 6))
+        if desired is not self._plan:
+            self._plan = desired
+            self._save(desired)
+        return len(operations)
 
     async def _ready_for(self, plan: Plan) -> Executor:
         """The executor, with a ferry if the plan needs one that does not run yet."""
@@ -173,13 +282,11 @@ class Lab:
             attempts.write(wire.pack(dict(record)))
 
     def _ended(self, state: ProgramState) -> None:
-        self._log("exited", node=state.node, code=state.exit_code, last=state.reason)
+        self._events.note("exited", node=state.node, code=state.exit_code, last=state.reason)
 
-    def _log(self, event: str, **details: object) -> None:
-        """One line of the lab's timeline."""
-        line = json.dumps({"at": time.time(), "event": event, **details}, separators=(",", ":"))
-        with contextlib.suppress(OSError), self._paths.events.open("a") as events:
-            events.write(line + "\n")
+    def _note(self, event: str, began: float, **details: object) -> None:
+        """Log what took from `began` until now."""
+        self._events.note(event, **details, seconds=round(time.monotonic() - began, 6))
 
     async def _order(self, node: str, order: dict[str, Any]) -> Any:
         """Give an order to the program in `node`; yields its answers."""
@@ -219,3 +326,7 @@ class Lab:
     def _ferry_stats(self) -> FerryStats | None:
         ferry = self._ferry
         return ferry.stats() if ferry is not None and ferry.alive() else None
+
+
+def _silence(event: dict[str, Any]) -> None:
+    """Nobody watches the progress."""

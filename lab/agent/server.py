@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lab.agent import lock, wire
@@ -25,12 +25,16 @@ from lab.agent.lab import Lab
 from lab.agent.teardown import destroy
 from lab.errors import InputError, LabError, error_to_wire
 from lab.paths import LabPaths
+from lab.topology.changes import changes_from_wire
 
 Emit = Callable[[dict[str, Any]], None]
 _WARM = ("lab.fabric.netlink", "lab.fabric.rules.loading", "lab.fabric.links.ferry.client")
 """What is otherwise imported in the middle of the first order."""
 
-Handler = Callable[[dict[str, Any], Emit], Awaitable[Any]]
+_ENDLESS = frozenset({"events"})
+"""Requests that whoever asked ends by hanging up."""
+
+Handler = Callable[[dict[str, Any], Emit], Coroutine[Any, Any, Any]]
 
 
 def main(fd: int) -> int:
@@ -84,11 +88,12 @@ class Agent:
         self._paths = paths
         self._held = held
         self._lab = Lab(paths)
-        self._changing = asyncio.Lock()
         self._handlers: dict[str, Handler] = {
             "apply": self._apply,
             "status": self._status,
             "connect": self._connect,
+            "change": self._change,
+            "events": self._events,
         }
 
     async def run(
@@ -150,6 +155,9 @@ class Agent:
             handler = self._handlers.get(str(request.get("do")))
             if handler is None:
                 raise InputError(f"the agent does not know how to {request.get('do')!r}")
+            if request["do"] in _ENDLESS:
+                await _until_gone(reader, handler(request, emit))
+                return
             emit({"result": await handler(request, emit)})
             await writer.drain()
         except ConnectionError:
@@ -161,19 +169,31 @@ class Agent:
             writer.close()
 
     async def _apply(self, request: dict[str, Any], emit: Emit) -> Any:
-        if self._changing.locked():
-            raise LabError(
-                "the lab is being changed by another command", remedy="wait for it, then try again"
-            )
-        async with self._changing:
-            await self._lab.apply(request["plan"], emit)
+        await self._lab.apply(request["plan"], emit)
         return {}
+
+    async def _change(self, request: dict[str, Any], emit: Emit) -> Any:
+        return await self._lab.change(changes_from_wire(request["changes"]), emit)
+
+    async def _events(self, request: dict[str, Any], emit: Emit) -> Any:
+        await self._lab.follow(emit)
 
     async def _status(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.status()
 
     async def _connect(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.connect(request, emit)
+
+
+async def _until_gone(reader: asyncio.StreamReader, answering: Coroutine[Any, Any, Any]) -> None:
+    """Let it answer until the other side hangs up; raises what it raises."""
+    task = asyncio.create_task(answering)
+    gone = asyncio.create_task(reader.read(1))
+    await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+    for each in (task, gone):
+        each.cancel()
+    if task.done() and not task.cancelled():
+        task.result()
 
 
 def _remove_from_outside(paths: LabPaths) -> None:

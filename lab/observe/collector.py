@@ -53,18 +53,22 @@ class LabCollector(Collector):
         programs: Callable[[], Mapping[str, ProgramState]],
         tally: AttemptTally,
         health: HealthSampler | None,
+        *,
+        timeline: Callable[[], Mapping[str, int]],
     ) -> None:
         self._paths = paths
         self._plan = plan
         self._programs = programs
         self._tally = tally
         self._health = health
+        self._timeline = timeline
 
     def collect(self) -> Iterator[Metric]:
         """All families of one scrape."""
         began = time.perf_counter()
         plan = self._plan()
         yield from self._attempts()
+        yield _timeline(self._timeline())
         if plan is not None:
             yield _info(plan)
             yield from _shape(plan)
@@ -139,6 +143,15 @@ class LabCollector(Collector):
             yield GaugeMetricFamily(
                 "lab_conntrack_entries_max", "Entries that each node may have.", value=limit
             )
+
+
+def _timeline(counts: Mapping[str, int]) -> Metric:
+    events = CounterMetricFamily(
+        "lab_timeline_events", "Moments of the timeline that have come.", labels=("outcome",)
+    )
+    for outcome, count in counts.items():
+        events.add_metric((outcome,), count)
+    return events
 
 
 def _info(plan: Plan) -> Metric:

@@ -32,9 +32,10 @@ LOOPBACK = "127.0.0.1"
 class Exporter:
     """Serves a lab's metrics from `start` to `close`.
 
-    `plan` and `programs` give what is running now; they are called at each
-    scrape, from a thread of the exporter's own, and must not wait.  The same
-    holds for the `ferry` of the health sampler.
+    `plan` and `programs` give what is running now, `timeline` how many of its
+    moments there were, by outcome; they are called at each scrape, from a
+    thread of the exporter's own, and must not wait.  The same holds for the
+    `ferry` of the health sampler.
     """
 
     def __init__(
@@ -43,11 +44,14 @@ class Exporter:
         plan: Callable[[], Plan | None],
         programs: Callable[[], Mapping[str, ProgramState]],
         health: HealthSampler | None = None,
+        timeline: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._paths = paths
         self._tally = AttemptTally()
         self._registry = CollectorRegistry()
-        self._registry.register(LabCollector(paths, plan, programs, self._tally, health))
+        self._registry.register(
+            LabCollector(paths, plan, programs, self._tally, health, timeline=timeline)
+        )
         ProcessCollector(registry=self._registry)  # the agent itself: memory, time, descriptors
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from lab.errors import InputError
 from lab.plan import words
+from lab.plan.gateways import furnish
 from lab.plan.model import Node, NodeKind, Plan
+from lab.plan.operations import AnyOperation, ResetNode, StartDaemon, StopDaemon
 from lab.topology.behaviour import Firewall, Nat
 from lab.topology.changes import AnyChange, FlushNat, Reboot, SetFirewall, SetNat
 from lab.topology.problems import one_of
@@ -27,8 +29,11 @@ def with_nat(plan: Plan, router: str, nat: Nat) -> Plan:
 
 
 def with_firewall(plan: Plan, node: str, firewall: Firewall | None) -> Plan:
-    """`plan` with another firewall, or none, at `node`; InputError if there is no such node."""
-    return _with(plan, replace(filtering(plan, node), firewall=firewall))
+    """`plan` with another firewall, or none, at `node`; InputError if there is no such node.
+
+    The servers that its firewall has in a router come and go with it.
+    """
+    return furnish(_with(plan, replace(filtering(plan, node), firewall=firewall)))
 
 
 def translating(plan: Plan, router: str) -> Node:
@@ -61,6 +66,21 @@ def changed(plan: Plan, changes: Iterable[AnyChange]) -> Plan:
             case Reboot(router=router):
                 _find(plan, router, (NodeKind.ROUTER,), "router")
     return plan
+
+
+def momentary(plan: Plan, changes: Iterable[AnyChange]) -> tuple[AnyOperation, ...]:
+    """What `changes` do besides what they leave behind in `plan`, the one after them."""
+    operations: list[AnyOperation] = []
+    for change in changes:
+        match change:
+            case FlushNat(router=router):
+                operations.append(ResetNode(node=plan.node(router)))
+            case Reboot(router=router):
+                node = plan.node(router)
+                operations += [StopDaemon(node=router, daemon=each) for each in node.daemons]
+                operations.append(ResetNode(node=node))
+                operations += [StartDaemon(node=router, daemon=each) for each in node.daemons]
+    return tuple(operations)
 
 
 def describe_change(change: AnyChange) -> str:

@@ -8,6 +8,11 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
 from lab.topology.behaviour import Firewall, Frozen, Nat
 
 
@@ -62,3 +67,14 @@ class Happening(Frozen, frozen=True):
     jitter_us: int = 0
     """Each time comes up to so much later, drawn with the lab's seed."""
     where: str = ""
+
+
+def changes_to_wire(changes: Sequence[AnyChange]) -> list[Any]:
+    """`changes` as JSON-ready data; `changes_from_wire` reads it."""
+    built: list[Any] = msgspec.to_builtins(list(changes))
+    return built
+
+
+def changes_from_wire(data: Any) -> list[AnyChange]:
+    """The changes that `changes_to_wire` wrote; msgspec.ValidationError if they are not."""
+    return msgspec.convert(data, list[AnyChange])
