@@ -6,11 +6,13 @@ them all the time.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +136,60 @@ def test_a_killed_container_is_visible_and_harmless(lab: Command, engine: Engine
     assert nodes["alice"]["program"]["state"] == "exited"
     lab.ok("down", name)
     assert containers(engine, lab) == []
+
+
+def test_an_image_and_a_command_of_ones_own(lab: Command, engine: Engine, tmp_path: Path):
+    """A container and a process, neither of them ours, talk through a NAT, unchanged."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "word").write_text("hello ")
+    listen = (
+        "import socket, json; s = socket.create_server(('', 7000));"
+        "print(json.dumps({'event': 'ready'}), flush=True); c, peer = s.accept();"
+        "print('from', peer[0], c.makefile().read(), flush=True); input()"
+    )
+    call = (
+        "import os, socket\n"
+        "word = open('/data/word').read() + os.environ['WHO']\n"
+        "while True:\n"
+        "    try: s = socket.create_connection(('45.0.0.50', 7000), 10); break\n"
+        "    except ConnectionRefusedError: pass\n"  # the other program may not be there yet
+        "s.sendall(word.encode()); s.close(); open('/data/new', 'w')"
+    )
+    topology = {
+        "name": "own",
+        "routers": {"home": {"nat": "home"}},
+        "nodes": {
+            "server": {
+                "via": "internet",
+                "address": "45.0.0.50",
+                "command": [sys.executable, "-u", "-c", listen],
+                "ready": "signal",
+            },
+            "client": {
+                "via": "home",
+                "image": images.peer_image(),
+                "command": ["python3", "-u", "-c", call],
+                "env": {"WHO": "me"},
+                "memory": "64MB",
+                "mounts": ["data:/data:ro"],
+            },
+        },
+    }
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(topology))  # JSON is YAML
+    name = lab.name()
+    lab.ok("up", str(file), "--name", name, "--runtime", "process")
+    logs = lab.popen("logs", "--lab", name, "server", "client", "--follow")
+    assert logs.stdout is not None
+    said = ""
+    try:
+        for line in logs.stdout:
+            said += line
+            if "from" in said and "Read-only file system" in said:
+                break
+    finally:
+        logs.kill()
+        logs.communicate()
+    assert "from 45.0.0." in said
+    assert "hello me" in said
+    assert "Read-only file system" in said
