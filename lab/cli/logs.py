@@ -20,24 +20,36 @@ def command(
 
     NODE is a node, or one of its daemons: router/upnpd.
     """
-    import subprocess
+    import os
 
-    from lab.cli.labs import choose, plan_of, programs_of
+    from lab.cli.labs import choose, node_of, plan_of
+    from lab.errors import MissingError
 
     paths = choose(lab_name)
     if agent:
-        files = [paths.agent_log]
+        folder, files = paths.root, [paths.agent_log.name]
     else:
-        names = [name for node in nodes for name in programs_of(paths, node)] or [
-            name for node in plan_of(paths).nodes for name in node.programs
+        folder = paths.root / "nodes"
+        names = [node_of(paths, name).name for name in nodes] or [
+            node.name for node in plan_of(paths).nodes
         ]
-        files = [paths.node(name) / stream for name in names for stream in ("out.jsonl", "err.log")]
-    there = [str(file) for file in files if file.exists()]
-    if not there:
+        # A daemon of a node has a folder of its own, below the node's.
+        files = [
+            str(file.relative_to(folder))
+            for name in names
+            for file in sorted(paths.node(name).rglob("*"))
+            if file.name in {"out.jsonl", "err.log"}
+        ]
+    if not files:
         return
-    # tail knows how to follow many growing files; headers name the node.
-    arguments = ["tail", f"--lines={tail}", *(["--follow=name"] if follow else []), *there]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, errors="replace") as shown:
-        assert shown.stdout is not None  # noqa: S101 - a pipe was asked for
-        for line in shown.stdout:
-            click.echo(line.replace(f"{paths.root}/nodes/", ""), nl=False)
+    # tail knows how to follow many growing files, and says which one it shows.
+    arguments = ["tail", f"--lines={tail}", *(["--follow=name"] if follow else []), "--", *files]
+    os.chdir(folder)
+    # Whoever follows a lab ends with it.
+    os.environ["LAB_STATE"] = str(paths.root)
+    try:
+        os.execvp("tail", arguments)  # noqa: S606 - no shell is the point
+    except FileNotFoundError:
+        raise MissingError(
+            "this machine has no `tail`", remedy="install it: apt-get install coreutils"
+        ) from None

@@ -132,6 +132,16 @@ def test_a_program_started_by_exec_goes_too(lab: Command):
     assert sleeper.wait(timeout=10) != 0
 
 
+def test_who_follows_the_logs_ends_with_the_lab(lab: Command):
+    name = lab.name()
+    lab.ok("up", "lan", "--name", name, "--runtime", "process")
+    follower = lab.popen("logs", "--lab", name, "--follow")
+    assert follower.stdout is not None
+    assert follower.stdout.readline().startswith("==> alice/")
+    check_clean(lab, name)
+    follower.communicate(timeout=10)
+
+
 def test_a_second_lab_of_the_same_name_is_refused(lab: Command):
     name = lab.name()
     lab.ok("up", "lan", "--name", name, "--runtime", "process")
