@@ -39,14 +39,18 @@ def command(
     """Let peer A connect to peer B by every technique, and say what worked.
 
     Exit code 0 if at least one technique connected them, 1 if none did or if
-    the topology file expects something else.
+    the topology file expects something else.  An outcome that contradicts what
+    `lab predict` says is pointed out: a NAT is not what it claims, or there is
+    a fault in lab.
     """
     from lab.agent import client
     from lab.cli.labs import choose, node_of, plan_of
     from lab.cli.terminal import print_json, say
     from lab.observe.expect import differences
+    from lab.predict import contradictions
 
     paths = choose(lab_name)
+    plan = plan_of(paths)
     for name in (local, remote):
         node_of(paths, name)
     order = {
@@ -67,13 +71,17 @@ def command(
                 say(f"{record['technique']}: {record['outcome']}")
         health = answer.get("result", health)
     connected = any(record["outcome"] == "success" for record in records)
-    surprises = differences(plan_of(paths).expect, local, remote, records)
+    surprises = differences(plan.expect, local, remote, records)
+    # A prediction is about one plan: a lab that changed meanwhile says nothing.
+    changed = plan_of(paths) != plan
+    contradicted = [] if changed else contradictions(plan, local, remote, records)
     if as_json:
         print_json(
             {
                 "lab": paths.lab,
                 "connected": connected,
                 "unexpected": surprises,
+                "contradicted": contradicted,
                 "distorted": health["reasons"],
                 "attempts": records,
             }
@@ -86,5 +94,7 @@ def command(
             say(f"distorted: {reason}")
         for surprise in surprises:
             say(f"not as the file expects: {surprise}")
+        for contradiction in contradicted:
+            say(f"not as declared, {contradiction}")
     if not connected or surprises:
         raise click.exceptions.Exit(1)

@@ -18,6 +18,7 @@ COMMANDS = {
     "ls": "List the labs on this machine.",
     "status": "Show nodes, addresses, NATs, links, programs and health.",
     "connect": "Let two peers connect by every technique, and say what worked.",
+    "predict": "Say which techniques can connect two peers, from what is declared.",
     "exec": "Run a program in a node.",
     "shell": "Open a shell in a node.",
     "logs": "Show what the programs in nodes printed.",

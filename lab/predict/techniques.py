@@ -1,0 +1,301 @@
+"""Each technique, acted out on a prediction's network.
+
+A technique is acted out as the peer does it (`lab.peer.traversal`), packet by
+packet, until nothing new happens.  Middleboxes only ever learn, so this comes
+to an end.
+
+What follows for two NATs that face each other is the rule of `pairs.punches`.
+Nested NATs compose in a way that needs no rule of its own here, as a packet
+simply passes them one after the other, but it can be said in closed form
+(`pairs.chains_punch`), and the tests hold the two against each other:
+
+- the effective mapping of a chain is its most dependent one.  A NAT that
+  gives one inside flow several ports makes several flows of it, and no NAT
+  further out can make them one again;
+- every filter on the way in has to admit the packet.  A filter admits one that
+  comes to the port that STUN showed only if it asks nothing, or if all NATs
+  from the host up to this one keep their mapping, and the packet's sender is
+  the one that the receiver sent to: by address, or by address and port, the
+  latter only if the sender's chain keeps its mapping;
+- it is enough if one direction succeeds: whoever hears a packet answers to
+  where it came from (a peer-reflexive endpoint, RFC 8445, section 7.3.1.3),
+  and the answer finds every flow on its way established.
+
+One thing makes the order of packets matter after all, and only in chains.  A
+NAT whose mapping depends on the destination and that filters nothing has two
+ports for one and the same pair of endpoints: the one that STUN showed, by which
+the sender comes in, and the one by which the receiver has sent to the sender.
+Linux keeps such flows apart by giving the second one another source port.  The
+host does not mind; a NAT further in that filters ports does.  Whichever packet
+is there first decides, so the callee may reach the caller where the caller
+does not reach the callee.  It was found by acting it out, and then measured.
+
+Chains that meet below the internet are the same, except that the NAT where
+they meet has to turn packets around, unless the peers find each other by
+inside addresses below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from lab.predict import reasons
+from lab.predict.network import Map, Network
+from lab.predict.packet import TCP, UDP, Arrived, Endpoint, Lost, Why
+from lab.predict.peers import Peer
+from lab.topology.behaviour import Frozen
+
+DIRECT, RELAYED = "direct", "relayed"
+
+_CALLER_PORT, _CALLEE_PORT, _RELAYED_PORT = 40001, 40002, 45000
+"""Any that are not another's: programs and relays get theirs from the ephemeral range."""
+
+
+class Finding(Frozen, frozen=True):
+    """Whether one technique can connect two peers, and why."""
+
+    technique: str
+    possible: bool
+    path: str
+    """`direct` or `relayed`; empty if there is none."""
+    reason: str
+
+
+Technique = Callable[[Map, Peer, Peer], Finding]
+
+
+def techniques() -> MappingProxyType[str, Technique]:
+    """Every technique that can be acted out, cheapest path first.
+
+    One that is not here (the peer may have more) has no prediction.
+    """
+    return MappingProxyType({"direct": direct, "udp-punch": udp_punch, "relay": relay})
+
+
+@dataclass(slots=True)
+class _Side:
+    """A UDP port of a peer, and where it sends to."""
+
+    peer: Peer
+    port: int
+    active: bool = True
+    """Whether it sends before it has heard anything."""
+    external: Endpoint | None = None
+    """What STUN showed."""
+    remotes: list[Endpoint] = field(default_factory=list)
+
+    @property
+    def candidates(self) -> list[Endpoint]:
+        """Where it says that it is."""
+        hosts = [Endpoint(address, self.port) for address in self.peer.addresses]
+        return hosts + [e for e in (self.external,) if e and e not in hosts]
+
+    def add(self, endpoint: Endpoint) -> None:
+        if endpoint not in self.remotes:
+            self.remotes.append(endpoint)
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """Two UDP ports that probe each other (`lab.peer.traversal.prober`)."""
+
+    network: Network
+    caller: _Side
+    callee: _Side
+    path: Arrived | None = None
+    """The caller's packet that came through and was answered."""
+
+    def run(self) -> bool:
+        """Probe until there is a path, or until no packet does anything new."""
+        before = -1
+        while self.path is None and before != (before := self._known()):
+            for one, other in ((self.callee, self.caller), (self.caller, self.callee)):
+                if one.active:
+                    for remote in tuple(one.remotes):
+                        self._probe(one, other, remote)
+        return self.path is not None
+
+    def _known(self) -> int:
+        return self.network.size + len(self.caller.remotes) + len(self.callee.remotes)
+
+    def send(self, one: _Side, other: _Side, remote: Endpoint) -> Arrived | Lost:
+        """Send a packet; whether it reaches the other side's port."""
+        came = self.network.send(one.peer.name, UDP, one.port, remote)
+        if isinstance(came, Lost):
+            return came
+        if (came.at, came.packet.destination.port) != (other.peer.name, other.port):
+            return _stranger(came)
+        return came
+
+    def _probe(self, one: _Side, other: _Side, remote: Endpoint) -> None:
+        came = self.send(one, other, remote)
+        if isinstance(came, Lost):
+            return
+        other.add(came.packet.source)
+        answer = self.send(other, one, came.packet.source)
+        if isinstance(answer, Lost):
+            return
+        one.add(answer.packet.source)
+        # An answer counts only from where the question went.
+        if one is self.caller and answer.packet.source == remote:
+            self.path = self.path or came
+
+
+def direct(world: Map, a: Peer, b: Peer) -> Finding:
+    """The callee is reachable as it is: it sends nothing before it was sent to."""
+    network = Network(world)
+    if missing := _signalling(network, a, b):
+        return Finding(technique="direct", possible=False, path="", reason=missing)
+    caller, callee = _Side(a, _CALLER_PORT), _Side(b, _CALLEE_PORT, active=False)
+    caller.remotes = callee.candidates
+    exchange = _Exchange(network, caller, callee)
+    if exchange.run():
+        at = exchange.path.packet.destination if exchange.path else ""
+        return Finding(
+            technique="direct",
+            possible=True,
+            path=DIRECT,
+            reason=f"{b.name} can be reached as it is, at {_address(at)}",
+        )
+    why = [
+        reasons.of_loss(network, came, a.name, b.name)
+        for remote in callee.candidates
+        if isinstance(came := exchange.send(caller, callee, remote), Lost)
+    ]
+    return Finding(
+        technique="direct",
+        possible=False,
+        path="",
+        reason="; ".join(dict.fromkeys(why)) or f"no answer of {b.name} comes back",
+    )
+
+
+def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
+    """Both learn their external endpoint, and send to each other's."""
+    network = Network(world)
+    caller, callee = _Side(a, _CALLER_PORT), _Side(b, _CALLEE_PORT)
+    missing = _signalling(network, a, b)
+    for side in (caller, callee):
+        if not missing and side.peer.stun is None:
+            missing = f"{side.peer.name} is told of no STUN server"
+    if missing:
+        return Finding(technique="udp-punch", possible=False, path="", reason=missing)
+    learned = [_learn(network, caller)]
+    callee.remotes = caller.candidates
+    exchange = _Exchange(network, caller, callee)
+    exchange.run()  # what comes before the answer: the callee's probes
+    learned.append(_learn(network, callee))
+    caller.remotes += [c for c in callee.candidates if c not in caller.remotes]
+    if exchange.run() and exchange.path:
+        return Finding(
+            technique="udp-punch",
+            possible=True,
+            path=DIRECT,
+            reason=reasons.of_success(network, exchange.path, (a.name, b.name)),
+        )
+    return Finding(
+        technique="udp-punch", possible=False, path="", reason=_why_no_punch(exchange, learned)
+    )
+
+
+def _why_no_punch(exchange: _Exchange, learned: list[Lost | None]) -> str:
+    sides = exchange.caller, exchange.callee
+    untold = [
+        f"{side.peer.name} learns no external endpoint, as "
+        + reasons.of_loss(exchange.network, lost, side.peer.name, "the STUN server")
+        for side, lost in zip(sides, learned, strict=True)
+        if lost
+    ]
+    if untold:
+        return "; ".join(untold)
+    why = []
+    for one, other in (sides, sides[::-1]):
+        there, back = other.external, one.external
+        came = exchange.send(one, other, there) if there else None
+        if isinstance(came, Lost):
+            opener = exchange.send(other, one, back) if back else None
+            names = one.peer.name, other.peer.name
+            why.append(reasons.of_punch(exchange.network, came, opener, back, names))
+    first, *rest = dict.fromkeys(why) or [f"{exchange.callee.peer.name} is not heard"]
+    return "; and back, ".join((first, *rest))
+
+
+def relay(world: Map, a: Peer, b: Peer) -> Finding:
+    """The caller has a port at a TURN server; the callee sends there, or has one as well."""
+    network = Network(world)
+
+    def no(reason: str) -> Finding:
+        return Finding(technique="relay", possible=False, path="", reason=reason)
+
+    if missing := _signalling(network, a, b):
+        return no(missing)
+    ways = []
+    for peer in (a, b):
+        if peer.relay is None:
+            return no(f"{peer.name} is told of no relay")
+        for protocol in (UDP, TCP):
+            lost = _roundtrip(network, peer.name, protocol, peer.relay)
+            if lost is None:
+                ways.append(protocol)
+                break
+        else:
+            assert lost  # noqa: S101 - the loop was not left
+            why = reasons.of_loss(network, lost, peer.name, "the relay")
+            return no(f"{peer.name} does not reach the relay {peer.relay}: {why}")
+    if ways[1] == UDP and a.relay:
+        # A callee with UDP sends to the relayed port itself.
+        relayed = Endpoint(a.relay.address, _RELAYED_PORT)
+        if lost := _roundtrip(network, b.name, UDP, relayed):
+            why = reasons.of_loss(network, lost, b.name, "the relay")
+            return no(f"{b.name} does not reach the port of {a.name} at the relay: {why}")
+    by = " and ".join(f"{p.name} by {w.upper()}" for p, w in zip((a, b), ways, strict=True))
+    return Finding(
+        technique="relay", possible=True, path=RELAYED, reason=f"both reach the relay: {by}"
+    )
+
+
+def _signalling(network: Network, a: Peer, b: Peer) -> str:
+    """Why the two can't agree on an attempt; empty if they can."""
+    for peer in (a, b):
+        if peer.silent:
+            return f"{peer.name} runs no peer"
+        if peer.rendezvous is None:
+            return f"{peer.name} is told of no rendezvous service"
+        if lost := _roundtrip(network, peer.name, TCP, peer.rendezvous):
+            why = reasons.of_loss(network, lost, peer.name, "the rendezvous service")
+            return f"{peer.name} does not reach the rendezvous service: {why}"
+    return ""
+
+
+def _learn(network: Network, side: _Side) -> Lost | None:
+    """Ask STUN from the side's port; what was lost if there is no answer."""
+    assert side.peer.stun  # noqa: S101 - checked by the caller
+    came = network.send(side.peer.name, UDP, side.port, side.peer.stun)
+    if isinstance(came, Lost):
+        return came
+    answer = network.send(came.at, UDP, came.packet.destination.port, came.packet.source)
+    if isinstance(answer, Lost):
+        return answer
+    side.external = came.packet.source
+    return None
+
+
+def _roundtrip(network: Network, name: str, protocol: str, server: Endpoint) -> Lost | None:
+    """Send to a server and back; what was lost if that fails."""
+    came = network.send(name, protocol, _CALLER_PORT + 10, server)
+    if isinstance(came, Lost):
+        return came
+    if came.packet.destination.address not in network.map.addresses(came.at):
+        return _stranger(came)
+    answer = network.send(came.at, protocol, came.packet.destination.port, came.packet.source)
+    return answer if isinstance(answer, Lost) else None
+
+
+def _stranger(came: Arrived) -> Lost:
+    return Lost(Why.STRANGER, came.at, came.packet, came.trail)
+
+
+def _address(at: Endpoint | str) -> str:
+    return at.address if isinstance(at, Endpoint) else at
