@@ -18,7 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from lab.plan.addressing import Addresses, assign
+from lab.plan.gateways import furnish, told
 from lab.plan.history import History
 from lab.plan.ipv4 import address_text
 from lab.plan.machine import Machine
@@ -60,7 +63,7 @@ def compile_topology(
         network.host(spec, program_of(spec, lab=lab, machine=machine, services=services))
         for spec in topology.nodes
     )
-    return Plan(
+    plan = Plan(
         lab=lab,
         nodes=(*network.nodes(), *hosts),
         links=links,
@@ -72,6 +75,17 @@ def compile_topology(
         timeline=topology.timeline,
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
+    plan = furnish(plan, {spec.name: spec.where for spec in tree.attached})
+    return replace(plan, nodes=tuple(map(_informed, plan.nodes)))
+
+
+def _informed(node: Node) -> Node:
+    """`node` with its program told of the servers that firewalls above it offer."""
+    more = told(node)
+    if node.program is None or not more:
+        return node
+    env = tuple(sorted((dict(node.program.env) | more).items()))
+    return replace(node, program=replace(node.program, env=env))
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,8 @@ def _rules(node: Node) -> tuple[object, ...]:
     return (
         node.nat,
         node.firewall,
+        node.resolver,
+        node.proxy,
         node.subscribers,
         node.wan,
         node.lan,

@@ -104,7 +104,9 @@ class Daemon(Frozen, frozen=True):
     To give a node one, put it in `Node.daemons`; nothing else is needed.  It
     runs in the node's network with the host's files, its working directory is a
     folder of its own (`nodes/<node>/<name>` in the state folder), and `{dir}`
-    in `command` and in the texts of `files` stands for that folder.  It starts
+    in `command` and in the texts of `files` stands for that folder (`{python}`
+    in `command` for the Python that runs lab).  Files named `hosts` and
+    `resolv.conf` are what it sees as those of /etc.  It starts
     with the services, before any peer, and again when it or an interface of its
     node changes.  `<node>/<name>` is what `lab status`, `lab logs` and metrics
     call it.  A machine without the executable is told so, with the package's
@@ -144,6 +146,10 @@ class Node(Frozen, frozen=True):
     program: Program | None = None
     subscribers: tuple[str, ...] = ()
     """Inside addresses behind a router, in order: a port block belongs to each."""
+    resolver: str = ""
+    """Address of the name server that a firewall above offers; empty if none does."""
+    proxy: str = ""
+    """Address and port of the web proxy that a firewall above offers ("192.168.1.1:3128")."""
     daemons: tuple[Daemon, ...] = ()
     """What runs besides `program`: port mapping, a web proxy, a resolver."""
 

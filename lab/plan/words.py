@@ -97,7 +97,14 @@ def nat_kind(nat: Nat) -> str:
 def firewall(firewall: Firewall) -> str:
     """What a firewall lets through: `out only tcp/80, tcp/443; in nothing`."""
     directions = (("out", firewall.outbound), ("in", firewall.inbound))
-    words = (f"{way} {text}" for way, direction in directions if (text := _direction(direction)))
+    words = [f"{way} {text}" for way, direction in directions if (text := _direction(direction))]
+    if firewall.proxy:
+        tunnels = ", ".join(map(str, firewall.proxy.connect)) or "nothing"
+        words.append(f"web by proxy (CONNECT {tunnels})")
+    if firewall.resolver:
+        words.append("names by resolver")
+    if firewall.portal:
+        words.append("portal first")
     return "; ".join(words) or "everything passes"
 
 

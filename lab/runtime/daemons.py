@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ READY_DEADLINE_S = 30.0
 
 DIR = "{dir}"
 """Stands for the daemon's folder in its command and files."""
+PYTHON = "{python}"
+"""Stands for the Python that runs lab, for a daemon that is a module of it."""
 
 _ADMINISTRATORS = "/usr/local/sbin:/usr/sbin:/sbin"
 _LOOK_AGAIN_S = 0.005
@@ -40,7 +43,7 @@ def demand(nodes: Iterable[Node]) -> None:
     path = search_path(os.environ.get("PATH", os.defpath))
     for node in nodes:
         for daemon in node.daemons:
-            if shutil.which(daemon.command[0], path=path) is None:
+            if daemon.command[0] != PYTHON and not shutil.which(daemon.command[0], path=path):
                 package = daemon.package or daemon.command[0]
                 raise MissingError(
                     f"router or node {node.name!r} runs {daemon.command[0]}, "
@@ -55,7 +58,8 @@ def write_files(paths: LabPaths, node: str, daemon: Daemon) -> tuple[str, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in daemon.files:
         (folder / name).write_text(text.replace(DIR, str(folder)))
-    return tuple(word.replace(DIR, str(folder)) for word in daemon.command)
+    known = {PYTHON: sys.executable}
+    return tuple(known.get(word, word.replace(DIR, str(folder))) for word in daemon.command)
 
 
 async def listening(pid: int, ports: tuple[str, ...], ended: asyncio.Event) -> bool:

@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from lab.errors import InputError, LabError
 from lab.paths import LabPaths
+from lab.plan.gateways import told
 from lab.plan.model import Node
 from lab.runtime import libc
 from lab.topology.behaviour import Runtime
@@ -40,6 +41,7 @@ _CONTAINER_NAMESPACES = (
     | libc.CLONE_NEWCGROUP
 )
 _FILES = ("hosts", "resolv.conf")
+_NO_RESOLVER = "# no resolver in reach\noptions attempts:1 timeout:1\n"
 _SERVICES = {"stun": "LAB_STUN", "rendezvous": "LAB_RENDEZVOUS", "relay": "LAB_RELAY"}
 
 
@@ -62,14 +64,18 @@ def hosts(node: str, env: Mapping[str, str]) -> str:
 def write_files(folder: Path, node: str, env: Mapping[str, str]) -> None:
     """Write `hosts` and `resolv.conf` into the node's folder, for `cover` and for containers.
 
-    A lab has no name server, and a resolver that knows of none gives up at
+    Most nodes have no name server, and a resolver that knows of none gives up at
     once instead of waiting for the host's, which can't be reached from a node.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hosts").write_text(hosts(node, env))
-    (folder / "resolv.conf").write_text(
-        "# a lab has no name server\noptions attempts:1 timeout:1\n"
-    )
+    (folder / "resolv.conf").write_text(resolver(env))
+
+
+def resolver(env: Mapping[str, str]) -> str:
+    """The node's `/etc/resolv.conf`: the resolver that a firewall above it offers, if any."""
+    server = env.get("LAB_RESOLVER")
+    return f"nameserver {server}\n" if server else _NO_RESOLVER
 
 
 def join(namespace: int, node: str) -> None:
@@ -139,9 +145,11 @@ def become(paths: LabPaths, node: Node, program: Sequence[str]) -> NoReturn:
         environment.update(own.env if own is not None else ())
         environment.update(LAB_NAME=paths.lab, LAB_NODE=node.name)
         environment.update(LAB_DIR=str(paths.node(node.name)), LAB_STATE=str(paths.root))
-        # Routers, and hosts of the built-in program, have none yet.
-        if not (paths.node(node.name) / _FILES[0]).exists():
-            write_files(paths.node(node.name), node.name, environment)
+        # A firewall may have changed since the program was started, and with it the resolver.
+        environment.pop("LAB_RESOLVER", None)
+        environment.pop("LAB_PROXY", None)
+        environment.update(told(node))
+        write_files(paths.node(node.name), node.name, environment)
         prepare(paths, node.name)
     sys.stdout.flush()
     sys.stderr.flush()

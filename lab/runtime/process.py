@@ -134,7 +134,6 @@ class Zygote:
         """
         name = daemon.key(node)
         self._admit(name)
-        argv = daemons.write_files(self._paths, node, daemon)
         env = {
             "PATH": daemons.search_path(os.environ.get("PATH", _PATH)),
             "LANG": "C.UTF-8",
@@ -144,6 +143,8 @@ class Zygote:
             "LAB_STATE": str(self._paths.root),
         }
         enter.write_files(self._paths.node(name), node, env)
+        # After them: a daemon may bring a `hosts` or `resolv.conf` of its own.
+        argv = daemons.write_files(self._paths, node, daemon)
         return await self._spawn(name, node, env, argv)
 
     def ended(self, node: str) -> asyncio.Event:

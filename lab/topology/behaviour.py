@@ -117,15 +117,36 @@ class Direction(Frozen, frozen=True):
     rules: tuple[Rule, ...] = ()
 
 
+class Proxy(Frozen, frozen=True):
+    """A web proxy in the router (RFC 9110, section 3.7), for who is inside.
+
+    It goes out by itself, past the default of `outbound`; what a rule refuses
+    is refused to the proxy too.
+    """
+
+    port: int = 3128
+    connect: tuple[int, ...] = (443,)
+    """Ports to which it opens tunnels (CONNECT, RFC 9110 section 9.3.6); none for no tunnels."""
+
+
 class Firewall(Frozen, frozen=True):
     """A stateful packet filter: replies to an admitted flow always pass.
 
     `outbound` is from the LAN to the WAN on a router, and from the program to
     the network on a host; `inbound` the other way, for flows begun outside.
+
+    A router's firewall may have servers of its own for who is inside.  A
+    host's firewall with `resolver` or `proxy` admits what leads to the ones of
+    the router above it.
     """
 
     outbound: Direction = Direction()
     inbound: Direction = Direction()
+    resolver: bool = False
+    """A name server in the router, which knows the lab's nodes by name."""
+    proxy: Proxy | None = None
+    portal: bool = False
+    """A captive portal (RFC 8952): nothing passes for a host until it has accepted."""
     preset: str = ""
 
 

@@ -21,6 +21,7 @@ from lab.topology.behaviour import (
     Hairpin,
     Mount,
     PortPolicy,
+    Proxy,
     Unsolicited,
     Verdict,
 )
@@ -292,6 +293,36 @@ def _direction(preposition: Literal["to", "from"], value: Any) -> Any:
     return Direction(default=default, rules=tuple(parsed))
 
 
+_PROXY_HELP = "write proxy: true, or proxy: {port: 3128, connect: [443]} (connect: false for none)"
+
+
+def _proxy(value: Any) -> Any:
+    """A web proxy: true for the usual one, false for none, or its port and what CONNECT may."""
+    if isinstance(value, bool):
+        return Proxy() if value else False
+    if not isinstance(value, dict):
+        raise WrongValueError(f"{show(value)} is not a web proxy", _PROXY_HELP)
+    if unknown := [key for key in value if key not in ("port", "connect")]:
+        raise WrongValueError(
+            f"unknown key {show(unknown[0])}", "keys: port, connect", at=(unknown[0],)
+        )
+    usual = Proxy()
+    port = _one_port(value["port"], ("port",)) if "port" in value else usual.port
+    connect = value.get("connect", True)
+    if isinstance(connect, bool):
+        ports = usual.connect if connect else ()
+    else:
+        numbers = connect if isinstance(connect, list) else [connect]
+        ports = tuple(_one_port(number, ("connect",)) for number in numbers)
+    return Proxy(port=port, connect=ports)
+
+
+def _one_port(value: Any, at: tuple[str]) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise WrongValueError(f"{show(value)} is not a port", "ports are 1 to 65535", at=at)
+    return value
+
+
 # --- the types --------------------------------------------------------------
 
 
@@ -398,6 +429,30 @@ UnsolicitedField = Annotated[
 ]
 BackendField = Annotated[
     WantedBackend, BeforeValidator(partial(_word, WantedBackend)), _words(WantedBackend)
+]
+ProxyField = Annotated[
+    Proxy | bool,
+    BeforeValidator(_proxy),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "port": {"type": "integer", "minimum": 1, "maximum": 65_535},
+                        "connect": {
+                            "anyOf": [
+                                {"type": ["boolean", "integer"]},
+                                {"type": "array", "items": {"type": "integer"}},
+                            ]
+                        },
+                    },
+                },
+            ]
+        }
+    ),
 ]
 OutboundField = Annotated[Direction, BeforeValidator(partial(_direction, "to")), _DIRECTION]
 InboundField = Annotated[Direction, BeforeValidator(partial(_direction, "from")), _DIRECTION]

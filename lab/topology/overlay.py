@@ -16,9 +16,12 @@ from lab.topology.behaviour import (
     Nat,
     PortPolicy,
     Ports,
+    Proxy,
+    Verdict,
 )
 from lab.topology.model import InternetSpec, LinkSpec, WantedBackend
 from lab.topology.problems import WrongValueError
+from lab.topology.rules import decide
 from lab.topology.schema import (
     FirewallForm,
     Form,
@@ -29,6 +32,9 @@ from lab.topology.schema import (
     NatForm,
     PortsForm,
 )
+
+WEB_PORT = 80
+"""Where a proxy goes for what is no tunnel (RFC 9110, section 4.2.1)."""
 
 
 def overlay_nat(base: Nat, form: NatForm) -> Nat:
@@ -94,12 +100,46 @@ def overlay_lifetimes(base: Lifetimes, form: LifetimesForm) -> Lifetimes:
 
 
 def overlay_firewall(base: Firewall, form: FirewallForm) -> Firewall:
-    """`base` with the directions that `form` gives, each as a whole."""
-    return replace(
+    """`base` with the directions and servers that `form` gives, each as a whole.
+
+    Raises WrongValueError if its own rules keep the proxy from the web.
+    """
+    proxy = base.proxy if form.proxy is None else form.proxy or None
+    firewall = replace(
         base,
         outbound=form.outbound or base.outbound,
         inbound=form.inbound or base.inbound,
+        resolver=base.resolver if form.resolver is None else form.resolver,
+        proxy=Proxy() if proxy is True else proxy,
+        portal=base.portal if form.portal is None else form.portal,
     )
+    _check_proxy(firewall)
+    return firewall
+
+
+def _check_proxy(firewall: Firewall) -> None:
+    if firewall.proxy is None:
+        return
+    others = {"resolver": 53} if firewall.resolver else {}
+    others |= {"portal": WEB_PORT} if firewall.portal else {}
+    for other, port in others.items():
+        if firewall.proxy.port == port:
+            raise WrongValueError(
+                f"the proxy's port {port} is that of the {other} beside it",
+                "use another one: proxy: {port: 3128}",
+                ("proxy",),
+            )
+    # The default of `outbound` does not hold for the proxy.
+    named = replace(firewall.outbound, default=Verdict.ACCEPT)
+    for port in (WEB_PORT, *firewall.proxy.connect):
+        if decide(named, "tcp", port) is Verdict.ACCEPT:
+            continue
+        raise WrongValueError(
+            f"a rule refuses tcp/{port} to everybody, and so to the firewall's own proxy",
+            "leave the rule out (a list that admits other things refuses it to the inside alone)"
+            + (f", or take {port} out of connect" if port != WEB_PORT else ", or say proxy: false"),
+            ("outbound",),
+        )
 
 
 def overlay_impairment(base: Impairment, form: ImpairmentForm) -> Impairment:

@@ -36,6 +36,7 @@ from lab.topology.fields import (
     OutcomeField,
     PortPolicyField,
     PortRange,
+    ProxyField,
     RateField,
     SeedField,
     ServicesField,
@@ -132,6 +133,15 @@ class FirewallForm(Form):
     )
     inbound: InboundField | None = Field(
         None, description="Flows begun outside. A list admits these and nothing else; absent, all."
+    )
+    resolver: bool | None = Field(
+        None, description="A name server in the router, which knows the lab's nodes."
+    )
+    proxy: ProxyField | None = Field(
+        None, description="A web proxy in the router, which goes out where the inside may not."
+    )
+    portal: bool | None = Field(
+        None, description="A captive portal: a host passes once it has accepted the portal's page."
     )
 
 

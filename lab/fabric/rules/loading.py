@@ -27,7 +27,7 @@ table ip lab {
     }
 }
 """
-_OURS = frozenset({"ip filter", "ip nat", "ip lab", "ip6 filter"})
+_OURS = frozenset({"ip filter", "ip nat", "ip lab", "ip6 filter", "inet portal"})
 
 
 def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
@@ -48,7 +48,7 @@ def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
     # Deleting waits, so only what is there is deleted.
     leave = _tables(rules)
     gone = [table for table in nftables.tables() if table in _OURS and table not in leave]
-    script = rules.nft + "".join(f"delete table {table}\n" for table in gone)
+    script = rules.nft + rules.portal + "".join(f"delete table {table}\n" for table in gone)
     if script:
         nftables.run(script)
 
@@ -60,6 +60,8 @@ def reset(rules: RuleSet) -> None:
     Nothing passes meanwhile: a packet in the middle of it would carry an old
     mapping over.  Raises LabError if the kernel refuses.
     """
+    if rules.portal:
+        nftables.run(f"delete table inet portal\n{rules.portal}")
     if not rules.nft:
         conntrack.forget()
         return
@@ -76,6 +78,8 @@ def flush() -> None:
 def _tables(rules: RuleSet) -> set[str]:
     """The tables that `rules` consists of."""
     tables = {"ip lab"} if rules.nft else set()
+    if rules.portal:
+        tables.add("inet portal")
     for family, text in (("ip", rules.ip4), ("ip6", rules.ip6)):
         tables |= {f"{family} {line[1:]}" for line in text.splitlines() if line.startswith("*")}
     return tables

@@ -6,11 +6,13 @@ from functools import cache
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from lab.errors import LabError
 from lab.fabric.rules import firewall, nat
 from lab.fabric.rules.ruleset import RuleSet
 from lab.plan.model import Node, NodeKind
-from lab.topology.behaviour import Direction, Unsolicited
+from lab.topology.behaviour import Direction, Rule, Unsolicited, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,14 +36,18 @@ def render(node: Node) -> RuleSet:
         "lan": node.lan,
         "nat": node.nat,
         "firewall": node.firewall,
+        "admitted": _admitted(node),
     }
     if common["router"] and not node.wan:
         raise LabError(
             f"router {node.name} has a NAT or firewall but no outward interface",
             remedy="Attach it with `via:`.",
         )
+    portal = ""
+    if node.firewall is not None and node.firewall.portal and common["router"]:
+        portal = _text("portal.nft.j2", common)
     if node.nat is None:
-        return RuleSet(ip4=_ip4(common), ip6=_ip6(common))
+        return RuleSet(ip4=_ip4(common), ip6=_ip6(common), portal=portal)
     external = _external_address(node)
     words = nat.words(
         node.nat, external=external, subscribers=node.subscribers, where=f"router {node.name}"
@@ -54,6 +60,7 @@ def render(node: Node) -> RuleSet:
         ip4=_ip4({**common, "external": external, "unsolicited": node.nat.unsolicited}),
         ip6=_ip6(common) if node.firewall else "",
         nft=_text("nat.nft.j2", {**common, **words}),
+        portal=portal,
         sysctls=timeouts,
     )
 
@@ -66,6 +73,7 @@ def _ip4(common: dict[str, Any]) -> str:
             **_directions(common, 4),
             "prohibited": "icmp-admin-prohibited",
             "discovery": (),
+            "ping": "-p icmp -m icmp --icmp-type echo-request",
         },
     )
 
@@ -79,6 +87,7 @@ def _ip6(common: dict[str, Any]) -> str:
             "nat": None,
             "prohibited": "icmp6-adm-prohibited",
             "discovery": _NEIGHBOUR_DISCOVERY,
+            "ping": "-p ipv6-icmp -m icmp6 --icmpv6-type 128",
         },
     )
 
@@ -86,10 +95,39 @@ def _ip6(common: dict[str, Any]) -> str:
 def _directions(common: dict[str, Any], version: int) -> dict[str, tuple[str, ...]]:
     wanted = common["firewall"]
     outbound, inbound = (wanted.outbound, wanted.inbound) if wanted else (Direction(), Direction())
+    proxied: tuple[str, ...] = ()
+    if (
+        wanted is not None
+        and wanted.proxy is not None
+        and common["router"]
+        and any(rule.verdict is not Verdict.ACCEPT for rule in outbound.rules)
+    ):
+        # All but the default.
+        proxied = firewall.arguments(outbound, version=version, inbound=False)[:-1]
+    outbound = replace(outbound, rules=(*common["admitted"], *outbound.rules))
     return {
+        "proxied": proxied,
         "outbound": firewall.arguments(outbound, version=version, inbound=False),
         "inbound": firewall.arguments(inbound, version=version, inbound=True),
     }
+
+
+def _admitted(node: Node) -> tuple[Rule, ...]:
+    """What a host's firewall admits besides its rules: the servers of the router above it."""
+    wanted = node.firewall
+    if wanted is None or node.kind is not NodeKind.HOST:
+        return ()
+    rules = []
+    if wanted.resolver and node.resolver:
+        rules += [
+            Rule(verdict=Verdict.ACCEPT, protocol=protocol, ports=((53, 53),), remote=node.resolver)
+            for protocol in ("udp", "tcp")
+        ]
+    if wanted.proxy and node.proxy:
+        address, _, port = node.proxy.rpartition(":")
+        span = (int(port), int(port))
+        rules.append(Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=(span,), remote=address))
+    return tuple(rules)
 
 
 def _external_address(node: Node) -> str:

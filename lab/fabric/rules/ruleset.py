@@ -19,6 +19,8 @@ class RuleSet:
     """For ip6tables-restore."""
     nft: str = ""
     """For nft: table `ip lab`."""
+    portal: str = ""
+    """For nft: table `inet portal`."""
     sysctls: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -27,6 +27,7 @@ from lab.topology.behaviour import (
     Nat,
     PortPolicy,
     Ports,
+    Proxy,
     Rule,
     Unsolicited,
     Verdict,
@@ -111,6 +112,26 @@ NODES = {
     "corporate": router(Nat(), CORPORATE),
     "plain-router-stateful": router(None, STATEFUL),
     "host-corporate": HOST,
+    "http-only": router(
+        None,
+        Firewall(
+            outbound=Direction(
+                default=Verdict.REJECT,
+                rules=(Rule(verdict=Verdict.DROP, protocol="tcp", remote="45.0.0.66"),),
+            ),
+            inbound=Direction(default=Verdict.DROP),
+            proxy=Proxy(),
+        ),
+    ),
+    "host-http-only": msgspec.structs.replace(
+        HOST,
+        firewall=Firewall(outbound=Direction(default=Verdict.REJECT), proxy=Proxy(), resolver=True),
+        proxy="192.168.1.1:3128",
+        resolver="192.168.1.1",
+    ),
+    "captive": router(
+        None, Firewall(inbound=Direction(default=Verdict.DROP), resolver=True, portal=True)
+    ),
 }
 
 
@@ -119,6 +140,7 @@ def as_text(rules: RuleSet) -> str:
         "iptables-restore": rules.ip4,
         "ip6tables-restore": rules.ip6,
         "nft": rules.nft,
+        "nft, portal": rules.portal,
         "sysctl": "".join(f"net/{name} = {value}\n" for name, value in rules.sysctls),
     }
     return "".join(f"##### {name}\n\n{text}\n" for name, text in parts.items() if text)

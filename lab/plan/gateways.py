@@ -1,0 +1,208 @@
+"""What firewalls run for who is inside: a resolver, a web proxy, a captive portal.
+
+A plan with firewalls becomes a plan in which their routers have the daemons
+for it, and every node below knows the nearest ones.  It is done to whole plans
+(when one is compiled, and when a firewall changes while a lab runs), and doing
+it again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from lab.errors import InputError
+from lab.plan.model import Daemon, Interface, Node, NodeKind, Plan
+from lab.plan.names import UPLINKS, segment_owner
+from lab.plan.services import SERVICES
+from lab.topology.behaviour import Firewall
+from lab.topology.model import INTERNET
+
+RESOLVER, PROXY, PORTAL = "resolver", "proxy", "portal"
+_DAEMONS = frozenset({RESOLVER, PROXY, PORTAL})
+_LOOPBACK = "127.0.0.1"
+
+_RESOLVER_CONFIGURATION = """\
+# Answers for the lab's nodes; no other name exists, and nobody else is asked.
+no-hosts
+addn-hosts={dir}/names
+local=/#/
+no-resolv
+# What a program asked a moment ago may have changed in the lab.
+local-ttl=0
+bind-interfaces
+listen-address=%s
+user=root
+pid-file=
+"""
+
+_PROXY_CONFIGURATION = """\
+# For who is inside; it finds names by the resolver beside it.
+Port %d
+Listen %s
+Timeout 600
+MaxClients 500
+LogLevel Connect
+"""
+
+
+def furnish(plan: Plan, where: Mapping[str, str] | None = None) -> Plan:
+    """`plan` with the daemons that its firewalls ask for, and nodes told of them.
+
+    Raises InputError for a host's firewall that leads to a proxy where no
+    router above has one; `where` gives the `file:line` of each node.
+    """
+    if not any(map(_touched, plan.nodes)):
+        return plan
+    surroundings = _Surroundings.of(plan)
+    return replace(
+        plan, nodes=tuple(surroundings.furnished(node, where or {}) for node in plan.nodes)
+    )
+
+
+def told(node: Node) -> dict[str, str]:
+    """The contract's variables for what firewalls above offer (docs/contract.md)."""
+    variables = {}
+    if node.resolver:
+        variables["LAB_RESOLVER"] = node.resolver
+    if node.proxy:
+        variables["LAB_PROXY"] = f"http://{node.proxy}"
+    return variables
+
+
+def _touched(node: Node) -> bool:
+    """Whether a firewall of `node` has servers, or had some."""
+    wanted = node.firewall
+    asks = wanted is not None and (wanted.resolver or wanted.proxy or wanted.portal)
+    had = node.resolver or node.proxy or any(d.name in _DAEMONS for d in node.daemons)
+    return bool(asks or had)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """A plan's nodes, and which is attached to which."""
+
+    nodes: dict[str, Node]
+    upstream: dict[str, str]
+
+    @classmethod
+    def of(cls, plan: Plan) -> _Surroundings:
+        return cls(
+            nodes={node.name: node for node in plan.nodes},
+            upstream={
+                link.a.node: segment_owner(link.b.node) or link.b.node
+                for link in plan.links
+                if link.a.interface in UPLINKS
+            },
+        )
+
+    def furnished(self, node: Node, where: Mapping[str, str]) -> Node:
+        if node.kind not in (NodeKind.ROUTER, NodeKind.HOST):
+            return node
+        resolver, proxy = "", ""
+        for router in self._above(node.name):
+            wanted = router.firewall
+            if wanted is not None and wanted.resolver and not resolver:
+                resolver = _inner_address(router)
+            if wanted is not None and wanted.proxy and not proxy:
+                proxy = f"{_inner_address(router)}:{wanted.proxy.port}"
+        wanted = node.firewall
+        own: tuple[Daemon, ...] = ()
+        if wanted is not None and node.kind is NodeKind.ROUTER:
+            own = tuple(self._daemons(node, wanted, proxy))
+        elif wanted is not None and wanted.portal:
+            raise InputError(
+                f"{node.name} is a host, and a captive portal stands in a router",
+                remedy="give the firewall to the router above it, or say portal: false",
+                where=where.get(node.name, ""),
+            )
+        elif wanted is not None and wanted.proxy and not proxy:
+            raise InputError(
+                f"the firewall of {node.name} lets only a web proxy pass, and no router above "
+                "it has one",
+                remedy="give a router above it firewall: http-only, or firewall: {proxy: true}",
+                where=where.get(node.name, ""),
+            )
+        others = tuple(daemon for daemon in node.daemons if daemon.name not in _DAEMONS)
+        return replace(node, resolver=resolver, proxy=proxy, daemons=(*others, *own))
+
+    def _daemons(self, router: Node, wanted: Firewall, proxy_above: str) -> Iterator[Daemon]:
+        inside = _inner_address(router)
+        if wanted.resolver or wanted.proxy:
+            names = "".join(f"{address} {name}\n" for name, address in self._names(router))
+            addresses = f"{_LOOPBACK},{inside}" if wanted.resolver else _LOOPBACK
+            yield Daemon(
+                name=RESOLVER,
+                command=("dnsmasq", "--keep-in-foreground", "--conf-file={dir}/dnsmasq.conf"),
+                package="dnsmasq-base",
+                files=(("dnsmasq.conf", _RESOLVER_CONFIGURATION % addresses), ("names", names)),
+                ready=("udp/53", "tcp/53"),
+            )
+        if wanted.proxy:
+            text = _PROXY_CONFIGURATION % (wanted.proxy.port, inside)
+            # To tinyproxy, no ConnectPort at all means every port.
+            text += "".join(f"ConnectPort {port}\n" for port in wanted.proxy.connect or (0,))
+            if proxy_above:
+                text += f"Upstream http {proxy_above}\n"
+            yield Daemon(
+                name=PROXY,
+                command=("tinyproxy", "-d", "-c", "{dir}/tinyproxy.conf"),
+                package="tinyproxy-bin",
+                files=(
+                    ("tinyproxy.conf", text),
+                    ("resolv.conf", f"nameserver {_LOOPBACK}\noptions attempts:1 timeout:1\n"),
+                ),
+                ready=(f"tcp/{wanted.proxy.port}",),
+            )
+        if wanted.portal:
+            yield Daemon(
+                name=PORTAL,
+                command=("{python}", "-m", "lab.peer.portal", router.lan, inside),
+                ready=("tcp/80",),
+            )
+
+    def _names(self, router: Node) -> Iterator[tuple[str, str]]:
+        """Name and address of each node that who is inside of `router` can send to."""
+        yield router.name, _inner_address(router)
+        reach = set(self._realms(router.name))
+        hosts = [
+            node
+            for node in self.nodes.values()
+            if node.kind is NodeKind.HOST and next(self._realms(node.name)) in reach
+        ]
+        services: dict[str, str] = {}
+        for node in hosts:
+            yield node.name, _ip4(node.interfaces[0])
+            for role in node.program.roles if node.program else ():
+                if role in SERVICES and role not in self.nodes:
+                    services.setdefault(role, _ip4(node.interfaces[0]))
+        yield from services.items()
+
+    def _above(self, name: str) -> Iterator[Node]:
+        """The routers between `name` and the internet, nearest first."""
+        while (name := self.upstream.get(name, INTERNET)) != INTERNET:
+            yield self.nodes[name]
+
+    def _realms(self, name: str) -> Iterator[str]:
+        """The address realms that `name`, or who is behind it, can send to, nearest first."""
+        if self.nodes[name].nat:
+            yield name
+        for router in self._above(name):
+            if router.nat:
+                yield router.name
+        yield INTERNET
+
+
+def _inner_address(router: Node) -> str:
+    """The router's own address in its LAN."""
+    for interface in router.interfaces:
+        if interface.name == router.lan:
+            return _ip4(interface)
+    raise ValueError(f"router {router.name} has no LAN")
+
+
+def _ip4(interface: Interface) -> str:
+    """The first IPv4 address, without its prefix length."""
+    return next(a for a in interface.addresses if ":" not in a).partition("/")[0]
