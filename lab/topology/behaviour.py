@@ -53,6 +53,17 @@ class Unsolicited(StrEnum):
     """ICMP administratively prohibited."""
     RST = "rst"
     """TCP gets a reset; UDP is dropped."""
+    ACCEPT = "accept"
+    """The router takes it for its own and answers as a host without such a service.  It
+    remembers the flow, which costs a mapping towards that endpoint its port."""
+
+
+class Refresh(StrEnum):
+    """Whose packets keep a UDP mapping alive (RFC 4787 REQ-6)."""
+
+    BOTH = "both"
+    OUTBOUND = "outbound"
+    INBOUND = "inbound"
 
 
 class Ports(Frozen, frozen=True):
@@ -71,6 +82,12 @@ class Lifetimes(Frozen, frozen=True):
     """How long an idle mapping lives, in seconds (RFC 4787 REQ-5, RFC 5382 REQ-5)."""
 
     udp_s: int = 120
+    udp_one_way_s: int = 0
+    """Until something comes in, which with Linux counts from the third second; 0 for `udp_s`."""
+    permission_s: int = 0
+    """How long who was sent to may answer, by UDP; 0 for as long as the mapping."""
+    refresh: Refresh = Refresh.BOTH
+    """Which packets renew mappings and permissions of UDP."""
     tcp_established_s: int = 7440
     tcp_transitory_s: int = 240
 

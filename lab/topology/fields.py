@@ -22,6 +22,7 @@ from lab.topology.behaviour import (
     Mount,
     PortPolicy,
     Proxy,
+    Refresh,
     Unsolicited,
     Verdict,
 )
@@ -424,6 +425,7 @@ HairpinField = Annotated[
     BeforeValidator(partial(_word, Hairpin, more=_HAIRPIN_SWITCH)),
     _words(Hairpin, True, False),
 ]
+RefreshField = Annotated[Refresh, BeforeValidator(partial(_word, Refresh)), _words(Refresh)]
 UnsolicitedField = Annotated[
     Unsolicited, BeforeValidator(partial(_word, Unsolicited)), _words(Unsolicited)
 ]

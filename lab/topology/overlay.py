@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from lab.topology.behaviour import (
+    Dependence,
     Firewall,
     Impairment,
     Lifetimes,
@@ -50,6 +51,12 @@ def overlay_nat(base: Nat, form: NatForm) -> Nat:
         nat = replace(nat, ports=overlay_ports(base.ports, form.ports))
     if form.lifetimes is not None:
         nat = replace(nat, lifetimes=overlay_lifetimes(base.lifetimes, form.lifetimes))
+    if nat.lifetimes.permission_s and nat.filtering is Dependence.ENDPOINT_INDEPENDENT:
+        raise WrongValueError(
+            "a permission has no lifetime where everybody may come in",
+            "write another filtering, or leave permission out",
+            ("lifetimes", "permission"),
+        )
     return nat
 
 
@@ -91,12 +98,27 @@ def overlay_ports(base: Ports, form: PortsForm) -> Ports:
 
 
 def overlay_lifetimes(base: Lifetimes, form: LifetimesForm) -> Lifetimes:
-    """`base` with what `form` says."""
-    return Lifetimes(
+    """`base` with what `form` says; another `udp` forgets what was told apart from it."""
+    kept = base if form.udp is None else Lifetimes()
+    lifetimes = Lifetimes(
         udp_s=form.udp or base.udp_s,
+        udp_one_way_s=form.udp_one_way or kept.udp_one_way_s,
+        permission_s=form.permission or kept.permission_s,
+        refresh=form.refresh or base.refresh,
         tcp_established_s=form.tcp_established or base.tcp_established_s,
         tcp_transitory_s=form.tcp_transitory or base.tcp_transitory_s,
     )
+    for key, what, seconds in (
+        ("udp-one-way", "a mapping by which nothing came in", lifetimes.udp_one_way_s),
+        ("permission", "a permission", lifetimes.permission_s),
+    ):
+        if seconds > lifetimes.udp_s:
+            raise WrongValueError(
+                f"{what} can't live {seconds}s where a UDP mapping lives {lifetimes.udp_s}s",
+                f"write at most {key}: {lifetimes.udp_s}s, or a longer udp",
+                ("lifetimes", key),
+            )
+    return lifetimes
 
 
 def overlay_firewall(base: Firewall, form: FirewallForm) -> Firewall:

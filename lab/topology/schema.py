@@ -38,6 +38,7 @@ from lab.topology.fields import (
     PortRange,
     ProxyField,
     RateField,
+    RefreshField,
     SeedField,
     ServicesField,
     SpanField,
@@ -92,6 +93,15 @@ class LifetimesForm(Form):
     """How long an idle mapping lives (RFC 4787 REQ-5, RFC 5382 REQ-5)."""
 
     udp: LifetimeField | None = Field(None, description="An idle UDP mapping. Default 120s.")
+    udp_one_way: LifetimeField | None = Field(
+        None, description="A UDP mapping by which nothing came in yet. As udp, if absent."
+    )
+    permission: LifetimeField | None = Field(
+        None, description="How long who was sent to by UDP may answer. As the mapping, if absent."
+    )
+    refresh: RefreshField | None = Field(
+        None, description="Whose packets keep UDP mappings and permissions alive. Default both."
+    )
     tcp_established: LifetimeField | None = Field(
         None, description="An open connection. Default 2h4m."
     )

@@ -15,15 +15,25 @@ loses endpoint independence (RFC 4787, REQ-3 and section 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lab.errors import InputError
-from lab.topology.behaviour import Dependence, Hairpin, Lifetimes, Nat, PortPolicy, Ports
+from lab.topology.behaviour import (
+    Dependence,
+    Hairpin,
+    Lifetimes,
+    Nat,
+    PortPolicy,
+    Ports,
+    Refresh,
+    Unsolicited,
+)
 
 _ANY_PORTS = (1024, 65535)
 _LARGEST_STRIDE = 64
+_CLOCKED_S = 1
+"""How long conntrack knows a flow whose lifetime it does not keep."""
 _LARGE_POOL = 4096
 """Ports from which drawing at random practically always finds a free one."""
 
@@ -43,6 +53,16 @@ _KEYS = {
         "by_flow",
         f"{_INSIDE} . ct original ip daddr . ct original proto-dst",
         "ipv4_addr . inet_service . ipv4_addr . inet_service",
+    ),
+}
+
+_REACHED = "ct reply ip saddr . ct reply proto-src"
+"""The inside endpoint of a flow that began outside."""
+_REACHED_KEYS = {
+    Dependence.ENDPOINT_INDEPENDENT: _REACHED,
+    Dependence.ADDRESS_DEPENDENT: f"{_REACHED} . ct original ip saddr",
+    Dependence.ADDRESS_AND_PORT_DEPENDENT: (
+        f"{_REACHED} . ct original ip saddr . ct original proto-src"
     ),
 }
 
@@ -71,11 +91,74 @@ class Protocol:
     spans: tuple[Span, ...]
     own: str
     """What a packet must match to keep its inside port."""
+    inbound: bool
+    """Whether flows may begin outside: otherwise only replies come in, which conntrack knows."""
+    wan_gate: str | None
+    """The condition on a flow from outside; None where none may begin there."""
+    lan_gate: str
+    """The same for a hairpinned flow."""
+    sent: str
+    """The mapping's key in a packet from inside, before conntrack has seen it."""
+    lapsed: str
+    """What a packet from outside matches if its mapping or permission is none any more."""
+    clock: Clock | None = None
+    """What keeps time where conntrack can't: its timers know one lifetime and both directions."""
+
+    @property
+    def taken(self) -> str:
+        """Set: flows that begin outside and end in the router; only if it accepts them."""
+        return f"{self.name}_taken"
+
+    @property
+    def recent(self) -> str:
+        """Set: external ports that are mapped or were a moment ago; only with a clock."""
+        return f"{self.name}_recent"
+
+    @property
+    def answered(self) -> str:
+        """Set: external ports by which something came in; only with a clock."""
+        return f"{self.name}_answered"
+
+    @property
+    def known(self) -> str:
+        """Set: keys of flows that conntrack knows; only where what goes out renews nothing."""
+        return f"{self.name}_known"
 
     @property
     def first_s(self) -> int:
         """How long a mapping lives that no packet has refreshed, in seconds."""
         return self.spans[0].seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Lifetimes kept by the maps alone; conntrack forgets each flow after a second.
+
+    A flow that goes on then begins anew, and finds its mapping and permission
+    as long as these live.
+    """
+
+    one_way_s: int
+    two_way_s: int
+    permission_s: int
+    outbound: str
+    """What a packet going out does to entries: `update` renews them, `add` only makes them."""
+    inbound: str
+    """The same for one coming in; empty for nothing."""
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether a mapping lives longer once something came in."""
+        return self.one_way_s < self.two_way_s
+
+    @property
+    def recent_s(self) -> int:
+        """How long after a mapping's last packet conntrack may still know a flow of it."""
+        return self.two_way_s + 2
+
+    def permit_s(self, seconds: int) -> int:
+        """The permission's lifetime where the mapping gets `seconds`."""
+        return min(self.permission_s or seconds, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +220,6 @@ def words(
     suffix, key, key_type = _KEYS[nat.mapping]
     hairpin = nat.hairpin is not Hairpin.OFF
     by_endpoint = nat.filtering is Dependence.ADDRESS_AND_PORT_DEPENDENT
-    # Behind the strictest filter only replies come in, and conntrack knows those.
-    gated = not by_endpoint or hairpin
-    keeps_permits = gated and nat.filtering is not Dependence.ENDPOINT_INDEPENDENT
     pools = _pools(nat.ports, subscribers, where)
     return {
         "nat": nat,
@@ -149,53 +229,93 @@ def words(
         "key": key,
         "key_type": key_type,
         "endpoint": _INSIDE,
+        "reached": _REACHED,
+        "conntrack_s": _CLOCKED_S,
+        "reached_key": _REACHED_KEYS[nat.mapping],
         "by_source": nat.mapping is Dependence.ENDPOINT_INDEPENDENT,
         "by_endpoint": by_endpoint,
         "admits_type": "inet_service . ipv4_addr" + (" . inet_service" if by_endpoint else ""),
         "destination": "ct original ip daddr" + (" . ct original proto-dst" if by_endpoint else ""),
-        "caller": "ct original ip saddr" + (" . ct original proto-src" if by_endpoint else ""),
-        "inbound_flows": gated,
-        "wan_gate": None if by_endpoint else _gate(nat.filtering, hairpin=False),
-        "lan_gate": _gate(nat.filtering, hairpin=True),
+        "outsider": "ct original ip saddr" + (" . ct original proto-src" if by_endpoint else ""),
         "pools": pools,
         "blocks": tuple(pool for pool in pools if pool.host),
         "rest": next((pool for pool in pools if pool.suffix and not pool.host), None),
         "searches": _searches(nat.ports, pools, where),
         "protocols": tuple(
-            Protocol(
-                name=name,
-                mappings=f"{name}_{suffix}",
-                inside=f"{name}_inside",
-                claims=f"{name}_claims",
-                admits=f"{name}_admits_{'endpoint' if by_endpoint else 'address'}"
-                if keeps_permits
-                else "",
-                spans=spans,
-                own=_own(name, nat.ports),
+            _protocol(name, nat, suffix, spans, clock)
+            for name, spans, clock in (
+                ("udp", _udp(nat.lifetimes), _clock(nat.lifetimes)),
+                ("tcp", _tcp(nat.lifetimes), None),
             )
-            for name, spans in (("udp", _udp(nat.lifetimes)), ("tcp", _tcp(nat.lifetimes)))
         ),
+        "takes": nat.unsolicited is Unsolicited.ACCEPT,
     }
+
+
+def _protocol(
+    name: str, nat: Nat, suffix: str, spans: tuple[Span, ...], clock: Clock | None
+) -> Protocol:
+    by_endpoint = nat.filtering is Dependence.ADDRESS_AND_PORT_DEPENDENT
+    # Behind the strictest filter only replies come in, and conntrack knows those.
+    replies_only = by_endpoint and clock is None
+    inbound = not replies_only or nat.hairpin is not Hairpin.OFF
+    admits = ""
+    if inbound and nat.filtering is not Dependence.ENDPOINT_INDEPENDENT:
+        admits = f"{name}_admits_{'endpoint' if by_endpoint else 'address'}"
+    return Protocol(
+        name=name,
+        mappings=f"{name}_{suffix}",
+        inside=f"{name}_inside",
+        claims=f"{name}_claims",
+        admits=admits,
+        spans=spans,
+        own=_own(name, nat.ports),
+        inbound=inbound,
+        wan_gate=None if replies_only else _gate(name, admits, nat.filtering, hairpin=False),
+        lan_gate=_gate(name, admits, nat.filtering, hairpin=True),
+        sent=_sent(name, nat.mapping),
+        lapsed=_lapsed(name, admits, nat.filtering),
+        clock=clock,
+    )
 
 
 def sysctls(lifetimes: Lifetimes) -> tuple[tuple[str, str], ...]:
     """The conntrack timeouts of a namespace that make `lifetimes` true.
 
-    UDP's two are equal: the kernel's "stream" one begins to count only with
-    two-way traffic older than 2 s, and a mapping has one timer.
+    UDP's two are equal unless told apart: the kernel's "stream" one begins to
+    count only with two-way traffic older than 2 s.
     """
+    udp, one_way = lifetimes.udp_s, lifetimes.udp_one_way_s or lifetimes.udp_s
+    if _clock(lifetimes):
+        udp = one_way = _CLOCKED_S
     transitory = str(lifetimes.tcp_transitory_s)
     states = ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait")
     return (
-        ("netfilter/nf_conntrack_udp_timeout", str(lifetimes.udp_s)),
-        ("netfilter/nf_conntrack_udp_timeout_stream", str(lifetimes.udp_s)),
+        ("netfilter/nf_conntrack_udp_timeout", str(one_way)),
+        ("netfilter/nf_conntrack_udp_timeout_stream", str(udp)),
         ("netfilter/nf_conntrack_tcp_timeout_established", str(lifetimes.tcp_established_s)),
         *((f"netfilter/nf_conntrack_tcp_timeout_{state}", transitory) for state in states),
     )
 
 
 def _udp(lifetimes: Lifetimes) -> tuple[Span, ...]:
-    return (Span("idle", lifetimes.udp_s),)
+    one_way = lifetimes.udp_one_way_s or lifetimes.udp_s
+    if one_way == lifetimes.udp_s:
+        return (Span("idle", lifetimes.udp_s),)
+    return (Span("one_way", one_way), Span("two_way", lifetimes.udp_s))
+
+
+def _clock(lifetimes: Lifetimes) -> Clock | None:
+    """The clock that `lifetimes` need; None where conntrack keeps them."""
+    if lifetimes.refresh is Refresh.BOTH and not lifetimes.permission_s:
+        return None
+    return Clock(
+        one_way_s=lifetimes.udp_one_way_s or lifetimes.udp_s,
+        two_way_s=lifetimes.udp_s,
+        permission_s=lifetimes.permission_s,
+        outbound="add" if lifetimes.refresh is Refresh.INBOUND else "update",
+        inbound="" if lifetimes.refresh is Refresh.OUTBOUND else "update",
+    )
 
 
 def _tcp(lifetimes: Lifetimes) -> tuple[Span, ...]:
@@ -214,25 +334,41 @@ def _own(protocol: str, ports: Ports) -> str:
     return f"{protocol} sport {ports.first}-{ports.last} "
 
 
-def _gate(filtering: Dependence, *, hairpin: bool) -> Callable[[Protocol], str]:
+def _gate(name: str, admits: str, filtering: Dependence, *, hairpin: bool) -> str:
     """The condition in front of DNAT.
 
     A hairpinned packet comes from the external address, which is also where
     it goes to, and carries its external port by then.
     """
     address = "ip daddr" if hairpin else "ip saddr"
+    match filtering:
+        case Dependence.ENDPOINT_INDEPENDENT:
+            return ""
+        case Dependence.ADDRESS_DEPENDENT:
+            return f"{name} dport . {address} @{admits} "
+        case Dependence.ADDRESS_AND_PORT_DEPENDENT:
+            return f"{name} dport . {address} . {name} sport @{admits} "
 
-    def condition(protocol: Protocol) -> str:
-        match filtering:
-            case Dependence.ENDPOINT_INDEPENDENT:
-                return ""
-            case Dependence.ADDRESS_DEPENDENT:
-                return f"{protocol.name} dport . {address} @{protocol.admits} "
-            case Dependence.ADDRESS_AND_PORT_DEPENDENT:
-                sport = f"{protocol.name} sport"
-                return f"{protocol.name} dport . {address} . {sport} @{protocol.admits} "
 
-    return condition
+def _sent(name: str, mapping: Dependence) -> str:
+    inside = f"ip saddr . {name} sport"
+    match mapping:
+        case Dependence.ENDPOINT_INDEPENDENT:
+            return inside
+        case Dependence.ADDRESS_DEPENDENT:
+            return f"{inside} . ip daddr"
+        case Dependence.ADDRESS_AND_PORT_DEPENDENT:
+            return f"{inside} . ip daddr . {name} dport"
+
+
+def _lapsed(name: str, admits: str, filtering: Dependence) -> str:
+    match filtering:
+        case Dependence.ENDPOINT_INDEPENDENT:
+            return f"{name} dport != @{name}_inside"
+        case Dependence.ADDRESS_DEPENDENT:
+            return f"{name} dport . ip saddr != @{admits}"
+        case Dependence.ADDRESS_AND_PORT_DEPENDENT:
+            return f"{name} dport . ip saddr . {name} sport != @{admits}"
 
 
 def _searches(ports: Ports, pools: tuple[Pool, ...], where: str) -> tuple[Search, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 
 import msgspec
@@ -18,6 +19,7 @@ from rules_bench import (
     heard_before,
     ready,
     receive,
+    until,
 )
 from rules_probes import DESTINATIONS, Services, distinct_ports
 
@@ -136,6 +138,8 @@ def test_no_hairpin_unless_asked_for(services):
         # What Linux makes of "administratively prohibited": no route to host.
         (Unsolicited.REJECT, "EHOSTUNREACH", "EHOSTUNREACH"),
         (Unsolicited.RST, None, "ECONNREFUSED"),
+        # Nothing listens in the router: port unreachable, and a reset.
+        (Unsolicited.ACCEPT, "ECONNREFUSED", "ECONNREFUSED"),
     ],
 )
 def test_unsolicited(services, unsolicited, udp_error, tcp_error):
@@ -173,6 +177,94 @@ def test_knocking_first_does_not_spoil_a_port(services, nat):
         services.udp[FIRST].sendto(b"barrier", external)
         heard_before(sock, b"barrier")
         assert services._udp_seen(sock, STRANGER) == external[1]
+
+
+@pytest.mark.parametrize("nat", [FULL_CONE, HOME], ids=["full", "home"])
+def test_accepting_a_knock_costs_the_port_towards_that_peer(services, nat):
+    """What a Linux router without the first rule does to a hole punch."""
+    services.bench.use(msgspec.structs.replace(nat, unsolicited=Unsolicited.ACCEPT))
+    port = fresh_port()
+    services.udp[STRANGER].sendto(b"knock", (EXTERNAL, port))
+    with services.bench.udp("h0", HOSTS[0], port) as sock:
+        assert services._udp_seen(sock, FIRST) == port
+        assert services._udp_seen(sock, STRANGER) != port
+        assert services._udp_seen(sock, FIRST) == port
+
+
+# --- errors (RFC 5508) ----------------------------------------------------
+
+
+def test_port_unreachable_from_outside_comes_to_the_socket(services):
+    services.bench.use(SYMMETRIC)
+    with services.bench.udp("h0", HOSTS[0], fresh_port()) as sock:
+        sock.connect((OUTSIDE[0], 9))
+        sock.send(b"anybody?")
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(1)
+
+
+def test_port_unreachable_from_inside_comes_from_the_external_endpoint(services):
+    services.bench.use(FULL_CONE)
+    with services.bench.udp("h0", HOSTS[0], fresh_port()) as sock:
+        external = (EXTERNAL, services._udp_seen(sock, FIRST))
+    with services.bench.udp("outside", OUTSIDE[2], fresh_port()) as caller:
+        caller.connect(external)
+        caller.send(b"anybody?")
+        # Only an error about this very endpoint reaches a connected socket.
+        with pytest.raises(ConnectionRefusedError):
+            caller.recv(1)
+
+
+def test_fragmentation_needed_from_outside_lowers_the_path_mtu(services):
+    services.bench.use(SYMMETRIC)
+    ip_mtu_discover, ip_pmtudisc_do, ip_mtu = 10, 2, 14
+    with (
+        services.bench.net.inside("outside"),
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as sniffer,
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp,
+        services.bench.udp("h0", HOSTS[0], fresh_port()) as sock,
+    ):
+        sniffer.bind((FIRST[0], 0))
+        sniffer.settimeout(3)
+        sock.setsockopt(socket.IPPROTO_IP, ip_mtu_discover, ip_pmtudisc_do)
+        sock.connect(FIRST)
+        sock.send(b"x" * 1400)
+        data = b""
+        while len(data) != 1428:
+            data = sniffer.recv(2048)
+        assert receive(services.udp[FIRST])[0] == data[28:]
+        body = struct.pack("!HH", 0, 1300) + data[:28]
+        body = struct.pack("!BBH", 3, 4, internet_checksum(b"\3\4\0\0" + body)) + body
+        icmp.sendto(body, (EXTERNAL, 0))
+        assert until(lambda: sock.getsockopt(socket.IPPROTO_IP, ip_mtu) == 1300)
+
+
+def internet_checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def test_the_router_itself_says_what_does_not_fit(services):
+    services.bench.use(HOME)
+    services.bench.shell("router", "ip", "link", "set", "wan", "mtu", "1280")
+    try:
+        with services.bench.udp("h0", HOSTS[0], fresh_port()) as sock:
+            sock.setsockopt(socket.IPPROTO_IP, 10, 2)
+            sock.connect((OUTSIDE[1], 9))
+            sock.send(b"x" * 1400)
+            assert until(lambda: sock.getsockopt(socket.IPPROTO_IP, 14) == 1280)
+    finally:
+        services.bench.shell("router", "ip", "link", "set", "wan", "mtu", "1500")
+
+
+@pytest.mark.parametrize("hairpin", [Hairpin.OFF, Hairpin.EXTERNAL_SOURCE])
+def test_a_ping_of_the_external_address_from_inside_is_answered(services, hairpin):
+    """Echo has no port that would tell whose it is: the router answers, as RFC 5508 lets it."""
+    services.bench.use(Nat(hairpin=hairpin))
+    services.bench.shell("h0", "ping", "-c1", "-W2", EXTERNAL)
 
 
 # --- ports ----------------------------------------------------------------

@@ -28,6 +28,7 @@ from lab.topology.behaviour import (
     PortPolicy,
     Ports,
     Proxy,
+    Refresh,
     Rule,
     Unsolicited,
     Verdict,
@@ -109,6 +110,15 @@ NODES = {
             ports=Ports(first=40000, last=40099),
         )
     ),
+    "clocked": router(
+        Nat(
+            filtering=Dependence.ADDRESS_DEPENDENT,
+            lifetimes=Lifetimes(
+                udp_s=60, udp_one_way_s=30, permission_s=20, refresh=Refresh.OUTBOUND
+            ),
+        )
+    ),
+    "accepting": router(Nat(unsolicited=Unsolicited.ACCEPT)),
     "corporate": router(Nat(), CORPORATE),
     "plain-router-stateful": router(None, STATEFUL),
     "host-corporate": HOST,
