@@ -17,6 +17,7 @@ from lab.plan import words
 from lab.plan.gateways import furnish
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.operations import AnyOperation, ResetNode, StartDaemon, StopDaemon
+from lab.plan.portmap import DAEMON as PORT_MAPPER
 from lab.topology.behaviour import Firewall, Nat
 from lab.topology.changes import AnyChange, FlushNat, Reboot, SetFirewall, SetNat
 from lab.topology.problems import one_of
@@ -74,7 +75,12 @@ def momentary(plan: Plan, changes: Iterable[AnyChange]) -> tuple[AnyOperation, .
     for change in changes:
         match change:
             case FlushNat(router=router):
-                operations.append(ResetNode(node=plan.node(router)))
+                node = plan.node(router)
+                # What hosts asked for is forgotten too, and the daemon must know.
+                mappers = [each for each in node.daemons if each.name == PORT_MAPPER]
+                operations += [StopDaemon(node=router, daemon=each) for each in mappers]
+                operations.append(ResetNode(node=node))
+                operations += [StartDaemon(node=router, daemon=each) for each in mappers]
             case Reboot(router=router):
                 node = plan.node(router)
                 operations += [StopDaemon(node=router, daemon=each) for each in node.daemons]

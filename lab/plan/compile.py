@@ -27,6 +27,7 @@ from lab.plan.ipv4 import address_text
 from lab.plan.machine import Machine
 from lab.plan.model import Interface, Node, NodeKind, Plan, Program, Route
 from lab.plan.names import DEFAULT_ROUTE, HOST_UPLINK, LAN, WAN, segment_name
+from lab.plan.portmap import daemons_of
 from lab.plan.programs import notes as program_notes
 from lab.plan.programs import program_of
 from lab.plan.services import Services
@@ -58,7 +59,7 @@ def compile_topology(
     ports = port_tables(tree, history)
     links = tuple(links_of(tree, ports, topology.internet, machine))
     services = Services.of(tree, addresses, topology.seed)
-    network = _Network(tree, addresses, ports, history)
+    network = _Network(tree, addresses, ports, history, topology.seed)
     hosts = (
         network.host(spec, program_of(spec, lab=lab, machine=machine, services=services))
         for spec in topology.nodes
@@ -96,6 +97,7 @@ class _Network:
     addresses: Addresses
     ports: dict[str, dict[str, str]]
     history: History
+    seed: int
 
     def nodes(self) -> Iterator[Node]:
         """The internet, then every router with its segment."""
@@ -171,8 +173,10 @@ class _Network:
             wan=WAN,
             lan=LAN,
             nat=spec.nat,
+            port_mapping=spec.port_mapping,
             firewall=spec.firewall,
             subscribers=self._subscribers(spec),
+            daemons=daemons_of(spec, self.seed),
         )
 
     def _routed(self) -> dict[str, tuple[str, ...]]:

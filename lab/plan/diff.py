@@ -33,6 +33,7 @@ from lab.plan.operations import (
     StopProgram,
     phase,
 )
+from lab.plan.portmap import DAEMON as PORT_MAPPER
 from lab.plan.progress import without
 from lab.topology.behaviour import Backend, Runtime
 
@@ -109,15 +110,20 @@ class _Change:
         left = without(before, self.cut.get(before.name, set()))
         if _network(left) != _network(after):
             yield ConfigureNode(before=left, after=after)
-        if (_has_rules(before) or _has_rules(after)) and _rules(before) != _rules(after):
-            yield LoadRules(node=after, before=before if _has_rules(before) else None)
+        # What a daemon bound to an interface or joined through it goes with the interface.
+        same = () if left != before else set(before.daemons) & set(after.daemons)
+        # The port mapping daemon starts with its table empty: what it knew is gone.
+        empty = after.port_mapping is not None and any(
+            daemon.name == PORT_MAPPER and daemon not in same for daemon in after.daemons
+        )
+        if (_has_rules(before) or _has_rules(after)) and (empty or _rules(before) != _rules(after)):
+            known = _has_rules(before) and not empty
+            yield LoadRules(node=after, before=before if known else None)
         if before.program != after.program:
             if before.program:
                 yield StopProgram(node=before.name, program=before.program)
             if after.program:
                 yield StartProgram(node=after.name, program=after.program)
-        # What a daemon bound to an interface or joined through it goes with the interface.
-        same = () if left != before else set(before.daemons) & set(after.daemons)
         for daemon in before.daemons:
             if daemon not in same:
                 yield StopDaemon(node=before.name, daemon=daemon)
@@ -178,6 +184,7 @@ def _rules(node: Node) -> tuple[object, ...]:
     """What a rule set is made from."""
     return (
         node.nat,
+        node.port_mapping,
         node.firewall,
         node.resolver,
         node.proxy,

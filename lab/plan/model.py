@@ -16,7 +16,16 @@ from enum import StrEnum
 
 import msgspec
 
-from lab.topology.behaviour import Backend, Firewall, Frozen, Impairment, Mount, Nat, Runtime
+from lab.topology.behaviour import (
+    Backend,
+    Firewall,
+    Frozen,
+    Impairment,
+    Mount,
+    Nat,
+    PortMapping,
+    Runtime,
+)
 from lab.topology.changes import Happening
 from lab.topology.model import Expectation
 
@@ -142,6 +151,8 @@ class Node(Frozen, frozen=True):
     lan: str = ""
     """A router's inward interface."""
     nat: Nat | None = None
+    port_mapping: PortMapping | None = None
+    """How hosts behind a router's NAT get external ports for themselves."""
     firewall: Firewall | None = None
     program: Program | None = None
     subscribers: tuple[str, ...] = ()

@@ -81,6 +81,7 @@ class Running:
                 self._nodes[after.name] = msgspec.structs.replace(
                     after,
                     nat=now.nat,
+                    port_mapping=now.port_mapping,
                     firewall=now.firewall,
                     subscribers=now.subscribers,
                     program=now.program,
@@ -88,7 +89,11 @@ class Running:
                 )
             case LoadRules(node=node):
                 self._replace(
-                    node.name, nat=node.nat, firewall=node.firewall, subscribers=node.subscribers
+                    node.name,
+                    nat=node.nat,
+                    port_mapping=node.port_mapping,
+                    firewall=node.firewall,
+                    subscribers=node.subscribers,
                 )
             case ResetNode():
                 pass  # What it forgets is no part of a plan.

@@ -105,6 +105,19 @@ class Nat(Frozen, frozen=True):
     """The name it was written by, for people; behaviour never depends on it."""
 
 
+class PortMapping(Frozen, frozen=True):
+    """By which protocols hosts inside ask their NAT for an external port, and for how long."""
+
+    upnp: bool = False
+    """UPnP IGD (WANIPConnection:2), which hosts find by SSDP."""
+    pcp: bool = False
+    """PCP (RFC 6887) and NAT-PMP (RFC 6886), which share a port."""
+    min_lifetime_s: int = 120
+    """The shortest lease that PCP grants (RFC 6887, section 15)."""
+    max_lifetime_s: int = 86400
+    """The longest lease that PCP and NAT-PMP grant (RFC 6887, section 15)."""
+
+
 class Verdict(StrEnum):
     ACCEPT = "accept"
     DROP = "drop"

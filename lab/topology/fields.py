@@ -188,13 +188,48 @@ def _service(word: Any) -> str:
 
 
 def _services(value: Any) -> Any:
+    """Each service and its port; 0 for the usual one."""
+    if isinstance(value, dict):
+        return dict(each(((word, (word, more)) for word, more in value.items()), _at_a_port))
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list):
         raise WrongValueError(f"{show(value)} is not a service", _SERVICE_HELP)
-    return list(dict.fromkeys(each(enumerate(words), _service)))
+    return dict.fromkeys(each(enumerate(words), _service), 0)
+
+
+def _at_a_port(item: tuple[str, Any]) -> tuple[str, int]:
+    word, more = item
+    service = _service(word)
+    if more is None:
+        return service, 0
+    if not isinstance(more, dict) or set(more) != {"port"}:
+        raise WrongValueError(
+            f"{show(more)} says nothing about {word}", f"write service: {{{word}: {{port: 443}}}}"
+        )
+    return service, _one_port(more["port"], ())
 
 
 _SERVICE_HELP = f"services: {', '.join(SERVICE_WORDS)}"
+
+
+_PORT_MAPPING_WORDS = {"upnp": "upnp", "pcp": "pcp", "nat-pmp": "pcp"}
+_PORT_MAPPING_HELP = f"write one of {', '.join(_PORT_MAPPING_WORDS)}, a list, true or false"
+
+
+def _port_mapping(value: Any) -> Any:
+    """The protocols: PCP's and NAT-PMP's names mean both, as they share a port."""
+    if isinstance(value, bool):
+        return ["upnp", "pcp"] if value else []
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list):
+        raise WrongValueError(f"{show(value)} is not a protocol", _PORT_MAPPING_HELP)
+    return list(dict.fromkeys(each(enumerate(words), _port_mapping_word)))
+
+
+def _port_mapping_word(word: Any) -> str:
+    if word not in _PORT_MAPPING_WORDS:
+        raise WrongValueError(f"{show(word)} is not a protocol", _PORT_MAPPING_HELP)
+    return _PORT_MAPPING_WORDS[word]
 
 
 def _command(value: Any) -> Any:
@@ -318,7 +353,7 @@ def _proxy(value: Any) -> Any:
     return Proxy(port=port, connect=ports)
 
 
-def _one_port(value: Any, at: tuple[str]) -> int:
+def _one_port(value: Any, at: tuple[str, ...]) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise WrongValueError(f"{show(value)} is not a port", "ports are 1 to 65535", at=at)
     return value
@@ -393,9 +428,36 @@ CpusField = Annotated[
     float, BeforeValidator(_cpus), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
 ]
 ServicesField = Annotated[
-    list[str],
+    dict[str, int],
     BeforeValidator(_services),
-    WithJsonSchema({"anyOf": [_SERVICE, {"type": "array", "items": _SERVICE}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _SERVICE,
+                {"type": "array", "items": _SERVICE},
+                {
+                    "type": "object",
+                    "propertyNames": _SERVICE,
+                    "additionalProperties": {
+                        "type": ["object", "null"],
+                        "required": ["port"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "port": {"type": "integer", "minimum": 1, "maximum": 65_535}
+                        },
+                    },
+                },
+            ]
+        }
+    ),
+]
+_PORT_MAPPING = {"enum": list(_PORT_MAPPING_WORDS)}
+PortMappingField = Annotated[
+    list[str],
+    BeforeValidator(_port_mapping),
+    WithJsonSchema(
+        {"anyOf": [{"type": "boolean"}, _PORT_MAPPING, {"type": "array", "items": _PORT_MAPPING}]}
+    ),
 ]
 ImageField = Annotated[str, BeforeValidator(_image), _text("example/my-peer:1")]
 CommandField = Annotated[

@@ -13,6 +13,7 @@ from lab.topology.schema import (
     InternetForm,
     LinkForm,
     NatForm,
+    PortMappingForm,
     PortsForm,
 )
 
@@ -32,6 +33,8 @@ def json_schema() -> dict[str, Any]:
     _allow_preset(forms, LinkForm.__name__, presets.link)
     _allow_preset(forms, FirewallForm.__name__, presets.firewall)
     _allow_word(forms, PortsForm.__name__, forms[PortsForm.__name__]["properties"]["policy"])
+    mapping = forms[PortMappingForm.__name__]
+    _allow_word(forms, PortMappingForm.__name__, mapping["properties"]["protocols"])
     _allow_word(forms, InternetForm.__name__, {"type": ["string", "integer"]})
     forms["RouterForm"]["type"] = ["object", "null"]
     names = {"pattern": f"^{NAME.pattern}$", "not": {"const": "internet"}}

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lab.errors import InputError
-from lab.topology.behaviour import Firewall, Mount, Nat
+from lab.topology.behaviour import Firewall, Mount, Nat, PortMapping
 from lab.topology.checks import (
     check_addresses,
     check_capacity,
@@ -31,6 +31,7 @@ from lab.topology.files import find, read_text, shipped
 from lab.topology.model import Expectation, LinkSpec, NodeSpec, RouterSpec, Topology
 from lab.topology.overlay import internet
 from lab.topology.override import apply_overrides
+from lab.topology.portmap import port_mapping
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, show
 from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
@@ -90,6 +91,7 @@ class _Understanding:
         file = self._validated()
         declared = self._declared(file)
         nats: dict[str, Nat | None] = {}
+        port_mappings: dict[str, PortMapping | None] = {}
         links: dict[Loc, LinkSpec] = {}
         firewalls: dict[Loc, Firewall | None] = {}
         for loc, one, form in declared.forms():
@@ -97,6 +99,7 @@ class _Understanding:
             firewalls[loc] = self._firewall(loc, form)
             if isinstance(form, RouterForm):
                 nats[one] = self._nat(loc, form)
+                port_mappings[one] = self._port_mapping(loc, form, nats[one])
             else:
                 check_program(document, one, form)
         if not (file.routers or file.nodes or document.problems):
@@ -121,6 +124,7 @@ class _Understanding:
                     one,
                     declared.routers[one.declared],
                     nat=nats[one.declared],
+                    port_mapping=port_mappings[one.declared],
                     link=links[one.loc],
                     firewall=firewalls[one.loc],
                     where=document.where(one.loc),
@@ -172,6 +176,15 @@ class _Understanding:
             return self._presets.resolve_nat(form.nat)
         except WrongValueError as error:
             self._report((*loc, "nat"), error)
+            return None
+
+    def _port_mapping(self, loc: Loc, form: RouterForm, nat: Nat | None) -> PortMapping | None:
+        if form.port_mapping is None:
+            return None
+        try:
+            return port_mapping(form.port_mapping, nat)
+        except WrongValueError as error:
+            self._report((*loc, "port-mapping"), error)
             return None
 
     def _link(self, loc: Loc, form: Form) -> LinkSpec:
@@ -238,6 +251,7 @@ def _router(
     form: RouterForm,
     *,
     nat: Nat | None,
+    port_mapping: PortMapping | None,
     link: LinkSpec,
     firewall: Firewall | None,
     where: str,
@@ -246,6 +260,7 @@ def _router(
         name=one.name,
         via=one.via,
         nat=nat,
+        port_mapping=port_mapping,
         firewall=firewall,
         link=link,
         lan=form.lan or "",
@@ -258,13 +273,15 @@ def _node(
     one: Instance, form: NodeForm, link: LinkSpec, firewall: Firewall | None, document: Document
 ) -> NodeSpec:
     folder = Path(document.source).parent
+    services = form.services or form.service or {}
     return NodeSpec(
         name=one.name,
         via=one.via,
         link=link,
         firewall=firewall,
         address=form.address or "",
-        services=tuple(form.services or form.service or ()),
+        services=tuple(services),
+        service_ports=tuple((service, port) for service, port in services.items() if port),
         peer=form.peer,
         image=form.image or "",
         command=tuple(form.command or ()),

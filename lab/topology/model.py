@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from lab.topology.behaviour import Firewall, Frozen, Impairment, Mount, Nat
+from lab.topology.behaviour import Firewall, Frozen, Impairment, Mount, Nat, PortMapping
 from lab.topology.changes import Happening
 
 INTERNET = "internet"
@@ -50,6 +50,7 @@ class RouterSpec(Frozen, frozen=True):
     name: str
     via: str = INTERNET
     nat: Nat | None = None
+    port_mapping: PortMapping | None = None
     firewall: Firewall | None = None
     link: LinkSpec = LinkSpec()
     lan: str = ""
@@ -69,6 +70,8 @@ class NodeSpec(Frozen, frozen=True):
     address: str = ""
     services: tuple[str, ...] = ()
     """Built-in services: `stun`, `rendezvous`, `relay`."""
+    service_ports: tuple[tuple[str, int], ...] = ()
+    """Ports of those that don't listen at their usual one."""
     peer: bool = False
     """Runs the built-in peer."""
     image: str = ""

@@ -34,6 +34,7 @@ from lab.topology.fields import (
     MtuField,
     OutboundField,
     OutcomeField,
+    PortMappingField,
     PortPolicyField,
     PortRange,
     ProxyField,
@@ -132,6 +133,26 @@ class NatForm(Form):
     lifetimes: LifetimesForm | None = Field(None, description="When idle mappings end.")
 
 
+class PortMappingForm(Form):
+    """How hosts ask the router for external ports: protocols, or protocols and lifetimes."""
+
+    protocols: PortMappingField = Field(
+        default_factory=lambda: ["upnp", "pcp"],
+        description="UPnP IGD; PCP and NAT-PMP, which go together.",
+    )
+    min_lifetime: LifetimeField | None = Field(
+        None, description="The shortest lease of PCP. Default 2m."
+    )
+    max_lifetime: LifetimeField | None = Field(
+        None, description="The longest lease of PCP and NAT-PMP. Default 24h."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_protocols(cls, value: Any) -> Any:
+        return {"protocols": value} if isinstance(value, bool | str | list) else value
+
+
 class FirewallForm(Form):
     """A stateful packet filter: a preset's name, or the flows that each direction admits."""
 
@@ -205,6 +226,9 @@ class RouterForm(_Attached):
     """A router with a LAN behind it."""
 
     nat: NatForm | None = Field(None, description="How it translates; absent, it does not.")
+    port_mapping: PortMappingForm | None = Field(
+        None, description="By what hosts inside may ask for external ports; absent, by nothing."
+    )
     lan: LanField | None = Field(None, description="The prefix of its LAN; assigned if absent.")
 
     @model_validator(mode="before")
@@ -219,7 +243,9 @@ class NodeForm(_Attached):
     via: str = Field(description="The router it is attached to, or internet.")
     peer: bool = Field(False, description="Runs the built-in peer.")
     service: ServicesField | None = Field(
-        None, description="A built-in service, or a list of them."
+        None,
+        description="A built-in service, a list of them, or services with ports of their own: "
+        "{relay: {port: 443}}.",
     )
     services: ServicesField | None = Field(None, description="Built-in services.")
     image: ImageField | None = Field(None, description="A container image to run.")

@@ -27,7 +27,7 @@ table ip lab {
     }
 }
 """
-_OURS = frozenset({"ip filter", "ip nat", "ip lab", "ip6 filter", "inet portal"})
+_OURS = frozenset({"ip filter", "ip nat", "ip lab", "inet upnp", "ip6 filter", "inet portal"})
 
 
 def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
@@ -45,10 +45,13 @@ def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
         _restore("iptables-nft-restore", rules.ip4)
     if rules.ip6 and (former is None or former.ip6 != rules.ip6):
         _restore("ip6tables-nft-restore", rules.ip6)
+    # Loading it empties it of what hosts asked for.
+    portmap = rules.portmap if former is None or former.portmap != rules.portmap else ""
     # Deleting waits, so only what is there is deleted.
     leave = _tables(rules)
     gone = [table for table in nftables.tables() if table in _OURS and table not in leave]
-    script = rules.nft + rules.portal + "".join(f"delete table {table}\n" for table in gone)
+    deletions = "".join(f"delete table {table}\n" for table in gone)
+    script = rules.nft + portmap + rules.portal + deletions
     if script:
         nftables.run(script)
 
@@ -62,6 +65,8 @@ def reset(rules: RuleSet) -> None:
     """
     if rules.portal:
         nftables.run(f"delete table inet portal\n{rules.portal}")
+    if rules.portmap:
+        nftables.run(rules.portmap)
     if not rules.nft:
         conntrack.forget()
         return
@@ -78,6 +83,8 @@ def flush() -> None:
 def _tables(rules: RuleSet) -> set[str]:
     """The tables that `rules` consists of."""
     tables = {"ip lab"} if rules.nft else set()
+    if rules.portmap:
+        tables.add("inet upnp")
     if rules.portal:
         tables.add("inet portal")
     for family, text in (("ip", rules.ip4), ("ip6", rules.ip6)):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NEIGHBOUR_DISCOVERY = ("133", "134", "135", "136")
 """Router and neighbour solicitation and advertisement (RFC 4861)."""
+_MARK = "0x706d6170"
+"""On connections that come in by a port that a host asked for."""
 
 
 def render(node: Node) -> RuleSet:
@@ -36,6 +38,7 @@ def render(node: Node) -> RuleSet:
         "lan": node.lan,
         "nat": node.nat,
         "firewall": node.firewall,
+        "mark": _MARK if node.nat is not None and node.port_mapping is not None else "",
         "admitted": _admitted(node),
     }
     if common["router"] and not node.wan:
@@ -60,6 +63,7 @@ def render(node: Node) -> RuleSet:
         ip4=_ip4({**common, "external": external, "unsolicited": node.nat.unsolicited}),
         ip6=_ip6(common) if node.firewall else "",
         nft=_text("nat.nft.j2", {**common, **words}),
+        portmap=_text("portmap.nft.j2", common) if common["mark"] else "",
         portal=portal,
         sysctls=timeouts,
     )
@@ -85,6 +89,7 @@ def _ip6(common: dict[str, Any]) -> str:
             **common,
             **_directions(common, 6),
             "nat": None,
+            "mark": "",
             "prohibited": "icmp6-adm-prohibited",
             "discovery": _NEIGHBOUR_DISCOVERY,
             "ping": "-p ipv6-icmp -m icmp6 --icmpv6-type 128",

@@ -21,6 +21,8 @@ class RuleSet:
     """For nft: table `ip lab`."""
     portal: str = ""
     """For nft: table `inet portal`."""
+    portmap: str = ""
+    """For nft: table `inet upnp`, empty; the port mapping daemon fills it."""
     sysctls: tuple[tuple[str, str], ...] = ()
 
     @property
