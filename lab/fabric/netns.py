@@ -132,6 +132,24 @@ def entered(file: int, path: Path) -> Iterator[None]:
         os.close(former)
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[None]:
+    """The calling thread is in a namespace without a name, which is gone after the block.
+
+    Raises LabError at the kernel's limit, MissingError without the privilege.
+    """
+    path = Path("scratch")
+    former = os.open(_CURRENT, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("unshare", path, _CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            _call("setns", path, former, _CLONE_NEWNET)
+    finally:
+        os.close(former)
+
+
 def open_file(path: Path) -> int:
     """A descriptor of the namespace, for `entered` and for IFLA_NET_NS_FD.
 

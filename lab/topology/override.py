@@ -35,12 +35,18 @@ def _applied(root: Node, override: str) -> Node:
         raise WrongValueError("this is not path=value", _USAGE)
     if len(steps) > 12:
         raise WrongValueError("the path leads nowhere: it is too long", _USAGE)
-    where = f"--set {override}"
+    return put(root, tuple(steps), value, f"--set {override}")
+
+
+def put(root: Node, steps: tuple[str, ...], value: str, where: str) -> Node:
+    """`root` with `value`, read as YAML, at `steps` below it; `where` is its place in errors.
+
+    Raises WrongValueError if there is no such place, TopologyError for what is
+    no YAML.
+    """
     leaf = parse(value, where, lambda _: where)
-    if leaf.problems:
-        raise TopologyError(leaf.problems)
-    leaf_node = leaf.root
-    return _replaced(root, tuple(steps), leaf_node, (), where)
+    leaf.raise_problems()
+    return _replaced(root, steps, leaf.root, (), where)
 
 
 def _replaced(

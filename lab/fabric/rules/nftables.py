@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import json
 import shutil
 import subprocess
 import threading
 from functools import cache
+from typing import Any
 
 from lab.errors import LabError, MissingError
 
 _NAMES = ("libnftables.so.1",)
+_OUTPUT_JSON = 1 << 4
+"""NFT_CTX_OUTPUT_JSON of nftables/libnftables.h."""
 
 
 class _Library:
@@ -40,10 +44,13 @@ class _Library:
         self._output = cdll.nft_ctx_get_output_buffer
         self._output.restype = ctypes.c_char_p
         self._output.argtypes = [ctypes.c_void_p]
+        self._output_flags = cdll.nft_ctx_output_set_flags
+        self._output_flags.restype = None
+        self._output_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         self._run = cdll.nft_run_cmd_from_buffer
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
 
-    def run(self, script: str) -> tuple[bool, str]:
+    def run(self, script: str, *, as_json: bool = False) -> tuple[bool, str]:
         """Carry out `script`: whether it went well, and what it printed or complained about."""
         with self._lock:
             context = self._new(0)
@@ -52,6 +59,8 @@ class _Library:
             try:
                 self._buffer_error(context)
                 self._buffer_output(context)
+                if as_json:
+                    self._output_flags(context, _OUTPUT_JSON)
                 done = self._run(context, script.encode()) == 0
                 said: bytes = (self._output if done else self._error)(context) or b""
                 return done, said.decode(errors="replace")
@@ -65,8 +74,20 @@ def run(script: str) -> str:
     What it printed.  Raises LabError with nft's own words if it is refused,
     MissingError if this machine has no nftables.
     """
+    return _carried_out(script, as_json=False)
+
+
+def listing(script: str) -> list[dict[str, Any]]:
+    """What a `list` command says, as libnftables-json(5) describes it; raises as `run`."""
+    listed: list[dict[str, Any]] = json.loads(_carried_out(script, as_json=True))["nftables"]
+    return listed
+
+
+def _carried_out(script: str, *, as_json: bool) -> str:
     library = _library()
-    done, said = library.run(script) if library else _by_program(script)
+    done, said = (
+        library.run(script, as_json=as_json) if library else _by_program(script, as_json=as_json)
+    )
     if not done:
         raise LabError(
             f"nftables refused a rule set: {said.strip()}",
@@ -91,7 +112,7 @@ def _library() -> _Library | None:
     return None
 
 
-def _by_program(script: str) -> tuple[bool, str]:
+def _by_program(script: str, *, as_json: bool = False) -> tuple[bool, str]:
     program = shutil.which("nft")
     if program is None:
         raise MissingError(
@@ -99,7 +120,11 @@ def _by_program(script: str) -> tuple[bool, str]:
             remedy="Install it: apt-get install nftables",
         )
     done = subprocess.run(
-        [program, "-f", "-"], input=script, capture_output=True, text=True, check=False
+        [program, *(["-j"] if as_json else []), "-f", "-"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     well = done.returncode == 0
     return well, done.stdout if well else done.stderr
