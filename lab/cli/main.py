@@ -17,6 +17,7 @@ COMMANDS = {
     "down": "Remove a lab, and everything of it.",
     "ls": "List the labs on this machine.",
     "status": "Show nodes, addresses, NATs, links, programs and health.",
+    "verify": "Measure every NAT and firewall against what it is declared to be.",
     "connect": "Let two peers connect by every technique, and say what worked.",
     "predict": "Say which techniques can connect two peers, from what is declared.",
     "nat": "Show and change the NATs of a running lab.",

@@ -1,0 +1,18 @@
+"""Whether the NATs and firewalls of a running lab are what its plan claims.
+
+Every router is measured by itself: packets are made by hand at the ends of
+its two wires (`site`, `wire`, `packets`) and what comes out at the other one
+is looked at (`probe`).  `nat`, `lifetimes`, `firewall` and `host` each measure
+some dimensions, `expect` says what a plan lets one expect of them, `peers`
+asks a STUN server from inside the peers' own networks, and `report` is what
+all of it amounts to.
+
+Nothing here changes the lab, and nothing of a probe is left but mappings that
+end like any other.  Imports plan, `lab.fabric.netns` and the STUN classifiers
+of `lab.peer`; knows nothing of the agent or the command line.
+"""
+
+from lab.verify.report import Finding, PeerFinding, Report
+from lab.verify.run import verify
+
+__all__ = ["Finding", "PeerFinding", "Report", "verify"]

@@ -1,0 +1,257 @@
+"""How long a mapping lives, and what refreshes it (RFC 4787 REQ-5, REQ-6; RFC 5382 REQ-5).
+
+A mapping that is looked at is refreshed by the look.  So there is one mapping
+for every moment of interest, each looked at once; all of them, for all
+protocols, run side by side.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from lab.peer.endpoint import Endpoint
+from lab.topology.behaviour import Nat
+from lab.verify.nat import NatProbe
+from lab.verify.packets import ACK, Packet
+from lab.verify.probe import INSIDE, OUTSIDE, Probe, Sent
+from lab.verify.report import Dimension, Finding
+
+LIMIT_S = 300.0
+"""How long a mapping is followed at most."""
+
+_BOTH, _OUTBOUND, _INBOUND, _NONE = "both", "outbound", "inbound", "none"
+_STEPS = (0.25, 0.5, 0.75)
+"""Parts of a lifetime at which a mapping is looked at, to say when it died too early."""
+
+
+@dataclass(slots=True)
+class _Flow:
+    """A flow through a mapping of its own."""
+
+    inside: Endpoint
+    external: Endpoint
+    remote: Endpoint
+    look: Callable[[], Sent]
+    """The packet that shows whether the mapping is alive."""
+
+
+@dataclass(slots=True)
+class _Life:
+    """One lifetime: which looks at which age found the mapping alive."""
+
+    dimension: Dimension
+    protocol: str
+    declared_s: int
+    looks: dict[float, bool] = field(default_factory=dict)
+
+
+class Clocks:
+    """The lifetimes and refresh directions of one router."""
+
+    def __init__(self, probe: Probe, nat: Nat, limit_s: float = LIMIT_S) -> None:
+        self.probe = probe
+        self.nat = nat
+        self.limit_s = limit_s
+        self.start = time.monotonic()
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._kept: dict[str, bool] = {}
+
+    def findings(self) -> Iterator[Finding]:
+        """All of them; takes as long as the longest life, or the limit."""
+        lifetimes = self.nat.lifetimes
+        lives = []
+        for protocol in ("udp", "tcp"):
+            nat = NatProbe(self.probe, self.nat, protocol)
+            if not nat.destinations:
+                continue
+            if protocol == "udp":
+                lives.append(self._life(nat, Dimension.LIFETIME, lifetimes.udp_s, self._flow))
+                self._refreshes(nat)
+                continue
+            lives.append(
+                self._life(nat, Dimension.TRANSITORY, lifetimes.tcp_transitory_s, self._flow)
+            )
+            if self.probe.site.quiet:
+                # Where somebody has the address, he resets what he never began.
+                lives.append(
+                    self._life(
+                        nat, Dimension.ESTABLISHED, lifetimes.tcp_established_s, self._connection
+                    )
+                )
+        while self._agenda:
+            due, _, step = heapq.heappop(self._agenda)
+            self.probe.idle(due)
+            step()
+        yield from map(self._lifetime, lives)
+        if self._kept:
+            yield self._refresh()
+
+    def _at(self, when: float, step: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (when, next(self._order), step))
+
+    # --- lifetimes ------------------------------------------------------------
+
+    def _life(
+        self,
+        nat: NatProbe,
+        dimension: Dimension,
+        declared_s: int,
+        make: Callable[[NatProbe], _Flow | None],
+    ) -> _Life:
+        life = _Life(dimension, nat.protocol, declared_s)
+        margin = margin_s(declared_s)
+        ages = [declared_s * part for part in _STEPS]
+        ages += [declared_s - margin, declared_s + margin]
+        for age in sorted({min(age, self.limit_s) for age in ages}):
+            flow = make(nat)
+            if flow is None:
+                life.looks[0.0] = False
+                break
+            self._at(time.monotonic() + age, partial(self._look, life, age, flow))
+        return life
+
+    def _look(self, life: _Life, age: float, flow: _Flow) -> None:
+        wanted = [0] if age < life.declared_s else []
+        (outcome,) = self.probe.exchange([flow.look()], wanted)
+        life.looks[age] = outcome.on(INSIDE) is not None
+
+    def _lifetime(self, life: _Life) -> Finding:
+        alive = [age for age, found in life.looks.items() if found]
+        dead = [age for age, found in life.looks.items() if not found]
+        last, first = max(alive, default=0.0), min(dead, default=0.0)
+        # Alive as long as it is to be, then dead; or not followed to its end.
+        ok = bool(alive) and last < life.declared_s and (not dead or first > life.declared_s)
+        if not dead:
+            observed = f"more than {last:g} s"
+        elif ok:
+            observed = f"{life.declared_s} s"
+        else:
+            observed = f"{last:g} to {first:g} s" if last < first else "now this, now that"
+        return Finding(
+            node=self.probe.site.node.name,
+            dimension=life.dimension,
+            protocol=life.protocol,
+            declared=f"{life.declared_s} s",
+            observed=observed,
+            ok=ok,
+        )
+
+    # --- refresh --------------------------------------------------------------
+
+    def _refreshes(self, nat: NatProbe) -> None:
+        """Two mappings, each kept busy from one side for one and a half lifetimes."""
+        life = self.nat.lifetimes.udp_s
+        if life * 1.5 > self.limit_s:
+            return
+        for side in (_OUTBOUND, _INBOUND):
+            flow = self._flow(nat)
+            if flow is None:
+                return
+            begun = time.monotonic()
+            for number in range(1, 5):
+                self._at(
+                    begun + life * number * 0.3,
+                    partial(self._keep, side, flow),
+                )
+            self._at(
+                begun + life * 1.5,
+                partial(self._kept_alive, side, flow),
+            )
+
+    def _keep(self, side: str, flow: _Flow) -> None:
+        if side == _OUTBOUND:
+            self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
+        else:
+            self.probe.exchange([flow.look()])
+
+    def _kept_alive(self, side: str, flow: _Flow) -> None:
+        (outcome,) = self.probe.exchange([flow.look()])
+        self._kept[side] = outcome.on(INSIDE) is not None
+
+    def _refresh(self) -> Finding:
+        match self._kept.get(_OUTBOUND, False), self._kept.get(_INBOUND, False):
+            case True, True:
+                observed = _BOTH
+            case True, False:
+                observed = _OUTBOUND
+            case False, True:
+                observed = _INBOUND
+            case _:
+                observed = _NONE
+        declared = str(getattr(self.nat, "refresh", _BOTH))
+        return Finding(
+            node=self.probe.site.node.name,
+            dimension=Dimension.REFRESH,
+            protocol="udp",
+            declared=declared,
+            observed=observed,
+            ok=declared == observed,
+        )
+
+    # --- flows ----------------------------------------------------------------
+
+    def _flow(self, nat: NatProbe) -> _Flow | None:
+        """A first packet from inside, answered by nobody."""
+        inside, remote = Endpoint(self.probe.site.hosts[0], nat.fresh()), nat.destinations[0]
+        first = self.probe.out(nat.protocol, inside, remote)
+        (outcome,) = self.probe.exchange([first], [0])
+        seen = outcome.on(OUTSIDE)
+        if seen is None:
+            return None
+        external = seen.source
+
+        def look() -> Sent:
+            if nat.protocol == "udp":
+                return self.probe.back("udp", remote, external)
+            return Sent(OUTSIDE, seen.answered(self.probe.tag()))
+
+        return _Flow(inside, external, remote, look)
+
+    def _connection(self, nat: NatProbe) -> _Flow | None:
+        """A TCP connection: both ends are played."""
+        inside, remote = Endpoint(self.probe.site.hosts[0], nat.fresh()), nat.destinations[0]
+        first = self.probe.out("tcp", inside, remote)
+        (outcome,) = self.probe.exchange([first], [0])
+        seen = outcome.on(OUTSIDE)
+        if seen is None:
+            return None
+        answer = seen.answered(self.probe.tag())
+        self.probe.exchange([Sent(OUTSIDE, answer)], [0])
+        third = Packet(
+            "tcp",
+            inside,
+            remote,
+            (first.packet.tag + 1) & 0xFFFFFFFF,
+            flags=ACK,
+            acknowledged=answer.tag,
+            ttl=first.packet.ttl,
+        )
+        self.probe.exchange([Sent(INSIDE, third)], [0])
+        external = seen.source
+
+        def look() -> Sent:
+            # A segment of the connection: its number is the one that the inside awaits.
+            return Sent(
+                OUTSIDE,
+                Packet(
+                    "tcp",
+                    remote,
+                    external,
+                    (answer.tag + 1) & 0xFFFFFFFF,
+                    flags=ACK,
+                    acknowledged=first.packet.tag,
+                ),
+            )
+
+        return _Flow(inside, external, remote, look)
+
+
+def margin_s(declared_s: float) -> float:
+    """How exactly a lifetime is measured: the kernel's clocks of sets and flows are coarse."""
+    return max(0.5, min(3.0, declared_s / 8))

@@ -1,0 +1,122 @@
+"""A report for people: declared beside observed, and what differs first of all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lab.verify.report import Finding, PeerFinding, Report
+
+_PLAIN_WIDTH = 200
+_ASCII = str.maketrans({"✓": "v", "✗": "x", "→": ">", "…": "~"})
+
+
+def render(report: Report) -> None:
+    """Print `report` on stdout."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    with console.capture() as capture:
+        console.print(shown(report))
+    text = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    encoding = (sys.stdout.encoding or "ascii").lower()
+    sys.stdout.write(text if encoding.startswith("utf") else text.translate(_ASCII))
+
+
+def shown(report: Report) -> RenderableType:
+    """The tables of a report, and one line that sums it up."""
+    parts: list[RenderableType] = []
+    if report.findings:
+        parts += [_findings(report.findings), Text()]
+    if report.peers:
+        parts += [_peers(report.peers), Text()]
+    parts += [
+        Text(f"{node} could not be measured: {why}", style="yellow")
+        for node, why in report.unmeasured
+    ]
+    parts.append(_sum(report))
+    return Group(*parts)
+
+
+def _findings(findings: Sequence[Finding]) -> RenderableType:
+    table = _table("node", "dimension", "", "declared", "observed")
+    table.add_column()
+    former = ""
+    for one in _merged(findings):
+        name = one.node if one.node != former else ""
+        former = one.node
+        table.add_row(
+            Text(name, style="bold"),
+            str(one.dimension),
+            Text(one.protocol, style="dim"),
+            Text(one.declared),
+            _mark(one.observed, ok=one.ok),
+            Text(one.detail, style="dim"),
+        )
+    return table
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """UDP and TCP in one line where they agree."""
+    merged: dict[tuple[str, ...], Finding] = {}
+    for one in findings:
+        key = (one.node, one.dimension, one.declared, one.observed, one.detail, str(one.ok))
+        had = merged.get(key)
+        protocol = f"{had.protocol} {one.protocol}" if had else one.protocol
+        merged[key] = Finding(
+            node=one.node,
+            dimension=one.dimension,
+            protocol=protocol,
+            declared=one.declared,
+            observed=one.observed,
+            ok=one.ok,
+            detail=one.detail,
+        )
+    return list(merged.values())
+
+
+def _peers(peers: Sequence[PeerFinding]) -> RenderableType:
+    table = _table("by STUN", "behind", "class declared", "observed", "mapping", "filtering")
+    for one in peers:
+        table.add_row(
+            Text(one.node, style="bold"),
+            Text(" → ".join(one.behind) or "nothing", style="dim"),
+            Text(one.declared),
+            _mark(one.observed, ok=one.declared == one.observed),
+            _mark(_versus(one.mapping, one.declared_mapping)),
+            _mark(_versus(one.filtering, one.declared_filtering)),
+        )
+    return table
+
+
+def _versus(observed: str, declared: str) -> str:
+    return observed if observed == declared else f"✗ {observed}, not {declared}"
+
+
+def _mark(text: str, *, ok: bool | None = None) -> Text:
+    if ok is None:
+        return Text(text, style="red" if text.startswith("✗") else "")
+    return Text(f"{'✓' if ok else '✗'} {text}", style="green" if ok else "red")
+
+
+def _sum(report: Report) -> Text:
+    measured = len({one.node for one in report.findings})
+    nodes = "1 NAT or firewall" if measured == 1 else f"{measured} NATs and firewalls"
+    took = f"in {report.seconds:.2f} s"
+    if report.ok:
+        if not report.findings and not report.peers:
+            return Text("nothing to verify: no NAT and no firewall")
+        return Text(f"✓ {nodes} as declared, {took}", style="green")
+    count = len(report.differences)
+    return Text(
+        f"✗ {count} of what was measured differs from what is declared, {took}", style="red"
+    )
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table

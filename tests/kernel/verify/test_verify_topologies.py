@@ -1,0 +1,55 @@
+"""Every shipped topology is what its file says, by the command that a person types."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from verify_support import Running, lab_command, new_name
+
+from lab.paths import data_dir
+from lab.topology.behaviour import Nat, Unsolicited
+from lab.topology.loader import load
+
+pytestmark = pytest.mark.kernel
+
+TOPOLOGIES = sorted(data_dir("topologies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
+def test_a_shipped_topology_is_what_it_claims(tmp_path: Path, file: Path) -> None:
+    name = new_name("ships")
+    try:
+        running = Running.up(tmp_path, str(file), name)
+        done = lab_command(tmp_path, "verify", name, "--json")
+        answer = json.loads(done.stdout)
+        wrong = [each for each in (*answer["findings"], *answer["peers"]) if not each["ok"]]
+        assert wrong == []
+        assert (done.returncode, answer["ok"], answer["unmeasured"]) == (0, True, [])
+        topology = load(str(file))
+        boxes = {node.name for node in running.plan.nodes if node.nat or node.firewall}
+        assert {each["node"] for each in answer["findings"]} == boxes
+        assert {each["node"] for each in answer["peers"]} == {
+            node.name for node in topology.nodes if node.peer
+        }
+    finally:
+        lab_command(tmp_path, "down", name, "--quiet")
+
+
+def test_the_command_says_no(one: Running) -> None:
+    """Exit code 1, and the line that differs, when a router is not what the plan says."""
+    try:
+        one.fresh(Nat(unsolicited=Unsolicited.RST))
+        done = lab_command(one.state, "verify", one.paths.lab, "home")
+        assert done.returncode == 1, done.stderr
+        lines = [line.split() for line in done.stdout.splitlines() if "✗" in line]
+        assert lines[0][-5:] == ["unsolicited", "tcp", "drop", "✗", "rst"]
+    finally:
+        one.fresh(one.plan.node("home").nat or Nat())
+    done = lab_command(one.state, "verify", one.paths.lab)
+    assert done.returncode == 0, done.stdout
+    assert "✓" in done.stdout.splitlines()[-1]
+    wrong = lab_command(one.state, "verify", one.paths.lab, "hom")
+    assert wrong.returncode == 2
+    assert "did you mean 'home'" in wrong.stderr
