@@ -25,8 +25,7 @@ from lab.topology.problems import one_of
 
 def with_nat(plan: Plan, router: str, nat: Nat) -> Plan:
     """`plan` with another NAT behaviour at `router`; InputError if it has no NAT."""
-    node = translating(plan, router)
-    return _with(plan, replace(node, nat=nat))
+    return changed(plan, [SetNat(router=router, nat=nat)])
 
 
 def with_firewall(plan: Plan, node: str, firewall: Firewall | None) -> Plan:
@@ -34,7 +33,7 @@ def with_firewall(plan: Plan, node: str, firewall: Firewall | None) -> Plan:
 
     The servers that its firewall has in a router come and go with it.
     """
-    return furnish(_with(plan, replace(filtering(plan, node), firewall=firewall)))
+    return changed(plan, [SetFirewall(node=node, firewall=firewall)])
 
 
 def translating(plan: Plan, router: str) -> Node:
@@ -56,17 +55,25 @@ def filtering(plan: Plan, name: str) -> Node:
 
 def changed(plan: Plan, changes: Iterable[AnyChange]) -> Plan:
     """`plan` after `changes`; InputError if one of them is about what is not there."""
+    nodes = {node.name: node for node in plan.nodes}
+    filters = False
     for change in changes:
         match change:
             case SetNat(router=router, nat=nat):
-                plan = with_nat(plan, router, nat)
-            case SetFirewall(node=node, firewall=firewall):
-                plan = with_firewall(plan, node, firewall)
+                translating(plan, router)
+                nodes[router] = replace(nodes[router], nat=nat)
+            case SetFirewall(node=name, firewall=firewall):
+                filtering(plan, name)
+                nodes[name] = replace(nodes[name], firewall=firewall)
+                filters = True
             case FlushNat(router=router):
                 translating(plan, router)
             case Reboot(router=router):
                 _find(plan, router, (NodeKind.ROUTER,), "router")
-    return plan
+    if all(nodes[node.name] is node for node in plan.nodes):
+        return plan
+    after = replace(plan, nodes=tuple(nodes.values()))
+    return furnish(after) if filters else after
 
 
 def momentary(plan: Plan, changes: Iterable[AnyChange]) -> tuple[AnyOperation, ...]:
@@ -170,10 +177,6 @@ class Layers:
 def _about(change: AnyChange) -> tuple[type, str]:
     """What a change sets: two that are about the same cover each other."""
     return type(change), change.node if isinstance(change, SetFirewall) else change.router
-
-
-def _with(plan: Plan, node: Node) -> Plan:
-    return replace(plan, nodes=tuple(node if n.name == node.name else n for n in plan.nodes))
 
 
 def _find(plan: Plan, name: str, kinds: tuple[NodeKind, ...], what: str) -> Node:

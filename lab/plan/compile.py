@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from lab.errors import InputError
 from lab.plan.addressing import Addresses, assign
+from lab.plan.change import changed
 from lab.plan.gateways import furnish, told
 from lab.plan.history import History
 from lab.plan.ipv4 import address_text
@@ -77,7 +79,17 @@ def compile_topology(
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
     plan = furnish(plan, {spec.name: spec.where for spec in tree.attached})
+    _try_out(plan)
     return replace(plan, nodes=tuple(map(_informed, plan.nodes)))
+
+
+def _try_out(plan: Plan) -> None:
+    """Raise InputError if something that is to happen could not, whenever it comes."""
+    for happening in plan.timeline:
+        try:
+            changed(plan, happening.changes)
+        except InputError as error:
+            raise InputError(error.message, remedy=error.remedy, where=happening.where) from None
 
 
 def _informed(node: Node) -> Node:

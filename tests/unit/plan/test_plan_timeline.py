@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from itertools import islice, pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_support import NETEM
 
+from lab.errors import InputError
 from lab.plan.change import Layers, as_it_is, changed
+from lab.plan.compile import compile_topology
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.timeline import Moment, moments
 from lab.topology.behaviour import Firewall, Nat, PortPolicy, Ports
 from lab.topology.changes import Happening, Reboot, SetFirewall, SetNat
+from lab.topology.loader import loads
 
 NATS = [Nat(preset=name) for name in ("first", "second", "third", "fourth")]
 PLAN = Plan(
@@ -152,3 +157,26 @@ def test_a_change_touches_its_node_alone():
     assert after.node("host").firewall == Firewall()
     assert after.node("b") is PLAN.node("b")
     assert as_it_is(PLAN, Reboot(router="a")) is None
+
+
+def test_what_could_not_happen_is_refused_before_the_lab_is_up():
+    text = """
+routers: {home: {nat: home}}
+nodes: {alice: {via: home}}
+timeline:
+  - {at: 1s, set: {router: home, nat: symmetric}}
+  - {at: 2s, set: {node: alice, firewall: {proxy: true}}}
+"""
+    with pytest.raises(InputError, match="no router above it has one") as caught:
+        compile_topology(loads(text, "t.yaml"), NETEM)
+    assert caught.value.where == "t.yaml:6"
+
+
+def test_a_name_with_a_count_is_all_of_them_in_one_step():
+    text = """
+routers: {home: {nat: home, count: 3}}
+timeline: [{at: 1s, set: {router: home, nat: symmetric}}, {at: 2s, reboot: home-2}]
+"""
+    every, one = compile_topology(loads(text, "t.yaml"), NETEM).timeline
+    assert [change.router for change in every.changes] == ["home-1", "home-2", "home-3"]
+    assert one.changes == (Reboot(router="home-2"),)
