@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "Measure every NAT and firewall against what it is declared to be.",
     "connect": "Let two peers connect by every technique, and say what worked.",
     "predict": "Say which techniques can connect two peers, from what is declared.",
+    "matrix": "Try every kind of NAT against every other, and hold it against the prediction.",
     "nat": "Show and change the NATs of a running lab.",
     "firewall": "Show and change the firewalls of a running lab.",
     "events": "Show what happened in a lab, and when.",

@@ -1,0 +1,105 @@
+"""The pair loop of `lab matrix`, with an agent that says what a test wants; and its table."""
+
+from __future__ import annotations
+
+from lab.observe.matrix import table
+from lab.plan.model import NodeKind, decode
+from lab.predict.pairs import KINDS, punches
+from lab.study.matrix import LEAST_PACKETS, SECOND_S, pairs, run, two_homes
+from lab.topology.behaviour import PortPolicy
+
+
+class Agent:
+    """Answers orders: `outcomes` in turn, and successes when they are used up."""
+
+    def __init__(self, *outcomes: str, packets: int = LEAST_PACKETS) -> None:
+        self.outcomes = list(outcomes)
+        self.packets = packets
+        self.plans = []
+        self.timeouts = []
+
+    def __call__(self, order):
+        if order["do"] == "apply":
+            self.plans.append(decode(order["plan"].encode()))
+        else:
+            self.timeouts.append(order["timeout_s"])
+            outcome = self.outcomes.pop(0) if self.outcomes else "success"
+            record = {
+                "outcome": outcome, "reason": "because", "time_to_path_s": None,
+                "packets": {"punch": self.packets},
+            }  # fmt: skip
+            yield {"event": "attempt", "record": record}
+        yield {"result": {}}
+
+
+def cells(agent: Agent, *kinds):
+    return list(run(two_homes("m"), agent, iter(kinds), timeout_s=0.5))
+
+
+CONE, SYMMETRIC = KINDS[2], KINDS[-1]
+
+
+def test_the_lab_has_two_homes_and_nothing_slow():
+    plan = two_homes("m", PortPolicy.PRESERVE)
+    assert [n.name for n in plan.nodes if n.kind is NodeKind.ROUTER] == ["home-a", "home-b"]
+    assert all(link.a_to_b.none and link.b_to_a.none for link in plan.links)
+
+
+def test_only_the_two_nats_change():
+    agent = Agent()
+    cells(agent, (CONE, SYMMETRIC))
+    (changed,) = agent.plans
+    before = {node.name: node for node in two_homes("m").nodes}
+    different = [node.name for node in changed.nodes if node != before[node.name]]
+    assert different == ["home-a", "home-b"]
+    nats = [node.nat for node in changed.nodes if node.nat]
+    assert [(nat.mapping, nat.filtering) for nat in nats] == [CONE, SYMMETRIC]
+
+
+def test_all_ordered_pairs_are_tried():
+    agent = Agent()
+    found = list(run(two_homes("m"), agent, pairs()))
+    assert len(found) == len({(cell.caller, cell.callee) for cell in found}) == 81
+    assert sum(cell.predicted for cell in found) == sum(punches(x, y) for x, y in pairs())
+
+
+def test_a_failure_that_was_predicted_stands():
+    agent = Agent("timed-out")
+    (cell,) = cells(agent, (SYMMETRIC, SYMMETRIC))
+    assert (cell.agrees, cell.attempts, agent.timeouts) == (True, 1, [0.5])
+
+
+def test_a_failure_proves_nothing_if_nothing_was_sent():
+    agent = Agent("timed-out", "timed-out", packets=LEAST_PACKETS - 1)
+    (cell,) = cells(agent, (SYMMETRIC, SYMMETRIC))
+    assert (cell.attempts, agent.timeouts) == (2, [0.5, SECOND_S])
+
+
+def test_a_busy_machine_gets_a_second_attempt_but_no_third():
+    agent = Agent("timed-out")
+    (cell,) = cells(agent, (CONE, CONE))
+    assert (cell.agrees, cell.attempts) == (True, 2)
+    agent = Agent("timed-out", "timed-out")
+    (cell,) = cells(agent, (CONE, CONE))
+    assert (cell.agrees, cell.predicted, cell.found) == (False, True, False)
+
+
+def test_a_success_that_was_not_predicted_is_flagged():
+    (cell,) = cells(Agent("success"), (SYMMETRIC, SYMMETRIC))
+    assert (cell.agrees, cell.predicted, cell.found) == (False, False, True)
+    assert "home-b filters by address and port" in cell.predicted_reason
+
+
+def test_the_table():
+    agent = Agent("success", "timed-out", "success", "success")
+    kinds = (CONE, SYMMETRIC)
+    found = cells(agent, *((x, y) for x in kinds for y in kinds))
+    assert table(found) == (
+        "from \\ to  EIM/APDF  APDM/APDF\nEIM/APDF   yes       no\nAPDM/APDF  yes!      yes!"
+    )
+    assert table(found, markdown=True) == (
+        "| from \\ to | EIM/APDF | APDM/APDF |\n"
+        "| --- | :-: | :-: |\n"
+        "| **EIM/APDF** | yes | no |\n"
+        "| **APDM/APDF** | yes! | yes! |"
+    )
