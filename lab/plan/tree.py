@@ -117,5 +117,10 @@ class Tree:
 
 
 def addresses_needed(spec: Attached) -> int:
-    """How many addresses it has: a STUN server answers from two (RFC 5780, section 3)."""
-    return 2 if isinstance(spec, NodeSpec) and "stun" in spec.services else 1
+    """How many addresses it has.
+
+    A STUN server answers from two (RFC 5780, section 3); a NAT may have a pool.
+    """
+    if isinstance(spec, RouterSpec):
+        return spec.nat.pool if spec.nat is not None else 1
+    return 2 if "stun" in spec.services else 1

@@ -45,6 +45,15 @@ class Hairpin(StrEnum):
     INTERNAL_SOURCE = "internal-source"
 
 
+class Pooling(StrEnum):
+    """Which of a NAT's addresses a mapping gets (RFC 4787, section 4.1)."""
+
+    PAIRED = "paired"
+    """One for all mappings of an inside host (REQ-2)."""
+    ARBITRARY = "arbitrary"
+    """Any, for each mapping anew."""
+
+
 class Unsolicited(StrEnum):
     """What becomes of an inbound packet that no mapping admits."""
 
@@ -76,6 +85,11 @@ class Ports(Frozen, frozen=True):
     """Step between two mappings, with `sequential`."""
     block: int = 0
     """Ports per subscriber, with `block`."""
+    parity: bool = False
+    """Whether even ports get even ones and odd ports odd ones (RFC 4787, section 4.2.2)."""
+    overload: bool = False
+    """With `preserve`: hosts may share a port towards different destinations, as behind Linux;
+    RFC 4787 REQ-3 forbids it."""
 
 
 class Lifetimes(Frozen, frozen=True):
@@ -101,6 +115,11 @@ class Nat(Frozen, frozen=True):
     hairpin: Hairpin = Hairpin.OFF
     unsolicited: Unsolicited = Unsolicited.DROP
     lifetimes: Lifetimes = Lifetimes()
+    pool: int = 1
+    """External addresses.  A port belongs to one mapping whatever its address."""
+    pooling: Pooling = Pooling.PAIRED
+    sessions: int = 0
+    """Most flows of one inside host at a time (RFC 6888 REQ-4); 0 for no limit."""
     preset: str = ""
     """The name it was written by, for people; behaviour never depends on it."""
 

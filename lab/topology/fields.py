@@ -20,6 +20,7 @@ from lab.topology.behaviour import (
     Direction,
     Hairpin,
     Mount,
+    Pooling,
     PortPolicy,
     Proxy,
     Refresh,
@@ -487,6 +488,7 @@ HairpinField = Annotated[
     BeforeValidator(partial(_word, Hairpin, more=_HAIRPIN_SWITCH)),
     _words(Hairpin, True, False),
 ]
+PoolingField = Annotated[Pooling, BeforeValidator(partial(_word, Pooling)), _words(Pooling)]
 RefreshField = Annotated[Refresh, BeforeValidator(partial(_word, Refresh)), _words(Refresh)]
 UnsolicitedField = Annotated[
     Unsolicited, BeforeValidator(partial(_word, Unsolicited)), _words(Unsolicited)

@@ -12,12 +12,15 @@ from msgspec.structs import replace
 from lab.topology.behaviour import (
     Dependence,
     Firewall,
+    Hairpin,
     Impairment,
     Lifetimes,
     Nat,
     PortPolicy,
     Ports,
     Proxy,
+    Refresh,
+    Unsolicited,
     Verdict,
 )
 from lab.topology.model import InternetSpec, LinkSpec, WantedBackend
@@ -46,6 +49,9 @@ def overlay_nat(base: Nat, form: NatForm) -> Nat:
         filtering=form.filtering or base.filtering,
         hairpin=form.hairpin or base.hairpin,
         unsolicited=form.unsolicited or base.unsolicited,
+        pool=form.pool or base.pool,
+        pooling=form.pooling or base.pooling,
+        sessions=form.sessions or base.sessions,
     )
     if form.ports is not None:
         nat = replace(nat, ports=overlay_ports(base.ports, form.ports))
@@ -57,7 +63,49 @@ def overlay_nat(base: Nat, form: NatForm) -> Nat:
             "write another filtering, or leave permission out",
             ("lifetimes", "permission"),
         )
+    _check_pool(nat)
+    _check_overload(nat)
     return nat
+
+
+def _check_pool(nat: Nat) -> None:
+    if nat.pool == 1:
+        return
+    if nat.unsolicited is Unsolicited.ACCEPT:
+        raise WrongValueError(
+            "a router with a pool of addresses can't take unsolicited packets for its own",
+            "leave pool out, or write another unsolicited",
+            ("pool",),
+        )
+    if nat.hairpin is not Hairpin.OFF and nat.filtering is not Dependence.ENDPOINT_INDEPENDENT:
+        raise WrongValueError(
+            "hairpinning through a pool of addresses goes with endpoint-independent filtering only",
+            "write filtering: endpoint-independent, hairpin: off, or leave pool out",
+            ("pool",),
+        )
+
+
+def _check_overload(nat: Nat) -> None:
+    """Shared ports are what conntrack alone does, and so go with nothing that needs more."""
+    if not nat.ports.overload:
+        return
+    plain = Nat(ports=nat.ports, lifetimes=nat.lifetimes)
+    lifetimes = nat.lifetimes
+    for key, is_plain in (
+        ("mapping", nat.mapping is plain.mapping),
+        ("filtering", nat.filtering is plain.filtering),
+        ("hairpin", nat.hairpin is plain.hairpin),
+        ("pool", nat.pool == plain.pool),
+        ("lifetimes", lifetimes.refresh is Refresh.BOTH and not lifetimes.permission_s),
+        ("ports", (nat.ports.first, nat.ports.last) == (1024, 65535)),
+    ):
+        if not is_plain:
+            raise WrongValueError(
+                f"a NAT that overloads ports keeps no mappings of its own, which this {key} needs",
+                "leave overload out, or keep to endpoint-independent mapping, "
+                "address-and-port-dependent filtering, and all ports",
+                ("ports",),
+            )
 
 
 def overlay_ports(base: Ports, form: PortsForm) -> Ports:
@@ -71,7 +119,25 @@ def overlay_ports(base: Ports, form: PortsForm) -> Ports:
         last=last,
         stride=form.stride if "stride" in written else kept.stride,
         block=form.block if "block" in written else kept.block,
+        parity=form.parity if "parity" in written else kept.parity,
+        overload=form.overload if "overload" in written else kept.overload,
     )
+    if ports.parity and ports.policy is PortPolicy.SEQUENTIAL:
+        raise WrongValueError(
+            "a sequence of ports keeps no parity",
+            "write policy: random or preserve, or leave parity out",
+            ("ports", "parity"),
+        )
+    if ports.parity and first == last:
+        raise WrongValueError(
+            f"one port, {first}, has no even and odd ones", "widen the range", ("ports", "parity")
+        )
+    if ports.overload and ports.policy is not PortPolicy.PRESERVE:
+        raise WrongValueError(
+            f"overloading has no meaning with {ports.policy} ports",
+            "write policy: preserve, or leave overload out",
+            ("ports", "overload"),
+        )
     if ports.policy is PortPolicy.BLOCK and not ports.block:
         raise WrongValueError(
             "a block of ports needs a size", "write ports: {policy: block, block: 512}", ("ports",)

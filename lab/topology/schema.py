@@ -34,6 +34,7 @@ from lab.topology.fields import (
     MtuField,
     OutboundField,
     OutcomeField,
+    PoolingField,
     PortMappingField,
     PortPolicyField,
     PortRange,
@@ -86,8 +87,16 @@ class PortsForm(Form):
     range: PortRange = Field(
         (1024, 65535), description="First and last port to choose from: 1024-65535."
     )
-    stride: int = Field(1, ge=1, le=1024, description="Step between two ports, with sequential.")
+    stride: int = Field(1, ge=1, le=64, description="Step between two ports, with sequential.")
     block: int = Field(0, ge=1, le=64512, description="Ports of each subscriber, with block.")
+    parity: bool = Field(
+        False, description="Even ports for even ones, odd for odd (RFC 4787, section 4.2.2)."
+    )
+    overload: bool = Field(
+        False,
+        description="With preserve: hosts share a port towards different destinations, as behind "
+        "Linux.",
+    )
 
 
 class LifetimesForm(Form):
@@ -131,6 +140,13 @@ class NatForm(Form):
         None, description="What becomes of a packet that no mapping admits."
     )
     lifetimes: LifetimesForm | None = Field(None, description="When idle mappings end.")
+    pool: int | None = Field(None, ge=1, le=64, description="How many external addresses it has.")
+    pooling: PoolingField | None = Field(
+        None, description="One address for all of a host (paired, default), or any (arbitrary)."
+    )
+    sessions: int | None = Field(
+        None, ge=1, le=65_535, description="The most flows that one inside host may have open."
+    )
 
 
 class PortMappingForm(Form):

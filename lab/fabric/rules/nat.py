@@ -24,6 +24,7 @@ from lab.topology.behaviour import (
     Hairpin,
     Lifetimes,
     Nat,
+    Pooling,
     PortPolicy,
     Ports,
     Refresh,
@@ -194,6 +195,13 @@ class Search:
     meaning: str
     levels: tuple[Level, ...]
     stride: int = 1
+    parity: bool = False
+    """Whether pairs of ports are drawn, of which the inside port's parity chooses one."""
+
+    @property
+    def shift(self) -> int:
+        """The generator counts in host order: shifted by 16, its lower half lands in the port."""
+        return 17 if self.parity else 16
 
     @property
     def name(self) -> str:
@@ -202,15 +210,71 @@ class Search:
 
     def count(self, pool: Pool) -> int:
         """How many values the generator has: a multiple of the stride, so that it wraps evenly."""
+        if self.parity:
+            return max((pool.last + 1) // 2 - (pool.first + 1) // 2, 1)
         return max(pool.count // self.stride, 1) * self.stride
 
     def offset(self, pool: Pool) -> int:
         """The generator's smallest value: the first draw counts `stride` times to `first`."""
+        if self.parity:
+            return (pool.first + 1) // 2
         return pool.first - (self.stride - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Externals:
+    """A NAT's outside addresses, and which one a mapping has."""
+
+    addresses: tuple[str, ...]
+    paired: bool
+    subscribers: tuple[str, ...]
+
+    @property
+    def match(self) -> str:
+        """Any of them, as nft writes it."""
+        return self.addresses[0] if self.single else f"{{ {', '.join(self.addresses)} }}"
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one only."""
+        return len(self.addresses) == 1
+
+    @property
+    def numbered(self) -> tuple[tuple[int, str], ...]:
+        """The addresses and their places in the pool."""
+        return tuple(enumerate(self.addresses))
+
+    @property
+    def hosts(self) -> tuple[tuple[str, int], ...]:
+        """Each known inside host and the place of its address, dealt out in turn."""
+        return tuple(
+            (host, index % len(self.addresses)) for index, host in enumerate(self.subscribers)
+        )
+
+    def hash(self, port: str) -> str:
+        """The place of the address that an external port goes with."""
+        return f"jhash {port} mod {len(self.addresses)} seed 1"
+
+    def chosen(self, protocol: str) -> tuple[str, ...]:
+        """What follows `snat to`, one rule each; the first that knows the packet decides."""
+        if self.single:
+            return self.addresses
+        if not self.paired:
+            places = ", ".join(f"{place} : {address}" for place, address in self.numbered)
+            return (f"{self.hash(f'{protocol} sport')} map {{ {places} }}",)
+        return (*self.by_host, self.addresses[0])
+
+    @property
+    def by_host(self) -> tuple[str, ...]:
+        """The address of a known host; nothing if none is known."""
+        if not self.hosts:
+            return ()
+        pairs = ", ".join(f"{host} : {self.addresses[place]}" for host, place in self.hosts)
+        return (f"ip saddr map {{ {pairs} }}",)
+
+
 def words(
-    nat: Nat, *, external: str, subscribers: tuple[str, ...], where: str = ""
+    nat: Nat, *, externals: tuple[str, ...], subscribers: tuple[str, ...], where: str = ""
 ) -> dict[str, Any]:
     """What the nft templates need to know about `nat`.
 
@@ -224,7 +288,8 @@ def words(
     return {
         "nat": nat,
         "ports": nat.ports,
-        "external": external,
+        "external": externals[0],
+        "externals": Externals(externals, nat.pooling is Pooling.PAIRED, subscribers),
         "hairpin": nat.hairpin if hairpin else "",
         "key": key,
         "key_type": key_type,
@@ -383,16 +448,20 @@ def _searches(ports: Ports, pools: tuple[Pool, ...], where: str) -> tuple[Search
         # Replaced rules count from the start again, past all ports still held.
         return (_upward("rise", "flight", "stretch", stride=ports.stride),)
     if min(pool.count for pool in pools) >= _LARGE_POOL:
-        return (_at_random(16),)
+        return (_at_random(16, parity=ports.parity),)
     # In a small pool luck may fail while ports are left; counting finds them.
-    return (_at_random(8), _upward("flight", "stretch"))
+    return (
+        _at_random(8, parity=ports.parity),
+        _upward("flight", "stretch", parity=ports.parity),
+    )
 
 
-def _at_random(draws: int) -> Search:
-    return Search("draw", "random", "any that is free", (Level("draws", draws, "draw"),))
+def _at_random(draws: int, *, parity: bool) -> Search:
+    levels = (Level("draws", draws, "draw"),)
+    return Search("draw", "random", "any that is free", levels, parity=parity)
 
 
-def _upward(*levels: str, stride: int = 1) -> Search:
+def _upward(*levels: str, stride: int = 1, parity: bool = False) -> Search:
     """Eight draws for one level, 64 for two, 512 for three."""
     targets = (*levels[1:], "step")
     return Search(
@@ -401,6 +470,7 @@ def _upward(*levels: str, stride: int = 1) -> Search:
         "the next that is free",
         tuple(Level(name, 8, target) for name, target in zip(levels, targets, strict=True)),
         stride,
+        parity,
     )
 
 

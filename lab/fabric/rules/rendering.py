@@ -12,7 +12,7 @@ from lab.errors import LabError
 from lab.fabric.rules import firewall, nat
 from lab.fabric.rules.ruleset import RuleSet
 from lab.plan.model import Node, NodeKind
-from lab.topology.behaviour import Direction, Rule, Unsolicited, Verdict
+from lab.topology.behaviour import Direction, Nat, Rule, Unsolicited, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,18 +51,19 @@ def render(node: Node) -> RuleSet:
         portal = _text("portal.nft.j2", common)
     if node.nat is None:
         return RuleSet(ip4=_ip4(common), ip6=_ip6(common), portal=portal)
-    external = _external_address(node)
+    externals = _external_addresses(node, node.nat)
     words = nat.words(
-        node.nat, external=external, subscribers=node.subscribers, where=f"router {node.name}"
+        node.nat, externals=externals, subscribers=node.subscribers, where=f"router {node.name}"
     )
     timeouts = nat.sysctls(node.nat.lifetimes)
     if node.nat.unsolicited is Unsolicited.REJECT:
         # Every refused packet is answered, not one a second.
         timeouts = (*timeouts, ("ipv4/icmp_ratelimit", "0"))
     return RuleSet(
-        ip4=_ip4({**common, "external": external, "unsolicited": node.nat.unsolicited}),
+        ip4=_ip4({**common, "externals": externals, "unsolicited": node.nat.unsolicited}),
         ip6=_ip6(common) if node.firewall else "",
-        nft=_text("nat.nft.j2", {**common, **words}),
+        # Overloaded ports are what iptables does by itself.
+        nft="" if node.nat.ports.overload else _text("nat.nft.j2", {**common, **words}),
         portmap=_text("portmap.nft.j2", common) if common["mark"] else "",
         portal=portal,
         sysctls=timeouts,
@@ -135,13 +136,17 @@ def _admitted(node: Node) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _external_address(node: Node) -> str:
-    for interface in node.interfaces:
-        if interface.name != node.wan:
-            continue
-        for address in map(ip_interface, interface.addresses):
-            if address.version == 4:
-                return str(address.ip)
+def _external_addresses(node: Node, nat: Nat) -> tuple[str, ...]:
+    """As many as the NAT's pool has, or all that there are."""
+    found = tuple(
+        str(address.ip)
+        for interface in node.interfaces
+        if interface.name == node.wan
+        for address in map(ip_interface, interface.addresses)
+        if address.version == 4
+    )
+    if found:
+        return found[: nat.pool]
     raise LabError(
         f"router {node.name} has a NAT but no IPv4 address on {node.wan}",
         remedy="Give it an `address:`, or leave it to be assigned.",

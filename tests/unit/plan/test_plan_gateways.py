@@ -81,9 +81,7 @@ def test_the_resolver_knows_what_can_be_reached():
 
 def test_a_proxy_behind_a_proxy_goes_through_it():
     made = plan()
-    assert "Upstream http 10.1.0.1:3128" in text(
-        daemons(made, "office")["proxy"], "tinyproxy.conf"
-    )
+    assert "Upstream http 10.1.0.1:3128" in text(daemons(made, "office")["proxy"], "tinyproxy.conf")
     lines = text(daemons(made, "campus")["proxy"], "tinyproxy.conf")
     assert "ConnectPort 443" in lines
     assert not any(line.startswith("Upstream") for line in lines)

@@ -25,6 +25,7 @@ from lab.topology.behaviour import (
     Hairpin,
     Lifetimes,
     Nat,
+    Pooling,
     PortPolicy,
     Ports,
     Proxy,
@@ -69,6 +70,11 @@ def router(nat: Nat | None, firewall: Firewall | None = None, **changes: object)
     )
     return msgspec.structs.replace(node, **changes)
 
+
+POOL_INTERFACES = (
+    Interface(name="wan", addresses=("45.0.0.2/29", "45.0.0.3/29")),
+    Interface(name="lan", addresses=("192.168.1.1/24",)),
+)
 
 HOST = Node(
     name="alice",
@@ -119,6 +125,20 @@ NODES = {
         )
     ),
     "accepting": router(Nat(unsolicited=Unsolicited.ACCEPT)),
+    "overloading": router(Nat(ports=Ports(overload=True), sessions=1000)),
+    "parity": router(Nat(ports=Ports(policy=PortPolicy.RANDOM, parity=True))),
+    "pool-paired": router(
+        Nat(filtering=Dependence.ADDRESS_DEPENDENT, pool=2), interfaces=POOL_INTERFACES
+    ),
+    "pool-arbitrary": router(
+        Nat(
+            filtering=Dependence.ENDPOINT_INDEPENDENT,
+            pool=2,
+            pooling=Pooling.ARBITRARY,
+            hairpin=Hairpin.EXTERNAL_SOURCE,
+        ),
+        interfaces=POOL_INTERFACES,
+    ),
     "corporate": router(Nat(), CORPORATE),
     "plain-router-stateful": router(None, STATEFUL),
     "host-corporate": HOST,
