@@ -21,6 +21,7 @@ class Dimension(StrEnum):
     ESTABLISHED = "lifetime, established"
     TRANSITORY = "lifetime, transitory"
     REFRESH = "refresh"
+    PORT_MAPPING = "port mapping"
     CLASS = "class"
 
 
@@ -30,7 +31,7 @@ class Finding(Frozen, frozen=True):
     node: str
     dimension: Dimension
     protocol: str
-    """`udp`, `tcp`, `icmp`, or empty where there is no difference."""
+    """`udp`, `tcp`, `icmp`, that of port mapping, or empty where there is no difference."""
     declared: str
     observed: str
     ok: bool

@@ -10,7 +10,7 @@ from functools import partial
 
 from lab.paths import LabPaths
 from lab.plan.model import Node, NodeKind, Plan
-from lab.verify import firewall, host, peers, site
+from lab.verify import firewall, host, peers, portmap, site
 from lab.verify.lifetimes import LIMIT_S, Clocks
 from lab.verify.nat import NatProbe
 from lab.verify.probe import Probe
@@ -83,6 +83,8 @@ def _router(plan: Plan, paths: LabPaths, node: Node, limit_s: float) -> _Found:
                 found.findings += NatProbe(probe, node.nat, protocol).findings()
         if node.firewall is not None:
             found.findings += firewall.findings(probe, node.firewall)
+        if node.nat is not None:
+            found.findings += portmap.findings(plan, paths, where)
         if node.nat is not None and limit_s:
             found.findings += Clocks(probe, node.nat, limit_s).findings()
     return found
