@@ -33,8 +33,8 @@ from lab.peer.stun.service import StunService
 from lab.peer.traversal.attempts import Attempts
 from lab.peer.traversal.signalling import Signalling
 
-REGISTER_S = 30.0
-"""How long a peer tries to register before it gives up; then the program fails."""
+REGISTER_S = 10.0
+"""How long a peer waits to be registered before it is ready without; it goes on trying."""
 UNSUPPORTED = 127
 
 
@@ -105,7 +105,9 @@ class _Node:
         self._control = ControlServer(settings.folder / "control.sock", self._attempts, self.status)
         await self._control.start()
         if self._client:
-            await self._client.wait_registered(REGISTER_S)
+            # A peer that the network keeps from the service is one all the same: its
+            # attempts say why they fail.
+            await self._client.settled(REGISTER_S)
 
     async def close(self) -> None:
         """End everything, in the order in which it depends on each other."""

@@ -15,6 +15,8 @@ CONNECT_S = 3.0
 ANSWER_S = 5.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+REFUSALS = 4
+"""So often in a row, and a refusal (a firewall's, say) is there to stay: after 0.7 s."""
 
 
 class RendezvousError(Exception):
@@ -54,6 +56,7 @@ class RendezvousClient:
         self._writer: asyncio.StreamWriter | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._registered = asyncio.Event()
+        self._refused = asyncio.Event()
 
     @property
     def registered(self) -> bool:
@@ -69,16 +72,30 @@ class RendezvousClient:
             text = f"not registered with the rendezvous service {self.server}: {why}"
             raise RendezvousError("", text) from None
 
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until this peer is registered, or it is plain that it will not soon be."""
+        waits = [asyncio.ensure_future(e.wait()) for e in (self._registered, self._refused)]
+        try:
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
         pause = FIRST_PAUSE_S
+        refusals = 0
         while True:
             try:
                 await self._session()
+                refusals = 0
             except (OSError, TimeoutError) as error:
+                refusals = 0 if isinstance(error, TimeoutError) else refusals + 1
                 self._note(str(error) or "the connection attempt timed out")
             finally:
                 was_registered = self._forget()
+            if refusals == REFUSALS:
+                self._refused.set()
             # A service that restarts should not meet all its peers in one instant,
             # and one that is just starting should not be waited for needlessly.
             pause = FIRST_PAUSE_S if was_registered else min(2 * pause, LONGEST_PAUSE_S)

@@ -242,6 +242,15 @@ def test_a_peer_waits_for_the_rendezvous_service(lab):
     assert hugo.event("ready")
 
 
+def test_a_peer_that_is_kept_from_the_rendezvous_service_is_ready_and_says_why(lab):
+    kim = lab.add("kim", "peer", f"{lab.net}.21", LAB_RENDEZVOUS=f"{lab.net}.99:4000")
+    (answer,) = kim.order(do="status")
+    assert not answer["status"]["registered"]
+    assert "Connect call failed" in answer["status"]["trouble"]
+    (record,) = kim.connect("bob", "direct", timeout_s=0.1)
+    assert record["outcome"] == "unreachable"
+
+
 def test_a_peer_comes_back_after_the_service_did(lab):
     where = {"LAB_RENDEZVOUS": f"{lab.net}.41:4000"}
     first = lab.add("first", "rendezvous", f"{lab.net}.41", **where)
