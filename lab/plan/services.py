@@ -75,11 +75,10 @@ class Services:
     def _endpoint(self, service: str, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> str:
         server = self._nearest(nodes, client)
         texts = tuple(map(address_text, self.addresses.uplinks[server.name].addresses))
+        port = _port(service, server)
         if service == "stun":
-            return f"{texts[0]}:{STUN_PORT},{texts[1]}:{STUN_OTHER_PORT}"
-        if service == "rendezvous":
-            return f"{texts[0]}:{RENDEZVOUS_PORT}"
-        port = RELAY_PORT_BESIDE_STUN if "stun" in server.services else RELAY_PORT
+            other = STUN_OTHER_PORT if port == STUN_PORT else port % 65535 + 1
+            return f"{texts[0]}:{port},{texts[1]}:{other}"
         return f"{texts[0]}:{port}"
 
     def _nearest(self, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> NodeSpec:
@@ -96,3 +95,14 @@ class Services:
                     if self.tree.realms[node.via] == realm:
                         return node
         return nodes[0]
+
+
+def _port(service: str, server: NodeSpec) -> int:
+    """Where `service` of `server` listens, at the first address if it has two."""
+    written = dict(server.service_ports)
+    if service in written:
+        return written[service]
+    if service == "rendezvous":
+        return RENDEZVOUS_PORT
+    beside = service == "relay" and "stun" in server.services
+    return RELAY_PORT_BESIDE_STUN if beside else STUN_PORT if service == "stun" else RELAY_PORT

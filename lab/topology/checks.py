@@ -129,6 +129,14 @@ def check_program(document: Document, name: str, node: NodeForm) -> None:
         document.report(
             (*loc, "services"), f"{name} has both service and services", "keep one of the two"
         )
+    services = node.services or node.service or {}
+    ports = [port for port in services.values() if port]
+    if len(ports) != len(set(ports)):
+        document.report(
+            (*loc, "services" if node.services else "service"),
+            f"{name} has two services at one port",
+            "give each a port of its own",
+        )
     own = next((key for key in ("image", "command") if getattr(node, key) is not None), None)
     if own and (node.peer or node.service or node.services):
         builtin = "the built-in peer" if node.peer else "a built-in service"

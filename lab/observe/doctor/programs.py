@@ -33,6 +33,8 @@ _TOOLS = (
     _Tool("conntrack", "conntrack", "looking at a NAT's state by hand", Level.WARNING),
     _Tool("tcpdump", "tcpdump", "capturing packets", Level.WARNING),
     _Tool("miniupnpd", "miniupnpd-nftables", "port mapping: UPnP, NAT-PMP, PCP", Level.WARNING),
+    _Tool("dnsmasq", "dnsmasq-base", "firewalls with a resolver or a proxy", Level.WARNING),
+    _Tool("tinyproxy", "tinyproxy-bin", "firewalls with a web proxy", Level.WARNING),
     _Tool("turnserver", "coturn", "a TURN server that is not ours", Level.WARNING, fixable=False),
 )
 
