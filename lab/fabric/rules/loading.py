@@ -27,6 +27,7 @@ table ip lab {
     }
 }
 """
+_END = "\nCOMMIT\n"
 _OURS = frozenset({"ip filter", "ip nat", "ip lab", "inet upnp", "ip6 filter", "inet portal"})
 
 
@@ -41,17 +42,18 @@ def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
     """
     if former is None or former.sysctls != rules.sysctls:
         sysctls.apply(rules.sysctls, "the rule set")
-    if rules.ip4 and (former is None or former.ip4 != rules.ip4):
-        _restore("iptables-nft-restore", rules.ip4)
-    if rules.ip6 and (former is None or former.ip6 != rules.ip6):
-        _restore("ip6tables-nft-restore", rules.ip6)
+    if ip4 := _changed(rules.ip4, former.ip4 if former else ""):
+        _restore("iptables-nft-restore", ip4)
+    if ip6 := _changed(rules.ip6, former.ip6 if former else ""):
+        _restore("ip6tables-nft-restore", ip6)
+    nft = rules.nft if former is None or former.nft != rules.nft else ""
     # Loading it empties it of what hosts asked for.
     portmap = rules.portmap if former is None or former.portmap != rules.portmap else ""
     # Deleting waits, so only what is there is deleted.
     leave = _tables(rules)
     gone = [table for table in nftables.tables() if table in _OURS and table not in leave]
     deletions = "".join(f"delete table {table}\n" for table in gone)
-    script = rules.nft + portmap + rules.portal + deletions
+    script = nft + portmap + rules.portal + deletions
     if script:
         nftables.run(script)
 
@@ -78,6 +80,18 @@ def reset(rules: RuleSet) -> None:
 def flush() -> None:
     """Remove every rule, and with them what NATs learned; conntrack stays."""
     load(RuleSet())
+
+
+def _changed(text: str, former: str) -> str:
+    """The tables of `text` that are not in `former` as they are."""
+    standing = set(_split(former))
+    return "".join(table for table in _split(text) if table not in standing)
+
+
+def _split(text: str) -> list[str]:
+    """The tables of a text for iptables-restore, each from the end of the one before it."""
+    parts = text.split(_END)
+    return [part + _END for part in parts[:-1]]
 
 
 def _tables(rules: RuleSet) -> set[str]:
