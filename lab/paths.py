@@ -87,6 +87,11 @@ class LabPaths:
         """
         return self.root.parent / f"{self.lab}.target.json"
 
+    @property
+    def scrape_draft(self) -> Path:
+        """The scrape target while it is being written: not what Prometheus's pattern matches."""
+        return self.root.parent / f"{self.lab}.target.draft"
+
     def node(self, node: str) -> Path:
         """The folder of one node: `control.sock`, `out.jsonl`, `err.log`.
 

@@ -9,6 +9,7 @@ on requests come on `agent.sock`, one per connection (`lab.agent.wire`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import os
@@ -60,9 +61,9 @@ async def _serve(first: socket.socket) -> int:
     order = wire.unpack(line)
     paths = LabPaths.of(os.path.basename(order["root"]))  # noqa: PTH119 - a name, not a path
     try:
-        held = lock.hold(paths.agent_lock)
+        held = _become_agent(paths)
         _redirect_output(paths)
-    except OSError as error:
+    except (OSError, LabError) as error:
         writer.write(wire.pack({"error": error_to_wire(error)}))
         await writer.drain()
         return 4
@@ -71,6 +72,17 @@ async def _serve(first: socket.socket) -> int:
     except Exception:
         traceback.print_exc()
         raise
+
+
+def _become_agent(paths: LabPaths) -> int:
+    """Take the lab's lock; LabError if the lab was removed before we came to it."""
+    with lock.alone(paths.root) as there:
+        if not there:
+            raise LabError(
+                f"lab {paths.lab!r} was removed while it was being started",
+                remedy="start it again",
+            )
+        return lock.hold(paths.agent_lock)
 
 
 def _redirect_output(paths: LabPaths) -> None:
@@ -213,9 +225,11 @@ def _remove_from_outside(paths: LabPaths) -> None:
 
 
 def _log(error: BaseException | None) -> None:
+    """Write it into the log; where the disk is full, whoever asked is told all the same."""
     stamp = time.strftime("%H:%M:%S")
-    if isinstance(error, LabError):
-        print(f"{stamp} {error}", file=sys.stderr)
-    elif error is not None:
-        print(stamp, file=sys.stderr)
-        traceback.print_exception(error)
+    with contextlib.suppress(OSError):
+        if isinstance(error, LabError):
+            print(f"{stamp} {error}", file=sys.stderr)
+        elif error is not None:
+            print(stamp, file=sys.stderr)
+            traceback.print_exception(error)

@@ -7,13 +7,10 @@ anybody's cooperation.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.agent import lock
@@ -42,7 +39,10 @@ def destroy(paths: LabPaths) -> Removed:
     Raises LabError if something could not be removed; it can be called again,
     and by several processes at once.
     """
-    with _alone(paths):
+    with lock.alone(paths.root) as there:
+        # Another teardown may have been quicker; what has the name by now is a new lab.
+        if not there:
+            return Removed(paths.lab, 0, 0, 0)
         _end_agent(paths)
         processes = runtime.kill_processes(paths)
         entries = journal.read(paths.journal)
@@ -50,21 +50,6 @@ def destroy(paths: LabPaths) -> Removed:
         namespaces = fabric.remove_namespaces(entries)
         _remove_files(paths)
     return Removed(paths.lab, processes, containers, len(namespaces))
-
-
-@contextmanager
-def _alone(paths: LabPaths) -> Iterator[None]:
-    """Wait until no other teardown works on this lab: it may have found an orphan first."""
-    try:
-        folder = os.open(paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield  # nothing to be alone with: the rest finds nothing
-        return
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _end_agent(paths: LabPaths) -> None:
@@ -99,6 +84,7 @@ def _remove_files(paths: LabPaths) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+        paths.scrape_draft.unlink(missing_ok=True)
         paths.scrape_target.unlink(missing_ok=True)
         paths.journal.unlink(missing_ok=True)
         paths.root.rmdir()

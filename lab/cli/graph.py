@@ -29,6 +29,7 @@ def command(
     """
     from pathlib import Path
 
+    from lab.errors import InputError
     from lab.observe import graph
 
     if topology is None:
@@ -44,6 +45,11 @@ def command(
         plan = compile_topology(load_file(topology, overrides), Machine(containers=True))
     drawing = graph.svg(plan) if form == "svg" else graph.mermaid(plan)
     if output:
-        Path(output).write_text(drawing)
+        try:
+            Path(output).write_text(drawing)
+        except OSError as error:
+            raise InputError(
+                f"can't write {output}: {error.strerror}", remedy="name a file that can be written"
+            ) from error
     else:
         click.echo(drawing, nl=not drawing.endswith("\n"))

@@ -26,12 +26,13 @@ def existing() -> list[str]:
 def choose(name: str | None) -> LabPaths:
     """The lab of that name, or the only one there is.
 
-    Raises InputError when there is none, or several to choose from.
+    Raises InputError when there is none, or several to choose from;
+    MissingError when it is somebody else's.
     """
     labs = existing()
     if name is not None:
         if name in labs:
-            return LabPaths.of(name)
+            return _readable(LabPaths.of(name))
         near = difflib.get_close_matches(name, labs, n=1)
         raise InputError(
             f"there is no lab {name!r}",
@@ -49,7 +50,20 @@ def choose(name: str | None) -> LabPaths:
         raise InputError(
             f"several labs are running: {', '.join(labs)}", remedy="say which: --lab NAME"
         )
-    return LabPaths.of(labs[0])
+    return _readable(LabPaths.of(labs[0]))
+
+
+def readable(paths: LabPaths) -> bool:
+    """Whether the caller may look into the lab: labs are root's, and tell nobody else anything."""
+    return os.access(paths.root, os.R_OK | os.X_OK)
+
+
+def _readable(paths: LabPaths) -> LabPaths:
+    if not readable(paths):
+        raise MissingError(
+            f"lab {paths.lab!r} is root's, as every lab is", remedy="run it with sudo"
+        )
+    return paths
 
 
 def plan_of(paths: LabPaths) -> Any:

@@ -12,7 +12,7 @@ from lab.cli.labs import existing, json_option
 def command(*, as_json: bool) -> None:
     """List the labs on this machine."""
     from lab.agent import lock
-    from lab.cli.labs import plan_of
+    from lab.cli.labs import plan_of, readable
     from lab.cli.terminal import print_json, say
     from lab.errors import InputError
     from lab.paths import LabPaths
@@ -20,12 +20,14 @@ def command(*, as_json: bool) -> None:
     rows = []
     for name in existing():
         paths = LabPaths.of(name)
-        agent = lock.holder(paths.agent_lock)
-        try:
-            plan = plan_of(paths)
-        except InputError:
-            plan = None
-        state = "broken" if plan is None else "running" if agent else "agent dead"
+        agent, plan, state = None, None, "needs root"
+        if readable(paths):
+            agent = lock.holder(paths.agent_lock)
+            try:
+                plan = plan_of(paths)
+            except InputError:
+                plan = None
+            state = "broken" if plan is None else "running" if agent else "agent dead"
         rows.append(
             {
                 "lab": name,

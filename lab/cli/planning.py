@@ -63,10 +63,15 @@ def plan_file(
 ) -> Plan:
     """The plan of a topology file or of a shipped topology's name.
 
-    Raises InputError for what is wrong in the file, MissingError for what this
-    machine can't do.
+    Raises InputError for what is wrong in the file or with `name`, MissingError
+    for what this machine can't do.
     """
+    from lab.errors import InputError
     from lab.plan.compile import compile_topology
+    from lab.topology.fields import NAME, NAME_HELP
 
+    # It becomes the name of a folder, of namespaces and of containers.
+    if name is not None and not NAME.fullmatch(name):
+        raise InputError(f"--name: {name!r} can't be a name", remedy=NAME_HELP)
     loaded = load_file(topology, overrides, seed)
     return compile_topology(loaded, probe_machine(runtime, build=build), lab=name)

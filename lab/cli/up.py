@@ -128,13 +128,15 @@ def _bring_up(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         result = answer["result"]
-    except BaseException:
+    except BaseException as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         words = last_words(paths)
         destroy(paths)
         for line in words:
-            say(f"agent: {line}")
+            # The agent logs what it answers, too: that is about to be printed.
+            if not _within(line, error):
+                say(f"agent: {line}")
         raise
     if as_json:
         print_json(
@@ -154,3 +156,8 @@ def _bring_up(
 
         say(f"{plan.lab} is up: {summary(plan)} in {shown.seconds:.2f} s ({shown.slowest()})")
         say(f"metrics: {result['metrics']}   next: lab status, lab connect A B, lab down")
+
+
+def _within(line: str, error: BaseException) -> bool:
+    """Whether a line of the log, but for its stamp, is one of the error's own text."""
+    return any(text and line.endswith(text) for text in str(error).splitlines())

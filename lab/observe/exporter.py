@@ -104,7 +104,7 @@ class Exporter:
         target = self._paths.scrape_target
         content = [{"targets": [f"{LOOPBACK}:{port}"], "labels": {"lab": self._paths.lab}}]
         # The name ends otherwise than the glob that Prometheus watches.
-        draft = target.with_suffix(".draft")
+        draft = self._paths.scrape_draft
         draft.write_text(json.dumps(content) + "\n")
         os.replace(draft, target)  # noqa: PTH105 - the atomic replacement is the point
 

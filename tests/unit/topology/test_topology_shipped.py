@@ -26,6 +26,7 @@ NAMES = [
     "single-nat",
     "symmetric-pair",
     "two-homes",
+    "upnp-home",
 ]
 
 GOOD = """
