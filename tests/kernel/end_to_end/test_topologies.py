@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def test_peers_find_what_the_file_expects(lab: Command, file: Path):
 
     for expectation in topology.expect:
         connect = ("connect", expectation.local, expectation.remote, "--lab", name)
-        answer = lab.json(*connect)
+        done = lab.run(*connect, "--json")
+        # Whoever is not connected is told so, also where the file expects nothing else.
+        assert done.returncode == (dict(expectation.outcomes).get("path") == "none"), done.stderr
+        answer = json.loads(done.stdout)
         assert answer["unexpected"] == [], answer
         assert {record["technique"] for record in answer["attempts"]} >= {
             key for key, _ in expectation.outcomes if key != "path"

@@ -21,12 +21,13 @@ from lab.topology.problems import TopologyError
 NAMES = [
     "blocked-udp",
     "cgnat",
+    "corporate",
     "double-nat",
+    "http-only",
     "lan",
     "single-nat",
     "symmetric-pair",
     "two-homes",
-    "upnp-home",
 ]
 
 GOOD = """
@@ -52,7 +53,7 @@ def test_a_shipped_topology_is_a_lesson(name):
     services = {service for node in topology.nodes for service in node.services}
     assert services == {"stun", "rendezvous", "relay"}
     expected = {(one.local, one.remote): dict(one.outcomes) for one in topology.expect}
-    assert expected["alice", "bob"]["path"] in ("direct", "relayed")
+    assert expected["alice", "bob"]["path"] in ("direct", "relayed", "none")
     text = (data_dir("topologies") / f"{name}.yaml").read_text()
     assert text.startswith("# ")
     assert "What there is to learn" in text
@@ -71,7 +72,9 @@ def test_every_preset_says_what_it_is_and_where_from():
         presets.nat
     )
     assert {"lan", "wifi", "dsl", "cable", "fibre", "lte", "satellite-geo"} <= set(presets.link)
-    assert {"open", "stateful", "udp-blocked", "corporate"} <= set(presets.firewall)
+    assert {"open", "stateful", "udp-blocked", "corporate", "http-only", "captive"} <= set(
+        presets.firewall
+    )
     for kind in (presets.nat, presets.link, presets.firewall):
         for name, preset in kind.items():
             assert preset.name == name
