@@ -28,6 +28,7 @@ NAMES = [
     "single-nat",
     "symmetric-pair",
     "two-homes",
+    "upnp-home",
 ]
 
 GOOD = """
