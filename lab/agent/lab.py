@@ -32,7 +32,7 @@ from lab.paths import LabPaths
 from lab.plan.change import Layers, changed, describe_change, momentary
 from lab.plan.diff import diff
 from lab.plan.model import Plan, decode, encode
-from lab.plan.operations import AnyOperation
+from lab.plan.operations import AnyOperation, LoadRules, ResetNode
 from lab.plan.progress import Running
 from lab.plan.timeline import Moment
 from lab.topology.behaviour import Backend
@@ -219,13 +219,29 @@ class Lab:
             self._events.note("failed", error=error.message)
             emit({"event": "note", "text": "the change failed: going back to what was"})
             try:
-                await self._change(before, emit)
+                await self._change(before, emit, self._rules_again(before, desired, besides))
             except LabError as second:
                 raise LabError(
                     f"{error.message}; and the way back failed: {second.message}",
                     remedy=f"remove the lab: lab down {self._paths.lab}",
                 ) from error
             raise
+
+    def _rules_again(
+        self, before: Plan, desired: Plan, besides: Sequence[AnyOperation]
+    ) -> tuple[AnyOperation, ...]:
+        """What brings rule sets back that a failed change may have left half changed.
+
+        A rule set is more than one table, and what runs tells only what was
+        finished.
+        """
+        if self._executor is None:
+            return ()
+        begun = (*diff(before, desired), *besides)
+        names = {op.node.name for op in begun if isinstance(op, LoadRules | ResetNode)}
+        back = diff(self._executor.running.plan(), before)
+        names -= {op.node.name for op in back if isinstance(op, LoadRules)}
+        return tuple(LoadRules(node=node) for node in before.nodes if node.name in names)
 
     async def _change(self, desired: Plan, emit: Emit, besides: Sequence[AnyOperation] = ()) -> int:
         """Carry out what leads from what runs to `desired`; the only way to change anything.

@@ -86,7 +86,9 @@ class Lab:
         with netns.inside(self.command.paths(self.name).netns(node)):
             for words in (["iptables-nft-save"], ["nft", "-s", "-t", "list", "ruleset"]):
                 told += subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        return re.sub(r"\[\d+:\d+\]|^#.*\n", "", told, flags=re.MULTILINE)
+        told = re.sub(r"\[\d+:\d+\]|^#.*\n", "", told, flags=re.MULTILINE)
+        # In the order of their names: the kernel has that in which they were made.
+        return "".join(sorted(re.split(r"^(?=table |\*)", told, flags=re.MULTILINE)))
 
 
 @contextmanager
@@ -199,6 +201,25 @@ def test_the_rules_shown_are_those_that_are_loaded(home: Lab):
     changed = home("nat", "show", "home-a", "--rules")
     assert "other rules than lab gave it" in changed.stderr
     assert "192.0.2.1" in changed.stdout
+
+
+def test_a_change_that_the_kernel_refuses_changes_nothing(home: Lab):
+    server, alice = home.udp("server"), home.udp("alice", 4000)
+    path = home.command.paths(home.name).netns("home-a")
+    taken = "add map ip lab udp_by_flow { type ipv4_addr : ipv4_addr; }"
+    with netns.inside(path):
+        subprocess.run(["nft", taken], check=True)
+    before = home.rules()
+    # The tables of iptables change too, and before those of nft.
+    refused = home("nat", "set", "home-a", "symmetric", "unsolicited=reject")
+    assert refused.returncode == 4
+    assert "nftables refused" in refused.stderr
+    assert home.rules() == before
+    assert home.json("nat", "show", "home-a")["nat"]["preset"] == "home"
+    assert home.seen(alice, server) == 4000
+    with netns.inside(path):
+        subprocess.run(["nft", "delete map ip lab udp_by_flow"], check=True)
+    assert home("nat", "set", "home-a", "symmetric").returncode == 0
 
 
 @pytest.mark.parametrize(
