@@ -170,11 +170,11 @@ class Probe:
             for sent in left:
                 self.wires[sent.side].send(sent.packet)
             missing = {sent.packet.tag for sent in left}
-            if missing <= wanted and self._wait(missing, self.site.patience_s):
+            if missing <= wanted and self._wait(missing, self.site.hurry_s):
                 return
             self._settle()
-            # Expected packets have their time; what nobody expects was dropped by now.
-            self._wait(missing & wanted, self.site.patience_s)
+        # Expected packets have their time; what nobody expects was dropped by now.
+        self._wait({sent.packet.tag for sent in part} & wanted, self.site.patience_s)
 
     def _wait(self, tags: set[int], seconds: float) -> bool:
         """Whether all of `tags` have passed within `seconds`."""

@@ -51,6 +51,11 @@ class Site:
         return 2 if self.loss == 0 else min(2 + math.ceil(-9 / math.log10(self.loss)), 60)
 
     @property
+    def hurry_s(self) -> float:
+        """How long a packet that must come takes where nothing is amiss."""
+        return 0.25 + 2 * self.round_trip_s
+
+    @property
     def patience_s(self) -> float:
         """How long a packet that must come is waited for: also on a busy machine."""
         return 1.0 + 4 * self.round_trip_s
