@@ -99,6 +99,7 @@ def _print(prediction: Prediction) -> None:
     for finding in prediction.findings:
         word, colour = ("yes", "green") if finding.possible else ("no ", "red")
         answer = click.style(word, fg=colour)
-        reason = fill(finding.reason, 100, initial_indent=indent, subsequent_indent=indent)
+        said = f"{finding.reason} (with luck)" if finding.by_chance else finding.reason
+        reason = fill(said, 100, initial_indent=indent, subsequent_indent=indent)
         click.echo(f"{finding.technique:<{width}}  {answer}  {reason.strip()}")
     click.echo(f"{prediction.local} to {prediction.remote}: best path {prediction.path}")

@@ -23,7 +23,16 @@ from ipaddress import ip_address, ip_network
 
 from lab.plan.model import Node, NodeKind
 from lab.predict.packet import Endpoint, Lost, Packet, Why
-from lab.topology.behaviour import Dependence, Direction, Hairpin, PortPolicy, Rule, Verdict
+from lab.topology.behaviour import (
+    Dependence,
+    Direction,
+    Hairpin,
+    Pooling,
+    PortPolicy,
+    Rule,
+    Unsolicited,
+    Verdict,
+)
 
 Route = Callable[[str], str]
 """The interface that leads to an address; empty if none does."""
@@ -48,37 +57,54 @@ class Middlebox:
         default_factory=dict
     )
     """Source and destination of the next packet of a flow, by what they are before it."""
-    mappings: dict[tuple[object, ...], int] = field(default_factory=dict)
-    """External port of each mapping."""
+    mappings: dict[tuple[object, ...], Endpoint] = field(default_factory=dict)
+    """External endpoint of each mapping."""
     inside: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
     """Protocol and external port to the inside endpoint that holds it."""
     asked: dict[tuple[str, int], set[Endpoint]] = field(default_factory=dict)
     """Whom the inside has sent to by an external port."""
+    taken: set[tuple[str, Endpoint, Endpoint]] = field(default_factory=set)
+    """Flows that the router took for its own: no mapping can have them any more."""
 
     @property
-    def external(self) -> str:
-        """The address that mappings are on."""
+    def externals(self) -> tuple[str, ...]:
+        """The addresses that mappings are on; none without a NAT."""
         if self.node.nat is None:
-            return ""
-        for interface in self.node.interfaces:
-            if interface.name == self.node.wan:
-                for text in interface.addresses:
-                    address = text.partition("/")[0]
-                    if ":" not in address:
-                        return address
-        return ""
+            return ()
+        return tuple(
+            address
+            for interface in self.node.interfaces
+            if interface.name == self.node.wan
+            for address in (text.partition("/")[0] for text in interface.addresses)
+            if ":" not in address
+        )
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether mappings of one inside endpoint may be on several addresses."""
+        nat = self.node.nat
+        return (
+            nat is not None
+            and nat.pooling is Pooling.ARBITRARY
+            and len(self.externals) > 1
+            and nat.mapping is not Dependence.ENDPOINT_INDEPENDENT
+        )
 
     # --- packets ----------------------------------------------------------
 
     def forward(self, packet: Packet, arrived: str, route: Route) -> Passed | Lost:
         """What becomes of a packet that comes in by the interface `arrived`."""
-        turned = arrived != self.node.wan and packet.destination.address == self.external
+        turned = arrived != self.node.wan and packet.destination.address in self.externals
         if known := self.flows.get(packet.key):
             return Passed(packet.moved(*known), turned=turned)
+        if packet.key in self.taken:
+            return Lost(Why.FILTERED, self.node.name, packet)
         translated = self._inward(packet, arrived)
         if isinstance(translated, Lost):
+            if self.node.nat and self.node.nat.unsolicited is Unsolicited.ACCEPT and not turned:
+                self.taken.add(packet.key)
             return translated
-        destination, sender_port = translated
+        destination, seen_as = translated
         leaves = route(destination.address)
         if not leaves:
             return Lost(Why.NO_ROUTE, self.node.name, packet)
@@ -88,13 +114,11 @@ class Middlebox:
         inward = packet.moved(packet.source, destination)
         if lost := self._refused(inward, inbound=arrived == wan, outbound=leaves == wan):
             return lost
-        source, by_port = packet.source, 0
-        nat = self.node.nat
+        source, nat = packet.source, self.node.nat
         if nat and leaves == wan and arrived != wan:
-            by_port = self._map(packet)
-            source = Endpoint(self.external, by_port)
-        elif nat and sender_port and nat.hairpin is Hairpin.EXTERNAL_SOURCE:
-            source = Endpoint(self.external, sender_port)
+            source = self._map(packet)
+        elif nat and seen_as and nat.hairpin is Hairpin.EXTERNAL_SOURCE:
+            source = seen_as
         self._confirm(packet, source, destination)
         return Passed(packet.moved(source, destination), turned=turned)
 
@@ -116,24 +140,23 @@ class Middlebox:
 
     # --- network address translation --------------------------------------
 
-    def _inward(self, packet: Packet, arrived: str) -> tuple[Endpoint, int] | Lost:
-        """Where a packet goes, and the port it was given if it is turned around."""
+    def _inward(self, packet: Packet, arrived: str) -> tuple[Endpoint, Endpoint | None] | Lost:
+        """Where a packet goes, and by what mapping if it is turned around."""
         nat = self.node.nat
-        if nat is None or packet.destination.address != self.external:
-            return packet.destination, 0
-        caller, sender_port = packet.source, 0
+        if nat is None or packet.destination.address not in self.externals:
+            return packet.destination, None
+        caller, seen_as = packet.source, None
         if arrived != self.node.wan:
             if nat.hairpin is Hairpin.OFF:
                 return Lost(Why.NO_HAIRPIN, self.node.name, packet)
             # It is filtered as if it went out and came back.
-            sender_port = self._map(packet)
-            caller = Endpoint(self.external, sender_port)
+            caller = seen_as = self._map(packet)
         port = packet.protocol, packet.destination.port
         if port not in self.inside:
             return Lost(Why.UNMAPPED, self.node.name, packet)
         if not self._admits(port, caller):
             return Lost(Why.FILTERED, self.node.name, packet)
-        return self.inside[port], sender_port
+        return self.inside[port], seen_as
 
     def _admits(self, port: tuple[str, int], caller: Endpoint) -> bool:
         asked = self.asked.get(port, set())
@@ -146,8 +169,8 @@ class Middlebox:
             case Dependence.ADDRESS_AND_PORT_DEPENDENT:
                 return caller in asked
 
-    def _map(self, packet: Packet) -> int:
-        """The external port of the mapping for a packet, a new one if there is none."""
+    def _map(self, packet: Packet) -> Endpoint:
+        """The external endpoint of the mapping for a packet, a new one if there is none."""
         nat = self.node.nat
         assert nat  # noqa: S101 - as above
         key: tuple[object, ...] = packet.protocol, packet.source
@@ -159,20 +182,24 @@ class Middlebox:
             own = packet.protocol, packet.source.port
             keep = nat.ports.policy is PortPolicy.PRESERVE and own not in self.inside
             port = packet.source.port if keep else next(self.fresh)
-            self.mappings[key] = port
+            # Of a pool's addresses, the one that helps: `by_chance` says that it is luck.
+            self.mappings[key] = Endpoint(self.externals[0], port)
             self.inside[packet.protocol, port] = packet.source
-        port = self.mappings[key]
-        self.asked.setdefault((packet.protocol, port), set()).add(packet.destination)
-        return port
+        made = self.mappings[key]
+        self.asked.setdefault((packet.protocol, made.port), set()).add(packet.destination)
+        return made
 
     def _confirm(self, packet: Packet, source: Endpoint, destination: Endpoint) -> None:
         """Remember a flow and the way back."""
-        while (packet.protocol, destination, source) in self.flows:
+        while self._has((packet.protocol, destination, source)):
             # The inside has a flow of its own with this endpoint, by another
             # external port: it sees the new one as from another port.
             source = Endpoint(source.address, next(self.fresh))
         self.flows[packet.key] = source, destination
         self.flows[packet.protocol, destination, source] = packet.destination, packet.source
+
+    def _has(self, key: tuple[str, Endpoint, Endpoint]) -> bool:
+        return key in self.flows or key in self.taken
 
     # --- firewall ---------------------------------------------------------
 
@@ -180,6 +207,8 @@ class Middlebox:
         wall = self.node.firewall
         if wall is None:
             return None
+        if wall.portal and not inbound and self.node.kind is NodeKind.ROUTER:
+            return Lost(Why.CAPTIVE, self.node.name, packet)
         if inbound and not _passes(wall.inbound, packet, packet.source):
             return Lost(Why.INBOUND, self.node.name, packet)
         if outbound and not _passes(wall.outbound, packet, packet.destination):

@@ -134,6 +134,11 @@ class Network:
             len(box.flows) + sum(map(len, box.asked.values())) for box in self.boxes.values()
         )
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether some NAT on the way draws lots for addresses."""
+        return any(box.by_chance for box in self.boxes.values())
+
     def _own_address(self, sender: str, to: Endpoint) -> str:
         leaves = self.map.interface_to(sender, to.address)
         node = self.map.nodes[sender]

@@ -52,6 +52,8 @@ class Why(Enum):
     """A firewall lets no such packet out."""
     INBOUND = auto()
     """A firewall lets no such packet in."""
+    CAPTIVE = auto()
+    """A captive portal holds back who has not accepted its page."""
     NO_ROUTE = auto()
     """Nothing leads to its destination from there."""
     STRANGER = auto()

@@ -32,6 +32,8 @@ def of_loss(network: Network, lost: Lost, sender: str, receiver: str) -> str:
             return f"{of_firewall(sender, at)} lets {_kind(packet)} out"
         case Why.INBOUND:
             return f"{of_firewall(receiver, at)} lets {_kind(packet)} in that is not an answer"
+        case Why.CAPTIVE:
+            return f"{at} holds {sender} back until it has accepted the page of its portal"
         case Why.STRANGER:
             return f"{packet.destination.address} is {_whose(at, sender)} on the side of {sender}"
         case Why.NO_ROUTE:
@@ -61,17 +63,12 @@ def of_punch(
             return f"{lost.at} {filters}, and {receiver} can't open it: {stopped}"
         return f"{lost.at} {filters}, and {receiver} does not pass it on the way to {sender}"
     if way[-1].source.port != lost.packet.destination.port:
-        return _because(
-            lost.at,
-            filters,
-            _fickle(network, way),
-            f"what {receiver} opens is another port than the one that STUN showed",
-        )
-    fickle = _fickle(network, lost.trail)
-    if lost.packet.source != expected and fickle:
-        return _because(
-            lost.at, filters, fickle, f"the punch leaves from a port that {lost.at} does not expect"
-        )
+        so = f"what {receiver} opens is another port than the one that STUN showed"
+        return _because(network, lost.at, filters, way, so) or f"{lost.at} {filters}: {so}"
+    if lost.packet.source != expected:
+        so = f"the punch leaves from a port that {lost.at} does not expect"
+        if why := _because(network, lost.at, filters, lost.trail, so):
+            return why
     return f"{lost.at} {filters}, and does not expect {lost.packet.source}"
 
 
@@ -95,11 +92,22 @@ def of_firewall(peer: str, at: str) -> str:
     return f"{peer}'s own firewall" if at == peer else f"the firewall of {at}"
 
 
-def _because(at: str, filters: str, fickle: Sequence[Node], so: str) -> str:
+def _because(network: Network, at: str, filters: str, trail: tuple[Step, ...], so: str) -> str:
+    """Who on `trail` has another port than it showed, and what follows; empty if nobody has."""
+    fickle = _fickle(network, trail)
     names = [node.name for node in fickle]
     if names == [at]:
         return f"{at} {filters} and {_maps(fickle)}: {so}"
-    return f"{at} {filters}, and {_listed(names)} {_maps(fickle)}: {so}"
+    if fickle:
+        return f"{at} {filters}, and {_listed(names)} {_maps(fickle)}: {so}"
+    greedy = [step.at for step in trail if network.boxes[step.at].taken]
+    if greedy:
+        verb = "has" if len(greedy) == 1 else "have"
+        what = "taken an early packet for its own (unsolicited: accept)"
+        if greedy == [at]:
+            return f"{at} {filters} and {verb} {what}: {so}"
+        return f"{at} {filters}, and {_listed(greedy)} {verb} {what}: {so}"
+    return ""
 
 
 def _maps(nodes: Sequence[Node]) -> str:

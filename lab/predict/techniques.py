@@ -21,8 +21,10 @@ simply passes them one after the other, but it can be said in closed form
   where it came from (a peer-reflexive endpoint, RFC 8445, section 7.3.1.3),
   and the answer finds every flow on its way established.
 
-One thing makes the order of packets matter after all, and only in chains.  A
-NAT whose mapping depends on the destination and that filters nothing has two
+Two things make the order of packets matter after all.  A NAT that accepts what
+nobody asked for (`unsolicited: accept`) remembers that flow, and the mapping
+that was shown can't have it any more, so who sends first spoils it.  And in a
+chain, a NAT whose mapping depends on the destination and that filters nothing has two
 ports for one and the same pair of endpoints: the one that STUN showed, by which
 the sender comes in, and the one by which the receiver has sent to the sender.
 Linux keeps such flows apart by giving the second one another source port.  The
@@ -61,6 +63,8 @@ class Finding(Frozen, frozen=True):
     path: str
     """`direct` or `relayed`; empty if there is none."""
     reason: str
+    by_chance: bool = False
+    """Whether it takes luck: a NAT on the way has a pool of addresses and takes any of them."""
 
 
 Technique = Callable[[Map, Peer, Peer], Finding]
@@ -194,6 +198,7 @@ def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
             possible=True,
             path=DIRECT,
             reason=reasons.of_success(network, exchange.path, (a.name, b.name)),
+            by_chance=network.by_chance,
         )
     return Finding(
         technique="udp-punch", possible=False, path="", reason=_why_no_punch(exchange, learned)

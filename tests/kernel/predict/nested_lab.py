@@ -79,7 +79,7 @@ class Nested:
 def _words(behaviour: Nat | Firewall) -> str:
     if isinstance(behaviour, Firewall):
         return "firewall"
-    return f"{behaviour.mapping}/{behaviour.filtering}/{behaviour.hairpin}"
+    return f"{behaviour.mapping}/{behaviour.filtering}/{behaviour.hairpin}/{behaviour.unsolicited}"
 
 
 @contextmanager

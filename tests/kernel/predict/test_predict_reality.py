@@ -13,13 +13,22 @@ from pathlib import Path
 import pytest
 from nested_lab import OPEN, nested, some_nat
 
-from lab.topology.behaviour import Dependence, Direction, Firewall, Hairpin, Nat, Verdict
+from lab.topology.behaviour import (
+    Dependence,
+    Direction,
+    Firewall,
+    Hairpin,
+    Nat,
+    Unsolicited,
+    Verdict,
+)
 
 pytestmark = pytest.mark.kernel
 
 STRICT = Nat()
 STATEFUL = Firewall(inbound=Direction(default=Verdict.DROP))
 EVERY_WAY = ("direct", "udp-punch", "relay")
+PEERS = {"alice": "a0", "bob": "b0"}
 BOTH_WAYS = (("alice", "bob"), ("bob", "alice"))
 
 
@@ -73,7 +82,7 @@ def test_two_nats_a_side():
     rng = random.Random(5)
     routers = {"a1": "internet", "a0": "a1", "b1": "internet", "b0": "b1"}
     wrong = []
-    with nested("two-deep", routers, {"alice": "a0", "bob": "b0"}) as lab:
+    with nested("two-deep", routers, PEERS) as lab:
         for _ in range(10):
             for local, remote in BOTH_WAYS:
                 wrong += lab.check({name: some_nat(rng) for name in routers}, local, remote)
@@ -86,6 +95,16 @@ def test_two_nats_a_side():
         }  # fmt: skip
         for local, remote in BOTH_WAYS:
             wrong += lab.check(touchy, local, remote)
+    assert wrong == []
+
+
+def test_nats_that_accept_what_nobody_asked_for():
+    greedy = Nat(unsolicited=Unsolicited.ACCEPT)
+    wrong = []
+    with nested("greedy", {"a0": "internet", "b0": "internet"}, PEERS) as lab:
+        for a in (greedy, STRICT):
+            for local, remote in BOTH_WAYS:
+                wrong += lab.check({"a0": a, "b0": greedy}, local, remote)
     assert wrong == []
 
 

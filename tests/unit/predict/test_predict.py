@@ -21,7 +21,17 @@ from lab.errors import InputError
 from lab.plan.compile import compile_topology
 from lab.predict import contradictions, predict
 from lab.predict.pairs import KINDS, Kind
-from lab.topology.behaviour import Dependence, Direction, Firewall, Hairpin, Nat, Rule, Verdict
+from lab.topology.behaviour import (
+    Dependence,
+    Direction,
+    Firewall,
+    Hairpin,
+    Nat,
+    Pooling,
+    Rule,
+    Unsolicited,
+    Verdict,
+)
 from lab.topology.files import shipped
 from lab.topology.loader import load
 from lab.topology.model import NodeSpec, RouterSpec
@@ -96,6 +106,48 @@ def test_several_spoil_it_together():
 def test_one_open_nat_in_front_helps_nobody_behind_a_strict_one():
     assert reason(facing([HOME, OPEN], [SYMMETRIC]), "udp-punch").startswith("no: b0 filters")
     assert reason(facing([OPEN, OPEN], [SYMMETRIC]), "udp-punch").startswith("yes")
+
+
+def test_a_nat_that_accepts_what_nobody_asked_for_spoils_the_mapping():
+    """As measured: the callee's first packet finds nothing open, and the caller's NAT keeps it."""
+    greedy = replace(HOME, unsolicited=Unsolicited.ACCEPT)
+    assert reason(facing([greedy], [HOME]), "udp-punch") == (
+        "no: b0 filters by address and port, and a0 has taken an early packet for its own "
+        "(unsolicited: accept): the punch leaves from a port that b0 does not expect; and back, "
+        "a0 filters by address and port and has taken an early packet for its own "
+        "(unsolicited: accept): what alice opens is another port than the one that STUN showed"
+    )
+    assert reason(facing([HOME], [greedy]), "udp-punch").startswith("yes")
+
+
+def test_any_address_of_a_pool_is_luck():
+    def found(nat_a: Nat):
+        plan = facing([nat_a], [nat(KINDS[1])])
+        (finding,) = predict(plan, "alice", "bob", ["udp-punch"]).findings
+        failed = [{"technique": "udp-punch", "outcome": "timed-out"}]
+        return (
+            finding.possible,
+            finding.by_chance,
+            len(contradictions(plan, "alice", "bob", failed)),
+        )
+
+    pool = replace(SYMMETRIC, pool=2)
+    assert found(pool) == (True, False, 1)
+    assert found(replace(pool, pooling=Pooling.ARBITRARY)) == (True, True, 0)
+    assert found(replace(HOME, pool=2, pooling=Pooling.ARBITRARY)) == (True, False, 1)
+
+
+def test_a_captive_portal_holds_everything_back():
+    captive = Firewall(portal=True)
+    plan = plan_of(
+        RouterSpec(name="a0", nat=HOME, firewall=captive),
+        peer("alice", "a0"),
+        peer("bob", "internet"),
+    )
+    assert reason(plan, "direct") == (
+        "no: alice does not reach the rendezvous service: a0 holds alice back until it has "
+        "accepted the page of its portal"
+    )
 
 
 # --- common networks --------------------------------------------------------
