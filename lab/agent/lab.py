@@ -7,6 +7,7 @@ that changes the lab goes through `_change`, and so through the executor.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -294,7 +295,8 @@ class Lab:
     def _record(self, record: Mapping[str, Any]) -> None:
         """Count an attempt and keep its record."""
         self._exporter.record_attempt(record)
-        with self._paths.attempts.open("ab") as attempts:
+        # Where the disk is full the metrics have it all the same, and whoever ordered it.
+        with contextlib.suppress(OSError), self._paths.attempts.open("ab") as attempts:
             attempts.write(wire.pack(dict(record)))
 
     def _ended(self, state: ProgramState) -> None:

@@ -8,6 +8,7 @@ alone: nothing is restarted silently.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -180,6 +181,12 @@ class Programs:
 
     async def _await_ready(self, node: str) -> None:
         for late in await self._tail.wait_ready([node], READY_DEADLINE_S):
+            if not os.statvfs(self._paths.root).f_bavail:
+                raise LabError(
+                    f"no space left in the state folder: the program of node {node!r} "
+                    "could not say that it is ready",
+                    remedy="make room, or set LAB_STATE_DIR to a folder with space",
+                )
             said = "".join(f"\n    {line}" for line in late.lines)
             what = "ended before it was ready" if late.ended else "did not become ready"
             raise LabError(

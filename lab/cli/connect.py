@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lab.cli.labs import json_option, lab_option
+
+if TYPE_CHECKING:
+    from lab.paths import LabPaths
 
 
 @click.command()
@@ -44,15 +47,14 @@ def command(
     a fault in lab.
     """
     from lab.agent import client
-    from lab.cli.labs import choose, node_of, plan_of
+    from lab.cli.labs import choose, plan_of
     from lab.cli.terminal import print_json, say
     from lab.observe.expect import differences
     from lab.predict import contradictions
 
     paths = choose(lab_name)
     plan = plan_of(paths)
-    for name in (local, remote):
-        node_of(paths, name)
+    _check_ends(paths, local, remote)
     order = {
         "do": "connect",
         "local": local,
@@ -98,3 +100,24 @@ def command(
             say(f"not as declared, {contradiction}")
     if not connected or surprises:
         raise click.exceptions.Exit(1)
+
+
+def _check_ends(paths: LabPaths, local: str, remote: str) -> None:
+    """InputError for two names between which no attempt makes sense; programs of one's own may."""
+    from lab.cli.labs import node_of
+    from lab.errors import InputError
+
+    for name in (local, remote):
+        program = node_of(paths, name).program
+        if program is None or (program.roles and "peer" not in program.roles):
+            raise InputError(f"node {name!r} is no peer", remedy=_peers(paths))
+    if local == remote:
+        raise InputError(f"{local!r} can't connect to itself", remedy=_peers(paths))
+
+
+def _peers(paths: LabPaths) -> str:
+    from lab.cli.labs import plan_of
+
+    nodes = plan_of(paths).nodes
+    names = [node.name for node in nodes if node.program and "peer" in node.program.roles]
+    return f"peers: {', '.join(names[:20]) or 'none; write peer: true in the file'}"

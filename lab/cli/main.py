@@ -106,4 +106,11 @@ def main(arguments: list[str] | None = None) -> Any:
         # The reader of our output has gone; that is its right.
         sys.stderr.close()
         code = 0
+    except Exception:
+        # Python's own exit code, 1, would say that the answer is no.
+        import traceback
+
+        traceback.print_exc()
+        click.echo("error: this is a fault in lab; the lines above say where", err=True)
+        code = LabError.exit_code
     sys.exit(code if isinstance(code, int) else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import json
 import os
 import signal
@@ -60,12 +60,19 @@ def run() -> int:
 
 
 def emit(event: str, **more: Any) -> None:
-    """Write one JSON line of the contract."""
+    """Write one JSON line of the contract.
+
+    Raises OSError if it is `ready` that finds no space: who waits for it would
+    wait in vain.
+    """
     line = json.dumps({"event": event, **more}, separators=(",", ":")) + "\n"
-    # Nobody may be listening any more; peers go on without.
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.write(line)
         sys.stdout.flush()
+    except OSError as error:
+        # Nobody may be listening any more; peers go on without.
+        if event == "ready" and error.errno == errno.ENOSPC:
+            raise
 
 
 def _fail(reason: str, code: int) -> int:
