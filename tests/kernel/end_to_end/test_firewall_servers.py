@@ -25,8 +25,8 @@ routers:
   corp: {nat: home, firewall: corporate}
   cafe: {nat: home, firewall: captive}
 nodes:
-  web: {via: internet, address: 45.0.0.100, command: [python3, -c, "%s"]}
-  hidden: {via: internet, address: 45.0.0.200, command: [python3, -m, http.server, "80"]}
+  web: {via: internet, address: 45.0.0.100, ready: signal, command: [python3, -c, "%(web)s"]}
+  hidden: {via: internet, address: 45.0.0.200, ready: signal, command: [python3, -c, "%(web)s"]}
   alice: {via: office, command: sleep 1000, firewall: http-only}
   anna: {via: strict, command: sleep 1000}
   bob: {via: corp, command: sleep 1000, firewall: corporate}
@@ -36,7 +36,8 @@ nodes:
 WEB = (
     "import http.server as h, threading as t; "
     "s = [h.ThreadingHTTPServer((chr(48), p), h.SimpleHTTPRequestHandler) for p in (80, 443, 81)]; "
-    "[t.Thread(target=x.serve_forever).start() for x in s]"
+    "[t.Thread(target=x.serve_forever).start() for x in s]; "
+    "print(__import__('json').dumps({'event': 'ready'}), flush=True)"
 )
 
 
@@ -47,7 +48,7 @@ class Town:
         self._lab = lab
         self._name = lab.name()
         file = folder / "town.yaml"
-        file.write_text(TOPOLOGY % WEB)
+        file.write_text(TOPOLOGY % {"web": WEB})
         lab.ok("up", str(file), "--name", self._name)
 
     def sh(self, node: str, script: str) -> str:
@@ -92,13 +93,14 @@ def test_a_web_proxy_is_the_only_way_out(lab: Command, tmp_path: Path):
 
 
 def test_what_is_refused_by_name_is_refused_to_the_proxy(lab: Command, tmp_path: Path):
+    command = f'[python3, -c, "{WEB}"]'
     file = tmp_path / "list.yaml"
     file.write_text(
         "routers: {office: {firewall: {proxy: true, outbound: {default: reject, "
         "rules: [reject tcp to 45.0.0.200]}}}}\n"
         "nodes:\n"
-        "  web: {via: internet, address: 45.0.0.100, command: python3 -m http.server 80}\n"
-        "  hidden: {via: internet, address: 45.0.0.200, command: python3 -m http.server 80}\n"
+        f"  web: {{via: internet, address: 45.0.0.100, ready: signal, command: {command}}}\n"
+        f"  hidden: {{via: internet, address: 45.0.0.200, ready: signal, command: {command}}}\n"
         "  alice: {via: office}\n"
     )
     name = lab.name()
