@@ -60,7 +60,7 @@ def changed(plan: Plan, changes: Iterable[AnyChange]) -> Plan:
     for change in changes:
         match change:
             case SetNat(router=router, nat=nat):
-                translating(plan, router)
+                _check_pool(translating(plan, router), nat)
                 nodes[router] = replace(nodes[router], nat=nat)
             case SetFirewall(node=name, firewall=firewall):
                 filtering(plan, name)
@@ -177,6 +177,19 @@ class Layers:
 def _about(change: AnyChange) -> tuple[type, str]:
     """What a change sets: two that are about the same cover each other."""
     return type(change), change.node if isinstance(change, SetFirewall) else change.router
+
+
+def _check_pool(router: Node, nat: Nat) -> None:
+    """Raise InputError if the router has too few external addresses for `nat`."""
+    outside = next((each for each in router.interfaces if each.name == router.wan), None)
+    has = sum(":" not in address for address in outside.addresses) if outside else 0
+    if nat.pool > max(has, 1):
+        raise InputError(
+            f"router {router.name!r} has a pool of {has} external addresses, and that NAT wants "
+            f"{nat.pool}",
+            remedy=f"declare it with nat: {{pool: {nat.pool}}} and `lab apply` the file: "
+            "addresses change too",
+        )
 
 
 def _find(plan: Plan, name: str, kinds: tuple[NodeKind, ...], what: str) -> Node:

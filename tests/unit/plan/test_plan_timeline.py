@@ -180,3 +180,11 @@ timeline: [{at: 1s, set: {router: home, nat: symmetric}}, {at: 2s, reboot: home-
     every, one = compile_topology(loads(text, "t.yaml"), NETEM).timeline
     assert [change.router for change in every.changes] == ["home-1", "home-2", "home-3"]
     assert one.changes == (Reboot(router="home-2"),)
+
+
+def test_a_pool_needs_the_addresses_that_the_router_was_declared_with():
+    text = "routers: {large: {nat: {pool: 3}}, small: {nat: home}}"
+    plan = compile_topology(loads(text, "t.yaml"), NETEM)
+    assert changed(plan, [SetNat(router="large", nat=Nat(pool=2))]).node("large").nat.pool == 2
+    with pytest.raises(InputError, match="a pool of 1 external addresses, and that NAT wants 2"):
+        changed(plan, [SetNat(router="small", nat=Nat(pool=2))])
