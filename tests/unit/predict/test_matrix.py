@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from lab.cli.predict import command as predict_command
 from lab.observe.matrix import table
 from lab.plan.model import NodeKind, decode
 from lab.predict.pairs import KINDS, punches
 from lab.study.matrix import LEAST_PACKETS, SECOND_S, pairs, run, two_homes
 from lab.topology.behaviour import PortPolicy
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "nat.md"
 
 
 class Agent:
@@ -103,3 +110,19 @@ def test_the_table():
         "| **EIM/APDF** | yes | no |\n"
         "| **APDM/APDF** | yes! | yes! |"
     )
+
+
+def test_the_table_in_the_documentation_is_the_one_that_the_command_prints():
+    found = list(run(two_homes("m"), Agent(*_as_predicted()), pairs()))
+    assert all(cell.agrees for cell in found)
+    assert table(found, markdown=True) in DOCUMENT.read_text()
+
+
+def _as_predicted():
+    return ["success" if punches(x, y) else "timed-out" for x, y in pairs()]
+
+
+def test_the_prediction_in_the_documentation_is_the_one_that_the_command_prints():
+    carrier = ["--set", "routers.carrier-a.nat=symmetric"]
+    done = CliRunner().invoke(predict_command, ["alice", "bob", "--file", "double-nat", *carrier])
+    assert done.output in DOCUMENT.read_text()
