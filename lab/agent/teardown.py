@@ -40,9 +40,11 @@ def destroy(paths: LabPaths) -> Removed:
     and by several processes at once.
     """
     with lock.alone(paths.root) as there:
-        # Another teardown may have been quicker; what has the name by now is a new lab.
         if not there:
-            return Removed(paths.lab, 0, 0, 0)
+            # Another teardown was quicker.  It may be ending still; but what has the
+            # name again by now is a new lab.
+            processes = 0 if paths.root.exists() else runtime.kill_processes(paths)
+            return Removed(paths.lab, processes, 0, 0)
         _end_agent(paths)
         processes = runtime.kill_processes(paths)
         entries = journal.read(paths.journal)

@@ -136,8 +136,8 @@ def status_json(
                 "node": node.name,
                 "kind": str(node.kind),
                 "addresses": {face.name: list(face.addresses) for face in node.interfaces},
-                "nat": msgspec.to_builtins(node.nat),
-                "firewall": msgspec.to_builtins(node.firewall),
+                "nat": _stated(node.nat),
+                "firewall": _stated(node.firewall),
                 "program": _program_json(node.program, programs.get(node.name), agent, now),
                 "daemons": {
                     daemon.name: _daemon_json(programs.get(daemon.key(node.name)), agent, now)
@@ -158,6 +158,15 @@ def status_json(
             "reasons": list(health.reasons),
         },
     }
+
+
+def _stated(data: Any) -> Any:
+    """`data` for a program that reads it: with every field, also where it is the default."""
+    if isinstance(data, msgspec.Struct):
+        return {field: _stated(getattr(data, field)) for field in data.__struct_fields__}
+    if isinstance(data, list | tuple):
+        return [_stated(item) for item in data]
+    return msgspec.to_builtins(data)
 
 
 def _program_json(program: Any, state: ProgramState | None, agent: AgentState, now: float) -> Any:

@@ -136,6 +136,8 @@ def test_plain_output_where_there_is_no_terminal(monkeypatch):
 
 def test_the_same_for_programs():
     data = status.status_json(double_nat(), PROGRAMS, HEALTHY, ATTEMPTS, AGENT, now=NOW)
+    home = next(node for node in data["nodes"] if node["node"] == "home-a")
+    assert home["nat"]["mapping"] == "endpoint-independent"  # stated, though it is the default
     assert json.loads(json.dumps(data)) == data
     nodes = {node["node"]: node for node in data["nodes"]}
     assert nodes["alice"]["program"] == {
