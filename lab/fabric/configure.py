@@ -65,11 +65,10 @@ def differences(after: Node, before: Node | None, indexes: Mapping[str, int]) ->
     known = {port.name: port for port in before.interfaces} if before else {}
     requests: list[Request] = []
     if after.kind is NodeKind.SEGMENT:
-        requests += [
-            messages.enslave(port.name, indexes[BRIDGE])
-            for port in after.interfaces
-            if port.name not in known
-        ]
+        for port in after.interfaces:
+            if port.name not in known:
+                requests.append(messages.enslave(port.name, indexes[BRIDGE]))
+                requests.append(messages.forward(indexes[port.name], port.name))
     touched = False
     for port in after.interfaces:
         old = known.get(port.name, Interface(name=port.name))

@@ -38,6 +38,10 @@ _PUT = _CHANGE | NLM_F_CREATE | NLM_F_REPLACE
 _NESTED = 0x8000
 _IFF_UP = 1
 _IFLA_ADDRESS = 1
+_IFLA_PROTINFO = 12
+_AF_BRIDGE = 7
+_IFLA_BRPORT_STATE = 1
+_BR_STATE_FORWARDING = 3
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_MASTER = 10
@@ -124,6 +128,19 @@ def enslave(name: str, master: int) -> Request:
     """Make the interface a port of the bridge with index `master`."""
     body = _link(0) + _name(name) + _attribute(_IFLA_MASTER, struct.pack("=I", master))
     return Request(RTM_SETLINK, _CHANGE, body, f"{name} as a bridge port")
+
+
+def forward(index: int, name: str) -> Request:
+    """Let a bridge port pass frames at once.
+
+    The bridge does so by itself when the kernel has taken note of the port's
+    carrier, which is later, on a busy machine by more than a second.  Without
+    a carrier there is nothing to pass, and the bridge will see to it.
+    """
+    state = _attribute(_IFLA_BRPORT_STATE, struct.pack("=B", _BR_STATE_FORWARDING))
+    body = struct.pack("=BxHiII", _AF_BRIDGE, 0, index, 0, 0)
+    body += _attribute(_IFLA_PROTINFO | _NESTED, state)
+    return Request(RTM_SETLINK, _CHANGE, body, f"{name} as a port that forwards", (errno.ENETDOWN,))
 
 
 def delete_link(name: str) -> Request:

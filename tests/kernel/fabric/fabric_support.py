@@ -63,7 +63,7 @@ class Bench:
         return {(route["dst"], route.get("gateway", "")) for route in found}
 
     def reaches(self, node: str, address: str) -> bool:
-        command = ("ping", "-c", "1", "-W", "1", address)
+        command = ("ping", "-c", "1", "-W", "5", address)
         with netns.inside(self.paths.netns(node)):
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
 

@@ -75,7 +75,8 @@ def test_a_port_of_a_segment_is_enslaved_once():
     ports = (Interface(name="p0"), Interface(name="p1"))
     after = msgspec.structs.replace(before, interfaces=ports)
     requests = differences(after, before, {"p0": 3, "p1": 4, BRIDGE: 2})
-    assert [request.purpose for request in requests] == ["p1 as a bridge port"]
+    said = [request.purpose for request in requests]
+    assert said == ["p1 as a bridge port", "p1 as a port that forwards"]
 
 
 def test_a_route_over_an_interface_that_is_not_there_is_named():
