@@ -154,7 +154,7 @@ def ports_words(ports: Ports) -> str:
         text += f" by {ports.stride}"
     if (ports.first, ports.last) != (1024, 65535):
         text += f" in {ports.first}-{ports.last}"
-    return text
+    return f"{text}, parity" if ports.parity else text
 
 
 def name_ports(
@@ -178,6 +178,8 @@ def name_ports(
         text += f" in {low}-{high}"
     elif (declared.first, declared.last) != (1024, 65535):
         text += f" in {declared.first}-{declared.last}"
+    if declared.parity and all(a % 2 == b % 2 for a, b in pairs):
+        text += ", parity"
     return f"{text}, shared" if shared else text
 
 

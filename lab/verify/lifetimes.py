@@ -71,7 +71,10 @@ class Clocks:
             if not nat.destinations:
                 continue
             if protocol == "udp":
-                lives.append(self._life(nat, Dimension.LIFETIME, lifetimes.udp_s, self._flow))
+                # Nobody answers these flows, and whoever may come in shows that they live.
+                idle = lifetimes.udp_one_way_s or lifetimes.udp_s
+                admitted = min(idle, lifetimes.permission_s or idle)
+                lives.append(self._life(nat, Dimension.LIFETIME, admitted, self._flow))
                 self._refreshes(nat)
                 continue
             lives.append(
@@ -184,7 +187,7 @@ class Clocks:
                 observed = _INBOUND
             case _:
                 observed = _NONE
-        declared = str(getattr(self.nat, "refresh", _BOTH))
+        declared = str(self.nat.lifetimes.refresh)
         return Finding(
             node=self.probe.site.node.name,
             dimension=Dimension.REFRESH,

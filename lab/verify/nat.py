@@ -90,7 +90,7 @@ class NatProbe:
             held.append(set(external))
         shared = len(held) > 1 and bool(held[0] & held[1])
         observed = names[0] if len(set(names)) == 1 else "mixed"
-        addresses = {each.address for each in seen if each} - {self.site.outer}
+        addresses = {each.address for each in seen if each} - set(self.site.pool)
         if addresses:
             observed = "not translated" if addresses <= set(self.site.hosts) else "wrong address"
         detail = ", ".join(f"{to} from {by}" for to, by in found.items())
@@ -222,7 +222,7 @@ class NatProbe:
         observed = str(Hairpin.OFF)
         if packet is not None and packet.destination == other:
             internal = packet.source == one
-            external = packet.source.address == self.site.outer
+            external = packet.source.address in self.site.pool
             observed = str(
                 Hairpin.INTERNAL_SOURCE
                 if internal

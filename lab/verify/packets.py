@@ -130,6 +130,13 @@ def arp_reply(request: ArpRequest, own_mac: bytes) -> bytes:
     return request.mac + own_mac + struct.pack("!H", _ARP) + body
 
 
+def arp_request(address: str, wanted: str, own_mac: bytes) -> bytes:
+    """The frame in which `address`, at `own_mac`, asks everybody who has `wanted`."""
+    body = struct.pack("!HHBBH", 1, _IPV4, 6, 4, 1)
+    body += own_mac + socket.inet_aton(address) + bytes(6) + socket.inet_aton(wanted)
+    return BROADCAST + own_mac + struct.pack("!H", _ARP) + body
+
+
 def _arp(data: bytes) -> ArpRequest | None:
     (operation,) = struct.unpack_from("!H", data, 6)
     if operation != 1:

@@ -111,8 +111,10 @@ class _Asking:
             open=self._open,
             address=self._address,
             router=site.inner,
-            tries=site.rounds,
-            patience_s=site.patience_s,
+            # A router that is not asked to answer is not waited for long: its "nobody here"
+            # may be held back (net.ipv4.icmp_ratelimit).
+            tries=site.rounds if site.node.port_mapping is not None else 1,
+            patience_s=site.patience_s if site.node.port_mapping is not None else site.hurry_s,
         )
 
     def observe(self, client: Callable[[Host], Client]) -> tuple[str, str]:

@@ -85,8 +85,10 @@ class Probe:
                 addresses=site.hosts,
                 own=site.hosts if site.quiet else (),
             )
+            self.wires[INSIDE].announce(site.inner)
         except BaseException:
-            self.wires[OUTSIDE].close()
+            for wire in self.wires.values():
+                wire.close()
             raise
         self._outcomes: dict[int, Outcome] = {}
 

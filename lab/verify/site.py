@@ -32,6 +32,8 @@ class Site:
     inside: Place | None
     outer: str
     """The node's address on the outside."""
+    pool: tuple[str, ...]
+    """The addresses that its NAT may use."""
     inner: str
     """The router's address on its LAN."""
     hosts: tuple[str, ...]
@@ -76,6 +78,7 @@ def of_router(plan: Plan, node: Node) -> Site:
         outside=outer,
         inside=inner,
         outer=address_of(node, node.wan),
+        pool=_addresses(node, node.wan)[: node.nat.pool if node.nat else None],
         inner=address_of(node, node.lan),
         hosts=hosts,
         quiet=quiet,
@@ -97,6 +100,7 @@ def of_host(plan: Plan, node: Node) -> Site:
         outside=outer,
         inside=None,
         outer=_ipv4(port),
+        pool=(),
         inner="",
         hosts=(_ipv4(port),),
         quiet=False,
@@ -109,6 +113,11 @@ def of_host(plan: Plan, node: Node) -> Site:
 def address_of(node: Node, interface: str) -> str:
     """The first IPv4 address of an interface; empty if it has none."""
     return next((_ipv4(port) for port in node.interfaces if port.name == interface), "")
+
+
+def _addresses(node: Node, interface: str) -> tuple[str, ...]:
+    texts = (text for port in node.interfaces if port.name == interface for text in port.addresses)
+    return tuple(text.partition("/")[0] for text in texts if ":" not in text)
 
 
 def _ipv4(port: Interface) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.errors import LabError, MissingError
 from lab.fabric import netns
-from lab.verify.packets import ArpRequest, Packet, arp_reply, decode, encode, mac
+from lab.verify.packets import ArpRequest, Packet, arp_reply, arp_request, decode, encode, mac
 
 OWN_MAC = mac("02:6c:61:62:76:00")
 """Locally administered, like those of the plan, whose hashes never end so."""
@@ -73,6 +73,14 @@ class Wire:
     def send(self, packet: Packet) -> None:
         """Put `packet` on the wire."""
         self._put(encode(packet, OWN_MAC, self._peer))
+
+    def announce(self, router: str) -> None:
+        """Let the router know where the hosts of this wire are, as a host does that wakes up.
+
+        A router that has just asked for one in vain would not ask again for a second.
+        """
+        for address in sorted(self._own):
+            self._put(arp_request(address, router, OWN_MAC))
 
     def receive(self) -> Iterator[Packet]:
         """What has arrived; ARP is answered on the way."""

@@ -30,7 +30,7 @@ def test_a_shipped_topology_is_what_it_claims(tmp_path: Path, file: Path) -> Non
         topology = load(str(file))
         boxes = {node.name for node in running.plan.nodes if node.nat or node.firewall}
         assert {each["node"] for each in answer["findings"]} == boxes
-        assert {each["node"] for each in answer["peers"]} == {
+        assert {each["node"] for each in answer["peers"]} >= {
             node.name for node in topology.nodes if node.peer
         }
     finally:

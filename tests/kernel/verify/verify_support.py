@@ -97,10 +97,16 @@ class Running:
         return done.stdout + done.stderr
 
     def verify(
-        self, nat: Nat | None, firewall: Firewall | None = None, *, slow: bool = False
+        self,
+        nat: Nat | None,
+        firewall: Firewall | None = None,
+        *,
+        slow: bool = False,
+        limit_s: float = 300,
     ) -> Report:
         """Measure the router against what is declared here."""
-        return verify(self.with_router(nat, firewall), self.paths, ["home"], slow=slow)
+        plan = self.with_router(nat, firewall)
+        return verify(plan, self.paths, ["home"], slow=slow, limit_s=limit_s)
 
 
 def different(report: Report) -> set[tuple[str, str]]:
