@@ -18,7 +18,6 @@ def claim(name: str) -> LabPaths:
     try:
         state_root().mkdir(mode=0o755, parents=True, exist_ok=True)
         paths.root.mkdir(mode=0o700)
-        (paths.root / "nodes").mkdir()
     except FileExistsError:
         if not state_root().is_dir():
             raise MissingError(
@@ -29,13 +28,25 @@ def claim(name: str) -> LabPaths:
             remedy=f"remove it (lab down {name}) or choose another name (--name OTHER)",
         ) from None
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise LabError(
-                f"no space left for the state folder {paths.root}",
-                remedy="make room, or set LAB_STATE_DIR to a folder with space",
-            ) from error
-        raise MissingError(
-            f"the state folder {paths.root} can't be made: {error.strerror}",
-            remedy="set LAB_STATE_DIR to a folder that you can write",
-        ) from error
+        raise _no_room(paths, error) from error
+    try:
+        (paths.root / "nodes").mkdir()
+    except BaseException as error:  # interrupted, too: what was made goes away again
+        paths.root.rmdir()
+        if isinstance(error, OSError):
+            raise _no_room(paths, error) from error
+        raise
     return paths
+
+
+def _no_room(paths: LabPaths, error: OSError) -> LabError:
+    """Why the state folder can't be made, and what to do."""
+    if error.errno == errno.ENOSPC:
+        return LabError(
+            f"no space left for the state folder {paths.root}",
+            remedy="make room, or set LAB_STATE_DIR to a folder with space",
+        )
+    return MissingError(
+        f"the state folder {paths.root} can't be made: {error.strerror}",
+        remedy="set LAB_STATE_DIR to a folder that you can write",
+    )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     show_default=False,
 )
 @click.option("--first", is_flag=True, help="Stop at the first technique that works.")
-@click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, help="Seconds for each.")
+@click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, help="Seconds for each.")
 @lab_option
 @json_option
 def command(
@@ -55,6 +55,7 @@ def command(
     paths = choose(lab_name)
     plan = plan_of(paths)
     _check_ends(paths, local, remote)
+    _check_techniques(techniques)
     order = {
         "do": "connect",
         "local": local,
@@ -100,6 +101,24 @@ def command(
             say(f"not as declared, {contradiction}")
     if not connected or surprises:
         raise click.exceptions.Exit(1)
+
+
+def _check_techniques(names: tuple[str, ...]) -> None:
+    """InputError for a technique that there is not."""
+    import difflib
+
+    from lab.errors import InputError
+    from lab.predict.techniques import techniques
+
+    known = list(techniques())
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                f"there is no technique {name!r}",
+                remedy=(f"did you mean {near[0]!r}? " if near else "")
+                + f"techniques: {', '.join(known)}",
+            )
 
 
 def _check_ends(paths: LabPaths, local: str, remote: str) -> None:
