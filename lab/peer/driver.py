@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.families import Embedding
 from lab.peer.machine import Machine
 from lab.peer.record import Tally
 from lab.peer.stun.codec import MalformedError
@@ -24,7 +25,12 @@ EARLY = 8
 
 
 class Driver:
-    """What a UDP and a TCP socket have in common; made by `open_udp` and `open_tcp`."""
+    """What a UDP and a TCP socket have in common; made by `open_udp` and `open_tcp`.
+
+    `lab.peer.streams` has one for paths over TCP.
+    """
+
+    transport = "udp"
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -111,14 +117,16 @@ class Driver:
         self._offer(data, source)
         self.step()
 
-    def _offer(self, data: bytes, source: Endpoint) -> None:
+    def _offer(self, data: bytes, source: Endpoint) -> bool:
+        """Give a packet to the machine that knows it; whether there is one."""
         now = self.now
         for machine in tuple(self._machines):
             kind = machine.receive(data, source, now)
             if kind:
                 self.tally.count(kind, len(data))
-                return
+                return True
         self._early.append((data, source))
+        return False
 
     def _wake(self) -> None:
         for condition, future in self._waiting:
@@ -135,9 +143,13 @@ class Driver:
 
 
 class UdpDriver(Driver, asyncio.DatagramProtocol):
-    """Machines on a UDP socket."""
+    """Machines on a UDP socket; `ipv4` is how an IPv6 socket sends to IPv4, if it can."""
 
     _transport: asyncio.DatagramTransport
+
+    def __init__(self, tally: Tally, ipv4: Embedding | None = None) -> None:
+        super().__init__(tally)
+        self._ipv4 = ipv4
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
@@ -145,7 +157,8 @@ class UdpDriver(Driver, asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if not self._closed:
-            self._received(data, Endpoint(addr[0], addr[1]))
+            source = Endpoint(addr[0], addr[1])
+            self._received(data, self._ipv4.unwrap(source) if self._ipv4 else source)
 
     def error_received(self, exc: Exception) -> None:
         # "No route to host" and the like: another candidate may still work.
@@ -157,12 +170,14 @@ class UdpDriver(Driver, asyncio.DatagramProtocol):
 
     def _transmit(self, data: bytes, destination: Endpoint) -> None:
         if not self._transport.is_closing():
-            self._transport.sendto(data, destination)
+            to = self._ipv4.wrap(destination) if self._ipv4 else destination
+            self._transport.sendto(data, to)
 
 
 class TcpDriver(Driver, asyncio.Protocol):
     """Machines on a TCP connection that carries STUN and ChannelData."""
 
+    transport = "tcp"
     _transport: asyncio.Transport
 
     def __init__(self, tally: Tally, server: Endpoint) -> None:
@@ -197,29 +212,41 @@ class TcpDriver(Driver, asyncio.Protocol):
             self._transport.write(frame(data))
 
 
-async def open_udp(address: str, tally: Tally) -> UdpDriver:
-    """A driver on a fresh UDP port of `address` ("" for all); OSError if there is none."""
+async def open_udp(address: str, tally: Tally, ipv4: Embedding | None = None) -> UdpDriver:
+    """A driver on a fresh UDP port of `address`; OSError if there is none.
+
+    "" stands for all of IPv4, "::" for all of IPv6, and for IPv4 too where
+    `ipv4` says that it is mapped.
+    """
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((address, 0))
-        _, driver = await loop.create_datagram_endpoint(lambda: UdpDriver(tally), sock=sock)
+        _, driver = await loop.create_datagram_endpoint(lambda: UdpDriver(tally, ipv4), sock=sock)
     except BaseException:
         sock.close()
         raise
     return driver
 
 
-async def open_tcp(address: str, server: Endpoint, tally: Tally, timeout_s: float) -> TcpDriver:
-    """A driver on a TCP connection to `server`; OSError (TimeoutError too) if there is none."""
+async def open_tcp(
+    address: str, server: Endpoint, tally: Tally, timeout_s: float, nat64: Embedding | None = None
+) -> TcpDriver:
+    """A driver on a TCP connection to `server`, through a NAT64 if there is one.
+
+    OSError (TimeoutError too) if there is none.
+    """
     loop = asyncio.get_running_loop()
+    to = nat64.wrap(server) if nat64 else server
     async with asyncio.timeout(timeout_s):
         _, driver = await loop.create_connection(
             lambda: TcpDriver(tally, server),
-            server.address,
-            server.port,
+            to.address,
+            to.port,
             local_addr=(address, 0) if address else None,
         )
     return driver

@@ -30,11 +30,21 @@ class Endpoint(NamedTuple):
         return cls(str(ipaddress.ip_address(host)), number)
 
     @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.address else 4
+
+    @property
     def sendable(self) -> bool:
-        """Whether one host may be sent packets there (no multicast, no port 0)."""
+        """Whether one host may be sent packets there.
+
+        No multicast, no port 0, and nothing that only a link knows: an IPv6
+        address of that kind says nothing to who isn't told which link.
+        """
         ip = ipaddress.ip_address(self.address)
-        broadcast = self.address == "255.255.255.255"
-        return self.port > 0 and not (ip.is_multicast or ip.is_unspecified or broadcast)
+        if self.port == 0 or ip.is_multicast or ip.is_unspecified:
+            return False
+        return not ip.is_link_local if ip.version == 6 else self.address != "255.255.255.255"
 
 
 def parse_list(text: str) -> tuple[Endpoint, ...]:

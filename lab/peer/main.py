@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import json
 import os
 import signal
@@ -96,11 +97,12 @@ class _Node:
         """Serve every role; returns when all of them do."""
         settings = self._settings
         if "stun" in settings.roles:
-            stun = StunService(stun_site(settings))
-            await stun.start()
-            self._services.append(stun)
+            for site in stun_sites(settings):
+                stun = StunService(site)
+                await stun.start()
+                self._services.append(stun)
         if "rendezvous" in settings.roles:
-            port = settings.rendezvous.port if settings.rendezvous else RENDEZVOUS_PORT
+            port = settings.rendezvous[0].port if settings.rendezvous else RENDEZVOUS_PORT
             rendezvous = RendezvousService()
             await rendezvous.start(settings.addresses, port)
             self._services.append(rendezvous)
@@ -147,10 +149,11 @@ class _Node:
                 "a relay without credentials would be open to everyone"
             )
         users = {settings.relay_user: settings.relay_password}
-        addresses = _addresses(settings)[:1]
-        limits = Limits(loopback=addresses[0].startswith("127."))
+        addresses = tuple(own[0] for own in _by_family(settings))
+        loopback = all(ipaddress.ip_address(address).is_loopback for address in addresses)
+        limits = Limits(loopback=loopback)
         relay = RelayService(RelayServer(Gatekeeper(settings.lab or "lab", users), limits))
-        await relay.start(addresses, _port(settings.relay, settings))
+        await relay.start(addresses, _port(settings.relays, settings))
         self._services.append(relay)
 
     def _start_peer(self) -> None:
@@ -159,15 +162,16 @@ class _Node:
         identity = Identity.load(settings.folder / "identity.key")
         signalling = Signalling(identity, self._offered)
         self._attempts = Attempts(settings, signalling, _answered)
-        if settings.rendezvous is None:
+        if not settings.rendezvous:
             print("lab.peer: LAB_RENDEZVOUS is not set: no peer can be found", file=sys.stderr)
             return
         self._client = RendezvousClient(
-            settings.rendezvous,
+            settings.reachable(settings.rendezvous) or settings.rendezvous,
             settings.node,
             identity,
             signalling.deliver,
-            bind=settings.bind,
+            source=settings.source,
+            nat64=settings.nat64,
             on_state=_registration,
         )
         signalling.client = self._client
@@ -197,10 +201,16 @@ async def _serve(settings: Settings) -> int:
         await node.close()
 
 
-def stun_site(settings: Settings) -> Site:
-    """The endpoints of the STUN role: two addresses if the node has them, port and port + 1."""
-    addresses = _addresses(settings)
-    mine = [e for e in settings.stun if e.address in addresses]
+def stun_sites(settings: Settings) -> tuple[Site, ...]:
+    """The endpoints of the STUN role in each address family that the node has.
+
+    Two addresses if it has them, port and port + 1.
+    """
+    return tuple(_site(settings.stun, addresses) for addresses in _by_family(settings))
+
+
+def _site(told: tuple[Endpoint, ...], addresses: tuple[str, ...]) -> Site:
+    mine = [endpoint for endpoint in told if endpoint.address in addresses]
     if mine:
         first = mine[0]
         others = [e.address for e in mine[1:]] or [a for a in addresses if a != first.address]
@@ -209,9 +219,18 @@ def stun_site(settings: Settings) -> Site:
     return Site(addresses[0], alternate, STUN_PORT, STUN_PORT + 1)
 
 
-def _port(service: Endpoint | None, settings: Settings) -> int:
+def _by_family(settings: Settings) -> tuple[tuple[str, ...], ...]:
+    """The node's own addresses, those of IPv4 and those of IPv6; only what there is."""
+    addresses = _addresses(settings)
+    ipv4 = tuple(address for address in addresses if ":" not in address)
+    ipv6 = tuple(address for address in addresses if ":" in address)
+    return tuple(own for own in (ipv4, ipv6) if own)
+
+
+def _port(service: tuple[Endpoint, ...], settings: Settings) -> int:
     """The port of a service that may be this node's own."""
-    return service.port if service and service.address in _addresses(settings) else STUN_PORT
+    addresses = _addresses(settings)
+    return next((e.port for e in service if e.address in addresses), STUN_PORT)
 
 
 def _addresses(settings: Settings) -> tuple[str, ...]:

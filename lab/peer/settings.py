@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.peer.endpoint import Endpoint, parse_list
+from lab.peer.families import Embedding, mapped
 from lab.peer.rendezvous.frames import valid_name
 
 ROLES = ("peer", "stun", "rendezvous", "relay")
@@ -34,19 +35,78 @@ class Settings:
     folder: Path
     addresses: tuple[str, ...]
     stun: tuple[Endpoint, ...] = ()
-    rendezvous: Endpoint | None = None
-    relay: Endpoint | None = None
+    """In each family the primary endpoint, then the other one (RFC 5780)."""
+    rendezvous: tuple[Endpoint, ...] = ()
+    relays: tuple[Endpoint, ...] = ()
+    """The endpoints of one relay."""
     relay_user: str = ""
     relay_password: str = ""
+    nat64: Embedding | None = None
+    """The way to IPv4 for a node that has none."""
 
     @property
     def bind(self) -> str:
-        """The address that the peer's own sockets are bound to; "" for any.
+        """The address that the peer's own sockets are bound to.
 
         With one address there is nothing to choose, and naming it keeps peers
-        apart that share a host, as on a loopback interface.
+        apart that share a host, as on a loopback interface.  Otherwise it is
+        "" for any of IPv4, "::" for any of IPv6 or of both families.
         """
-        return self.addresses[0] if len(self.addresses) == 1 else ""
+        if len(self.addresses) == 1:
+            return self.addresses[0]
+        return "::" if 6 in self.families else ""
+
+    @property
+    def relay(self) -> Endpoint | None:
+        """The relay's first endpoint that can be sent to; None without a relay."""
+        return next(iter(self.reachable(self.relays) or self.relays), None)
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The address families that the node has itself."""
+        return frozenset(6 if ":" in address else 4 for address in self.addresses)
+
+    @property
+    def ipv4(self) -> Embedding | None:
+        """How IPv4 is sent to on the peer's own UDP sockets; None if as it is, or not at all."""
+        if self.families == {4, 6}:
+            return mapped()
+        return self.nat64 if self.families == {6} else None
+
+    def source(self, server: Endpoint) -> str:
+        """The address from which to connect to `server`; "" for any."""
+        family = 6 if self.families == {6} else server.family
+        own = [a for a in self.addresses if (":" in a) == (family == 6)]
+        return own[0] if len(own) == 1 else ""
+
+    def reaches(self, family: int) -> bool:
+        """Whether packets can be sent to addresses of that family at all."""
+        if not self.families or family in self.families:
+            return True
+        return family == 4 and self.nat64 is not None
+
+    def reachable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """Those of `endpoints` that are in a family which can be sent to."""
+        return tuple(endpoint for endpoint in endpoints if self.reaches(endpoint.family))
+
+    @property
+    def stun_servers(self) -> tuple[Endpoint, ...]:
+        """The primary STUN endpoint of each family that can be sent to."""
+        return _nth(self.reachable(self.stun), 0)
+
+    @property
+    def other_stun_servers(self) -> tuple[Endpoint, ...]:
+        """The second STUN endpoint of each family that can be sent to."""
+        return _nth(self.reachable(self.stun), 1)
+
+
+def _nth(endpoints: tuple[Endpoint, ...], place: int) -> tuple[Endpoint, ...]:
+    """The one at `place` among those of its family."""
+    found = []
+    for family in (4, 6):
+        of_family = [endpoint for endpoint in endpoints if endpoint.family == family]
+        found += of_family[place : place + 1]
+    return tuple(found)
 
 
 def from_environment(env: Mapping[str, str]) -> Settings:
@@ -72,10 +132,11 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         folder=Path(env.get("LAB_DIR", "/lab")),
         addresses=_addresses(env),
         stun=_endpoints(env, "LAB_STUN"),
-        rendezvous=_first(env, "LAB_RENDEZVOUS"),
-        relay=_first(env, "LAB_RELAY"),
+        rendezvous=_endpoints(env, "LAB_RENDEZVOUS"),
+        relays=_endpoints(env, "LAB_RELAY"),
         relay_user=env.get("LAB_RELAY_USER", ""),
         relay_password=env.get("LAB_RELAY_PASSWORD", ""),
+        nat64=_nat64(env),
     )
 
 
@@ -95,6 +156,9 @@ def _endpoints(env: Mapping[str, str], name: str) -> tuple[Endpoint, ...]:
         raise SettingsError(f"{name}: {error}") from None
 
 
-def _first(env: Mapping[str, str], name: str) -> Endpoint | None:
-    found = _endpoints(env, name)
-    return found[0] if found else None
+def _nat64(env: Mapping[str, str]) -> Embedding | None:
+    text = env.get("LAB_NAT64", "")
+    try:
+        return Embedding(text) if text else None
+    except ValueError as error:
+        raise SettingsError(f"LAB_NAT64: {error}") from None

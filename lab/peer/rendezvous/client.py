@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.eyeballs import first_connected, preferred
+from lab.peer.families import Embedding
 from lab.peer.identity import Identity
 from lab.peer.rendezvous.frames import FrameError
 from lab.peer.rendezvous.member import Answer, Member, Message, Refused, Registered
@@ -36,21 +38,25 @@ class RendezvousClient:
 
     def __init__(
         self,
-        server: Endpoint,
+        servers: Sequence[Endpoint],
         name: str,
         identity: Identity,
         on_message: Callable[[Message], None],
         *,
-        bind: str = "",
+        source: Callable[[Endpoint], str],
+        nat64: Embedding | None = None,
         on_state: Callable[[str], None] | None = None,
     ) -> None:
-        self.server = server
+        self.server = servers[0]
+        """The endpoint of the service that was reached last; the first one before that."""
         self.trouble = ""
         """Why this peer is not registered, for people."""
         self._name = name
         self._identity = identity
         self._on_message = on_message
-        self._bind = bind
+        self._servers = preferred(servers)
+        self._source = source
+        self._nat64 = nat64
         self._on_state = on_state
         self._member: Member | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -151,11 +157,8 @@ class RendezvousClient:
 
     async def _session(self) -> None:
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(
-                self.server.address,
-                self.server.port,
-                limit=64 * 1024,
-                local_addr=(self._bind, 0) if self._bind else None,
+            self.server, reader, writer = await first_connected(
+                self._servers, self._connect, lambda connection: connection[2].close()
             )
         self._writer = writer
         self._member = Member(self._name, self._identity)
@@ -169,6 +172,16 @@ class RendezvousClient:
             self._flush()
         if self.registered:
             self._note("the service closed the connection")
+
+    async def _connect(
+        self, server: Endpoint
+    ) -> tuple[Endpoint, asyncio.StreamReader, asyncio.StreamWriter]:
+        to = self._nat64.wrap(server) if self._nat64 else server
+        own = self._source(server)
+        reader, writer = await asyncio.open_connection(
+            to.address, to.port, limit=64 * 1024, local_addr=(own, 0) if own else None
+        )
+        return server, reader, writer
 
     def _dispatch(self, event: Registered | Answer | Message) -> None:
         match event:

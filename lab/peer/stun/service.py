@@ -17,7 +17,7 @@ MAX_UNREAD = 64 * 1024
 
 
 class StunService:
-    """A STUN server on every endpoint of a site, UDP and TCP."""
+    """A STUN server on every endpoint of a site, UDP and TCP; each family is a site of its own."""
 
     def __init__(self, site: Site) -> None:
         self.site = site

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.main import stun_site
+from lab.peer.main import stun_sites
 from lab.peer.settings import SettingsError, UnsupportedRoleError, from_environment
 from lab.peer.stun.responder import Site
 
@@ -30,14 +30,14 @@ def test_all_of_it():
     )
     assert settings.roles == ("peer", "stun")
     assert settings.stun[1] == Endpoint("45.0.0.3", 3478)
-    assert settings.rendezvous == Endpoint("45.0.0.4", 4000)
+    assert settings.rendezvous == (Endpoint("45.0.0.4", 4000),)
     assert settings.bind == ""
-    assert stun_site(settings) == Site("45.0.0.2", "45.0.0.3", 3478, 3479)
+    assert stun_sites(settings) == (Site("45.0.0.2", "45.0.0.3", 3478, 3479),)
 
 
 def test_the_least():
     settings = from_environment(LEAST)
-    assert settings.rendezvous is None
+    assert settings.rendezvous == ()
     assert settings.stun == ()
 
 
@@ -70,6 +70,6 @@ def test_a_role_that_is_not_there():
 
 def test_a_server_with_an_address_only():
     settings = from_environment({**LEAST, "LAB_ROLE": "stun", "LAB_ADDRESSES": "45.0.0.2"})
-    assert stun_site(settings) == Site("45.0.0.2", "", 3478, 3479)
+    assert stun_sites(settings) == (Site("45.0.0.2", "", 3478, 3479),)
     with pytest.raises(SettingsError, match="LAB_ADDRESSES"):
-        stun_site(from_environment(LEAST))
+        stun_sites(from_environment(LEAST))
