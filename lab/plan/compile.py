@@ -76,6 +76,8 @@ def compile_topology(
         runtime=machine.runtime,
         expect=topology.expect,
         timeline=topology.timeline,
+        netem=machine.netem,
+        topology=replace(topology, expect=(), timeline=()),
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
     plan = furnish(plan, {spec.name: spec.where for spec in tree.attached})

@@ -27,7 +27,7 @@ from lab.topology.behaviour import (
     Runtime,
 )
 from lab.topology.changes import Happening
-from lab.topology.model import Expectation
+from lab.topology.model import Expectation, LinkSpec, Topology
 
 # --- links ----------------------------------------------------------------
 
@@ -50,6 +50,12 @@ class Link(Frozen, frozen=True):
     mtu: int = 1500
     backend: Backend = Backend.PLAIN
     preset: str = ""
+    spec: LinkSpec = LinkSpec()
+    """The access link as it was declared or set; `a_to_b` and `b_to_a` have `core` besides."""
+    core: Impairment = Impairment()
+    """What the internet adds to each direction of an attachment to it."""
+    down: bool = False
+    """Whether it is cut: nothing enters it any more, in either direction."""
 
     @property
     def name(self) -> str:
@@ -67,6 +73,26 @@ class NodeKind(StrEnum):
     HOST = "host"
     SEGMENT = "segment"
     """A shared Ethernet segment: a bridge in a namespace of its own."""
+
+
+class Activity(StrEnum):
+    """What has become of a node's program and daemons by order; its network stands in any case."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """They were ended, and do not run."""
+    PAUSED = "paused"
+    """They hold still: they get no processor time, and keep all they have."""
+
+
+class Fence(Frozen, frozen=True):
+    """Between which ports a core or a segment lets nothing pass, either way."""
+
+    ports: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """The ports on the other side of it."""
+    prefixes: tuple[str, ...] = ()
+    """What `ports` may not send to, where the other side is behind another core."""
 
 
 class Interface(Frozen, frozen=True):
@@ -163,12 +189,19 @@ class Node(Frozen, frozen=True):
     """Address and port of the web proxy that a firewall above offers ("192.168.1.1:3128")."""
     daemons: tuple[Daemon, ...] = ()
     """What runs besides `program`: port mapping, a web proxy, a resolver."""
+    activity: Activity = Activity.RUNNING
+    fences: tuple[Fence, ...] = ()
+    """What partitions of the lab ask of this core or segment."""
 
     @property
     def programs(self) -> tuple[str, ...]:
         """The names of what runs here: `router` for its program, `router/upnpd` for a daemon."""
         own = () if self.program is None else (self.name,)
         return (*own, *(daemon.key(self.name) for daemon in self.daemons))
+
+
+Partition = tuple[tuple[str, ...], ...]
+"""Groups of nodes, routers (with all behind them) or regions that can't reach one another."""
 
 
 class Plan(Frozen, frozen=True):
@@ -187,6 +220,12 @@ class Plan(Frozen, frozen=True):
     """What the file says that `lab connect` finds."""
     timeline: tuple[Happening, ...] = ()
     """What happens while the lab runs, from the moment it is up."""
+    partitions: tuple[Partition, ...] = ()
+    """Those that are in force."""
+    netem: bool = False
+    """Whether the kernel backend can delay and lose packets on this machine."""
+    topology: Topology | None = None
+    """What it was compiled from, with every host where it is now; None if written by hand."""
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""
 

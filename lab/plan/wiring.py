@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from lab.errors import MissingError
 from lab.plan.history import History
 from lab.plan.machine import Machine
@@ -52,22 +54,25 @@ def links_of(
         )
 
     for spec in tree.attached:
-        up, down = spec.link.up, spec.link.down
+        core = Impairment()
         node, interface = spec.via, LAN
         if spec.via == INTERNET:
-            up, down = after(up, internet.transit), after(internet.transit, down)
+            core = internet.transit
             interface = ports[INTERNET][spec.name]
         elif (segment := segment_name(spec.via)) in ports:
             node, interface = segment, ports[segment][spec.name]
-        yield Link(
-            a=end(spec.name, uplink_of(spec)),
-            b=end(node, interface),
-            a_to_b=up,
-            b_to_a=down,
-            mtu=spec.link.mtu,
-            backend=_backend(spec, up, down, machine),
-            preset=spec.link.preset,
-        )
+        wire = Link(a=end(spec.name, uplink_of(spec)), b=end(node, interface), core=core)
+        link = shaped(wire, spec.link, netem=machine.netem)
+        if link is None:
+            raise MissingError(
+                f"the link of {spec.name} asks for the kernel backend, but there is no netem",
+                remedy=(
+                    "Leave `backend` at auto to have the link carried in user space, or get "
+                    "the module sch_netem (`lab doctor` says how)."
+                ),
+                where=spec.where,
+            )
+        yield link
         if isinstance(spec, RouterSpec) and segment_name(spec.name) in ports:
             yield plain(spec)
 
@@ -82,6 +87,28 @@ def port_tables(tree: Tree, history: History) -> dict[str, dict[str, str]]:
             members = [spec.name for spec in tree.members[router]]
             tables[segment_name(router)] = port_names([router, *members])
     return tables
+
+
+def shaped(link: Link, spec: LinkSpec, *, netem: bool) -> Link | None:
+    """`link` with the character that `spec` gives it; None if `spec` demands what can't be had.
+
+    What carries it stays the ferry, if it is: another wire would cut off both ends.
+    """
+    up, down = after(spec.up, link.core), after(link.core, spec.down)
+    backend = _backend(spec.backend, up, down, netem=netem)
+    if backend is None:
+        return None
+    if link.backend is Backend.FERRY and spec.backend is not WantedBackend.KERNEL:
+        backend = Backend.FERRY
+    return replace(
+        link,
+        a_to_b=up,
+        b_to_a=down,
+        mtu=spec.mtu,
+        backend=backend,
+        preset=spec.preset,
+        spec=spec,
+    )
 
 
 def after(first: Impairment, second: Impairment) -> Impairment:
@@ -105,23 +132,18 @@ def notes(links: tuple[Link, ...], machine: Machine) -> Iterator[str]:
         yield f"{what} carried by the user-space ferry: this kernel has no netem"
 
 
-def _backend(spec: Attached, up: Impairment, down: Impairment, machine: Machine) -> Backend:
+def _backend(
+    wanted: WantedBackend, up: Impairment, down: Impairment, *, netem: bool
+) -> Backend | None:
+    """What carries a link; None if that which is wanted can't."""
     if up.none and down.none:
         return Backend.PLAIN
-    link: LinkSpec = spec.link
     # The token bucket that limits rates is in every kernel; delay and loss need netem.
-    by_kernel = machine.netem or not (up.delay_us or down.delay_us or up.loss or down.loss)
-    match link.backend:
+    by_kernel = netem or not (up.delay_us or down.delay_us or up.loss or down.loss)
+    match wanted:
         case WantedBackend.FERRY:
             return Backend.FERRY
         case WantedBackend.KERNEL if not by_kernel:
-            raise MissingError(
-                f"the link of {spec.name} asks for the kernel backend, but there is no netem",
-                remedy=(
-                    "Leave `backend` at auto to have the link carried in user space, or get "
-                    "the module sch_netem (`lab doctor` says how)."
-                ),
-                where=spec.where,
-            )
+            return None
         case _:
             return Backend.KERNEL if by_kernel else Backend.FERRY
