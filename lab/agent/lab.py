@@ -147,6 +147,8 @@ class Lab:
             "techniques": request["techniques"],
             "first": request["first"],
             "timeout_s": request["timeout_s"],
+            "goodput_s": request.get("goodput_s", 0),
+            "options": request.get("options", {}),
         }
         async for answer in self._order(local, order):
             if answer.get("event") == "attempt":

@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 )
 @click.option("--first", is_flag=True, help="Stop at the first technique that works.")
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, help="Seconds for each.")
+@click.option(
+    "--goodput",
+    type=click.FloatRange(0, 5),
+    default=None,
+    metavar="SECONDS",
+    help="How long to measure what each path carries.  [default: 1, with --first 0]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What techniques should do otherwise than usual (docs/techniques); may be repeated.",
+)
 @lab_option
 @json_option
 def command(
@@ -36,6 +50,8 @@ def command(
     techniques: tuple[str, ...],
     first: bool,
     timeout: float,
+    goodput: float | None,
+    settings: tuple[str, ...],
     lab_name: str | None,
     as_json: bool,
 ) -> None:
@@ -51,6 +67,7 @@ def command(
     from lab.cli.terminal import print_json, say
     from lab.observe.expect import differences
     from lab.predict import contradictions
+    from lab.topology.fields import CONNECTED
 
     paths = choose(lab_name)
     plan = plan_of(paths)
@@ -63,6 +80,8 @@ def command(
         "techniques": list(techniques),
         "first": first,
         "timeout_s": timeout,
+        "goodput_s": (0.0 if first else 1.0) if goodput is None else goodput,
+        "options": _options(settings),
     }
     records: list[dict[str, Any]] = []
     health: dict[str, Any] = {}
@@ -73,7 +92,7 @@ def command(
             if not as_json and sys.stderr.isatty():
                 say(f"{record['technique']}: {record['outcome']}")
         health = answer.get("result", health)
-    connected = any(record["outcome"] == "success" for record in records)
+    connected = any(record["outcome"] in CONNECTED for record in records)
     surprises = differences(plan.expect, local, remote, records)
     # A prediction is about one plan: a lab that changed meanwhile says nothing.
     changed = plan_of(paths) != plan
@@ -101,6 +120,20 @@ def command(
             say(f"not as declared, {contradiction}")
     if not connected or surprises:
         raise click.exceptions.Exit(1)
+
+
+def _options(settings: tuple[str, ...]) -> dict[str, float]:
+    """Numbers by name; InputError for what is not `NAME=NUMBER`."""
+    from lab.errors import InputError
+
+    options = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            options[name] = float(value)
+        except ValueError:
+            raise InputError(f"--set {setting}: no number", remedy="--set NAME=NUMBER") from None
+    return options
 
 
 def _check_techniques(names: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lab.observe.histogram import Counting, Histogram
+from lab.topology.fields import CONNECTED
 
 CONNECT_BOUNDS_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -27,8 +28,12 @@ RTT_BOUNDS_S = (
 )
 """From a shared segment to a satellite link through a relay."""
 
-SUCCESS = "success"
+GOODPUT_BOUNDS_BPS = (1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
+"""From a modem's line to what an attempt's own program can seal."""
+
 LABELS = ("local", "remote", "technique", "outcome", "path")
+
+UNITS = ("packets", "bytes")
 
 _WORD_LIMIT = 64
 
@@ -41,6 +46,10 @@ class AttemptTally:
         self._attempts: Counter[tuple[str, ...]] = Counter()
         self._connect: dict[tuple[str, str], Counting] = {}
         self._rtt: dict[tuple[str, str], Counting] = {}
+        self._jitter: dict[tuple[str, str], Counting] = {}
+        self._goodput: dict[tuple[str, str], Counting] = {}
+        self._overhead: Counter[tuple[str, str]] = Counter()
+        self._relayed: Counter[tuple[str, str]] = Counter()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one record."""
@@ -48,15 +57,20 @@ class AttemptTally:
         _, _, technique, outcome, path = labels
         with self._lock:
             self._attempts[labels] += 1
-            if outcome != SUCCESS:
+            if outcome not in CONNECTED:
                 return
             for into, bounds, key in (
                 (self._connect, CONNECT_BOUNDS_S, "time_to_path_s"),
                 (self._rtt, RTT_BOUNDS_S, "rtt_after_s"),
+                (self._jitter, RTT_BOUNDS_S, "jitter_s"),
+                (self._goodput, GOODPUT_BOUNDS_BPS, "goodput_bps"),
             ):
-                seconds = seconds_of(record.get(key))
-                if seconds is not None:
-                    into.setdefault((technique, path), Counting(bounds)).add(seconds)
+                value = seconds_of(record.get(key))
+                if value is not None:
+                    into.setdefault((technique, path), Counting(bounds)).add(value)
+            for into_counter, key in ((self._overhead, "overhead"), (self._relayed, "relayed")):
+                for unit in UNITS:
+                    into_counter[technique, unit] += _count(record.get(key), unit)
 
     def counts(self) -> dict[tuple[str, ...], int]:
         """How many attempts, by the values of `LABELS`."""
@@ -70,6 +84,24 @@ class AttemptTally:
     def round_trips(self) -> dict[tuple[str, str], Histogram]:
         """Round trip over the new path in seconds, of successes, by technique and path."""
         return self._readings(self._rtt)
+
+    def jitters(self) -> dict[tuple[str, str], Histogram]:
+        """Difference of successive round trips in seconds, of successes, by technique and path."""
+        return self._readings(self._jitter)
+
+    def goodputs(self) -> dict[tuple[str, str], Histogram]:
+        """Goodput in bit/s where it was measured, by technique and path."""
+        return self._readings(self._goodput)
+
+    def overheads(self) -> dict[tuple[str, str], int]:
+        """What paths cost beside their payload, by technique and unit (`UNITS`)."""
+        with self._lock:
+            return dict(self._overhead)
+
+    def relayed(self) -> dict[tuple[str, str], int]:
+        """What relays carried, by technique and unit (`UNITS`)."""
+        with self._lock:
+            return dict(self._relayed)
 
     def _readings(
         self, histograms: Mapping[tuple[str, str], Counting]
@@ -95,6 +127,12 @@ def seconds_of(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) and value >= 0 else None
+
+
+def _count(counts: Any, unit: str) -> int:
+    """A count of packets or bytes in a record; 0 for what is none."""
+    value = counts.get(unit) if isinstance(counts, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _word(value: Any, *, none: bool) -> str:

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from lab import __version__
 from lab.fabric.links.ferry.protocol import FerryStats
 from lab.observe import counters
-from lab.observe.attempts import LABELS, AttemptTally
+from lab.observe.attempts import LABELS, UNITS, AttemptTally
 from lab.observe.health import HealthSample, HealthSampler, Mark, lateness
 from lab.observe.histogram import Histogram
 from lab.observe.state import ProgramState, Stage
@@ -104,6 +104,30 @@ class LabCollector(Collector):
             ("technique", "path"),
             self._tally.round_trips(),
         )
+        yield _histogram(
+            "lab_connect_jitter_seconds",
+            "How much successive round trips over the path differ, on average.",
+            ("technique", "path"),
+            self._tally.jitters(),
+        )
+        yield _histogram(
+            "lab_connect_goodput_bits_per_second",
+            "What the path carried, where that was measured.",
+            ("technique", "path"),
+            self._tally.goodputs(),
+        )
+        for name, text, counts in (
+            ("overhead", "What attempts that connected cost", self._tally.overheads()),
+            ("relayed", "What relays carried of attempts that connected", self._tally.relayed()),
+        ):
+            for unit in UNITS:
+                family = CounterMetricFamily(
+                    f"lab_connect_{name}_{unit}", f"{text}, in {unit}.", labels=("technique",)
+                )
+                for (technique, counted), count in sorted(counts.items()):
+                    if counted == unit:
+                        family.add_metric((technique,), count)
+                yield family
 
     def _namespaces(self, nodes: Iterable[Node]) -> Iterator[Metric]:
         labels = ("node", "interface")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.topology.fields import CONNECTED
 from lab.topology.model import Expectation
 
-SUCCESS = "success"
 FAILURE = "failure"
 """In an expectation: any outcome but success."""
 
@@ -18,7 +18,7 @@ _BEST_FIRST = ("direct", "relayed")
 
 def best_path(records: Sequence[Mapping[str, Any]]) -> str:
     """The best path that some attempt found: `direct`, `relayed` or `none`."""
-    found = {record.get("path") for record in records if record.get("outcome") == SUCCESS}
+    found = {record.get("path") for record in records if record.get("outcome") in CONNECTED}
     return next((path for path in _BEST_FIRST if path in found), _NO_PATH)
 
 
@@ -44,7 +44,7 @@ def differences(
                 seen = best_path(records) if techniques <= set(found) else wanted
             else:
                 seen = found.get(key, wanted)
-            fails_as_wanted = wanted == FAILURE and seen != SUCCESS
+            fails_as_wanted = wanted == FAILURE and seen not in CONNECTED
             if seen != wanted and not fails_as_wanted:
                 wrong.append(f"{key}: expected {wanted}, found {seen}")
     return wrong

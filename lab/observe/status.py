@@ -20,12 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.observe import words
-from lab.observe.attempts import SUCCESS, latest, seconds_of
+from lab.observe.attempts import latest, seconds_of
 from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.words import plural
+from lab.topology.fields import CONNECTED
 
 Record = Mapping[str, Any]
 
@@ -35,7 +36,10 @@ _STAGES = {
     Stage.EXITED: ("✗", "red"),
     Stage.FAILED: ("✗", "red"),
 }
-_OUTCOMES = {SUCCESS: ("✓", "green"), "unsupported": ("○", "dim"), "cancelled": ("○", "dim")}
+_OUTCOMES = {
+    **dict.fromkeys(CONNECTED, ("✓", "green")),
+    **dict.fromkeys(("unsupported", "cancelled"), ("○", "dim")),
+}
 _ATTEMPTS_SHOWN = 10
 _PLAIN_WIDTH = 200
 _WIDE = 100
@@ -89,7 +93,9 @@ def attempts_table(records: Sequence[Record], *, width: int = _PLAIN_WIDTH) -> R
     table = _table("technique", "outcome", "path")
     numbers = ["time to path", "rtt"]
     if width >= _WIDE:
-        numbers += ["rtt before", "packets"]
+        numbers += ["jitter", "packets"]
+        if any(seconds_of(record.get("goodput_bps")) for record in records):
+            numbers.insert(-1, "goodput")
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column()
@@ -97,7 +103,8 @@ def attempts_table(records: Sequence[Record], *, width: int = _PLAIN_WIDTH) -> R
         cells = {
             "time to path": words.latency(seconds_of(record.get("time_to_path_s"))),
             "rtt": words.latency(seconds_of(record.get("rtt_after_s"))),
-            "rtt before": words.latency(seconds_of(record.get("rtt_before_s"))),
+            "jitter": words.latency(seconds_of(record.get("jitter_s"))),
+            "goodput": words.rate(seconds_of(record.get("goodput_bps"))),
             "packets": _packets(record),
         }
         table.add_row(
@@ -338,7 +345,7 @@ def _outcome(record: Record) -> Text:
 def _explanation(record: Record) -> Text:
     """Why it failed, or between which endpoints it worked."""
     ends = [record.get(f"{side}_candidate") for side in ("local", "remote")]
-    if record.get("outcome") == SUCCESS and all(isinstance(end, dict) for end in ends):
+    if record.get("outcome") in CONNECTED and all(isinstance(end, dict) for end in ends):
         shown = (_printable(str(end.get("endpoint", "?"))) for end in ends if isinstance(end, dict))
         return Text(" → ".join(shown), style="dim")
     return Text(_word(record, "reason"))

@@ -29,6 +29,16 @@ def latency(seconds: float | None) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
+def rate(bits_per_second: float | None) -> str:
+    """A measured rate; "" for None."""
+    if bits_per_second is None:
+        return ""
+    for factor, unit in ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")):
+        if bits_per_second >= factor:
+            return f"{bits_per_second / factor:.3g} {unit}"
+    return f"{bits_per_second:.0f} bit/s"
+
+
 def access(down: Impairment, up: Impairment) -> str:
     """An access link, down/up as it is sold: "16/1 Mbit/s, 12.5 ms"; "" for a plain wire."""
     parts = []

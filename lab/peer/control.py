@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.peer.rendezvous.frames import parse_object, valid_name
-from lab.peer.traversal.attempts import Attempts
+from lab.peer.traversal.attempts import Attempts, Wish
 
 MAX_LINE = 64 * 1024
 DEFAULT_TIMEOUT_S = 10.0
@@ -128,6 +128,12 @@ class ControlServer:
             raise OrderError("`timeout_s` is a number of seconds above 0")
         if not isinstance(first, bool):
             raise OrderError("`first` is true or false")
-        records = self._attempts.connect(str(peer), names, first=first, timeout_s=timeout_s)
+        goodput_s, options = order.get("goodput_s", 0), order.get("options", {})
+        if isinstance(goodput_s, bool) or not isinstance(goodput_s, int | float) or goodput_s < 0:
+            raise OrderError("`goodput_s` is a number of seconds")
+        if not isinstance(options, dict):
+            raise OrderError("`options` is an object")
+        wish = Wish(first, timeout_s, goodput_s, options)
+        records = self._attempts.connect(str(peer), names, wish)
         async for record in records:
             await say({"event": "attempt", "record": record.to_json()})

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from lab.peer.endpoint import Endpoint
 
+DATA = "data"
+"""The kind of packet (`Tally`) that measures what a path carries."""
+
 
 class Outcome(StrEnum):
     """How an attempt ended."""
 
     SUCCESS = "success"
+    REVERSED = "reversed"
+    """There is a path, and it was the other peer that opened it, because it was asked to."""
+    NO_STREAM = "no-stream"
+    """The other peer is registered, but said nothing over the rendezvous service."""
     TIMED_OUT = "timed-out"
     """Everything was sent in time, and too little came back."""
     REFUSED = "refused"
     """The other peer or a server said no."""
+    BLOCKED = "blocked"
+    """What the technique needs does not leave this network: UDP, say."""
     UNREACHABLE = "unreachable"
     """The other peer is not registered, or a server cannot be reached."""
     UNSUPPORTED = "unsupported"
@@ -26,6 +35,45 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     """A fault of the program; the reason says which."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there was a path."""
+        return self in (Outcome.SUCCESS, Outcome.REVERSED)
+
+
+class TryOutcome(StrEnum):
+    """How one try within an attempt ended: a connect, say, of which TCP punching makes many."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"
+    """A reset, or an ICMP error that means the same."""
+    TIMED_OUT = "timed-out"
+    BLOCKED = "blocked"
+    """It did not leave this network."""
+    CANCELLED = "cancelled"
+    """It was under way when another one succeeded, or when time was up."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try; times in seconds, `at_s` since the attempt began."""
+
+    outcome: TryOutcome
+    at_s: float
+    took_s: float
+    remote: Endpoint
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome.value,
+            "at_s": round(self.at_s, 6),
+            "took_s": round(self.took_s, 6),
+            "remote": str(self.remote),
+            "reason": self.reason,
+        }
 
 
 class PathKind(StrEnum):
@@ -101,8 +149,20 @@ class Record:
     """Round trip to the peer over the rendezvous service."""
     rtt_after_s: float | None = None
     """Round trip over the new path."""
+    jitter_s: float | None = None
+    """How much successive round trips over the new path differ, on average."""
+    goodput_bps: float | None = None
+    """What the path carried towards the other peer, in bits of payload per second."""
+    transport: str = ""
+    """`udp` or `tcp`: what carries the path at this peer."""
+    socket: Endpoint | None = None
+    """This peer's end of the path, as its own system names it."""
+    tries: Sequence[Try] = ()
     packets: Mapping[str, int] = field(default_factory=dict)
     octets: Mapping[str, int] = field(default_factory=dict)
+    relayed_packets: int = 0
+    """Of the above, what a relay carried."""
+    relayed_octets: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The record as docs/contract.md defines it."""
@@ -119,6 +179,18 @@ class Record:
             "time_to_path_s": self.time_to_path_s,
             "rtt_before_s": self.rtt_before_s,
             "rtt_after_s": self.rtt_after_s,
+            "jitter_s": self.jitter_s,
+            "goodput_bps": self.goodput_bps,
+            "transport": self.transport or None,
+            "socket": str(self.socket) if self.socket else None,
+            "tries": [each.to_json() for each in self.tries],
             "packets": dict(sorted(self.packets.items())),
             "bytes": dict(sorted(self.octets.items())),
+            "overhead": {"packets": _overhead(self.packets), "bytes": _overhead(self.octets)},
+            "relayed": {"packets": self.relayed_packets, "bytes": self.relayed_octets},
         }
+
+
+def _overhead(counts: Mapping[str, int]) -> int:
+    """All that was not the payload for which the path was made."""
+    return sum(count for kind, count in counts.items() if kind != DATA)

@@ -7,10 +7,12 @@ from typing import Any
 
 from lab.errors import InputError
 from lab.plan.model import NodeKind, Plan
+from lab.predict.finding import DIRECT, RELAYED, Finding
 from lab.predict.network import Map
 from lab.predict.peers import Peer
-from lab.predict.techniques import DIRECT, RELAYED, Finding, techniques
+from lab.predict.techniques import techniques
 from lab.topology.behaviour import Frozen
+from lab.topology.fields import CONNECTED
 
 _SUCCESS = "success"
 _SAYS_NOTHING = frozenset({"unsupported", "cancelled"})
@@ -87,7 +89,7 @@ def contradictions(
         outcome = str(record.get("outcome"))
         if finding is None or finding.by_chance or outcome in _SAYS_NOTHING:
             continue
-        if finding.possible is not (outcome == _SUCCESS):
+        if finding.possible is not (outcome in CONNECTED):
             expected = _SUCCESS if finding.possible else "failure"
             wrong.append(
                 f"{finding.technique}: predicted {expected}, found {outcome} ({finding.reason})"

@@ -27,7 +27,7 @@ from lab.topology.behaviour import (
     Unsolicited,
     Verdict,
 )
-from lab.topology.model import WantedBackend
+from lab.topology.model import Ip, WantedBackend
 from lab.topology.problems import WrongValueError, each, one_of, show
 from lab.topology.rules import RULE_HELP, parse_ports, parse_rule
 from lab.topology.units import (
@@ -47,14 +47,19 @@ SERVICES = ("stun", "rendezvous", "relay")
 SERVICE_WORDS = {**{word: word for word in SERVICES}, "turn": "relay"}
 OUTCOMES = (
     "success",
+    "reversed",
     "failure",
+    "no-stream",
     "timed-out",
     "refused",
+    "blocked",
     "unreachable",
     "unsupported",
     "cancelled",
     "failed",
 )
+CONNECTED = frozenset({"success", "reversed"})
+"""Outcomes of an attempt that found a path (docs/contract.md)."""
 MAX_COUNT = 10_000
 _HOUR_US = 3_600_000_000
 _MONTH_US = 720 * _HOUR_US
@@ -150,7 +155,12 @@ def _memory(value: Any) -> Any:
     return _between(2**20, 2**50, parse_size(value), "a program needs at least 1MiB")
 
 
+_ASSIGNED = "IPv6 addresses are always assigned: leave it out, and write ip: dual or ip: 6"
+
+
 def _address(value: Any) -> Any:
+    if isinstance(value, str) and ":" in value:
+        raise WrongValueError(f"{show(value)} is not an IPv4 address", _ASSIGNED)
     try:
         address = ipaddress.IPv4Address(value if isinstance(value, str) else "")
     except ValueError:
@@ -165,8 +175,35 @@ def _address(value: Any) -> Any:
     return str(address)
 
 
+def _ip(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return _word(Ip, str(value) if number else value)
+
+
+NAT64_PREFIX = "64:ff9b::/96"
+"""Well known (RFC 6052, section 2.1)."""
+_NAT64_HELP = "write nat64: true, or a prefix of 96 bits such as 2a02:64::/96 (RFC 6052)"
+
+
+def _nat64(value: Any) -> Any:
+    """The prefix: true for the well-known one, empty for none."""
+    if isinstance(value, bool):
+        return NAT64_PREFIX if value else ""
+    try:
+        prefix = ipaddress.IPv6Network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise WrongValueError(f"{show(value)} is not an IPv6 prefix", _NAT64_HELP) from None
+    if prefix.prefixlen != 96:
+        raise WrongValueError(f"{show(value)} has {prefix.prefixlen} bits", _NAT64_HELP)
+    if prefix.is_multicast or prefix.is_link_local or prefix.is_loopback or prefix.is_unspecified:
+        raise WrongValueError(f"{show(value)} is not routed anywhere", _NAT64_HELP)
+    return str(prefix)
+
+
 def _lan(value: Any) -> Any:
     text = value if isinstance(value, str) and "/" in value else ""
+    if ":" in text:
+        raise WrongValueError(f"{show(value)} is not an IPv4 prefix", _ASSIGNED)
     try:
         prefix = ipaddress.IPv4Network(text, strict=False)
     except ValueError:
@@ -421,6 +458,12 @@ CountField = Annotated[
 ]
 SeedField = Annotated[
     int, BeforeValidator(_seed), WithJsonSchema({"type": "integer", "minimum": 0})
+]
+IpField = Annotated[
+    Ip, BeforeValidator(_ip), WithJsonSchema({"enum": [4, 6, "4", "6", "dual"]})
+]
+Nat64Field = Annotated[
+    str, BeforeValidator(_nat64), WithJsonSchema({"type": ["boolean", "string"]})
 ]
 AddressField = Annotated[str, BeforeValidator(_address), _text("An IPv4 address")]
 LanField = Annotated[str, BeforeValidator(_lan), _text("An IPv4 prefix: 192.168.1.0/24")]

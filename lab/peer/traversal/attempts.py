@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from lab.peer.record import Outcome, Record, Tally
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import (
     AttemptError,
-    Established,
     IncomingCall,
     OutgoingCall,
     from_rendezvous,
 )
+from lab.peer.traversal.measure import MOST_GOODPUT_S, ROUND_TRIPS_S, goodput, round_trips
 from lab.peer.traversal.prober import Pace
+from lab.peer.traversal.recording import Attempt
 from lab.peer.traversal.signalling import KIND, Mailbox, Signalling
 from lab.peer.traversal.signals import MAX_WINDOW_S, Decline, End, Offer
 from lab.peer.traversal.technique import Technique, techniques
@@ -27,18 +28,26 @@ from lab.peer.traversal.technique import Technique, techniques
 MAX_ANSWERED = 128
 """Attempts of others that are answered at one time."""
 MAX_ANSWERED_PER_PEER = 16
-MEASURED_ROUND_TRIPS = 3
-MEASURE_S = 2.0
+GRACE_S = 2.0
+"""What a technique may take beyond its time, to end."""
+MEASURE_S = ROUND_TRIPS_S + GRACE_S + MOST_GOODPUT_S
+"""How long a callee keeps a path for the caller to measure it."""
 REGISTER_S = 2.0
 """How long an attempt waits for this peer to be registered."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
-    """When an attempt began."""
+class Wish:
+    """What an order to connect wants beside the techniques."""
 
-    wall: float
-    clock: float
+    first: bool = False
+    """Stop at the first technique that works."""
+    timeout_s: float = 10.0
+    """For each technique."""
+    goodput_s: float = 0.0
+    """How long to measure what each path carries; 0 for not at all."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What techniques should do otherwise than usual."""
 
 
 class Attempts:
@@ -80,42 +89,47 @@ class Attempts:
 
     # --- outgoing ---
 
-    async def connect(
-        self, peer: str, names: Sequence[str], *, first: bool, timeout_s: float
-    ) -> AsyncIterator[Record]:
-        """Try techniques one after the other, `timeout_s` for each; a record of each.
+    async def connect(self, peer: str, names: Sequence[str], wish: Wish) -> AsyncIterator[Record]:
+        """Try techniques one after the other; a record of each.
 
-        No names: all there are. `first` stops at the first that works.
+        No names: all there are, of which those that cannot work say so at once.
         """
         for name in names or tuple(self.techniques):
-            record = await self._attempt(peer, name, min(timeout_s, MAX_WINDOW_S))
+            record = await self._attempt(peer, name, wish)
             yield record
-            if first and record.outcome is Outcome.SUCCESS:
+            if wish.first and record.outcome.connected:
                 return
 
-    async def _attempt(self, peer: str, name: str, timeout_s: float) -> Record:
-        loop = asyncio.get_running_loop()
-        start = _Start(time.time(), loop.time())
+    async def _attempt(self, peer: str, name: str, wish: Wish) -> Record:
+        attempt = Attempt(name, self._settings.node, peer)
         tally = Tally()
-        technique = self.techniques.get(name)
         try:
-            if technique is None:
-                reason = f"{self._settings.node} has no technique {name!r}"
-                raise AttemptError(Outcome.UNSUPPORTED, reason)
-            call = await self._open(peer, name, timeout_s, tally)
+            technique = self._technique(name)
+            call = await self._open(peer, name, wish, tally)
         except AttemptError as error:
-            return self._failure(peer, name, start, error, tally)
+            return attempt.failure(error, tally)
         self._running[call.attempt] = (peer, name, "caller")
-        rtt = loop.create_task(self._before(call))
+        rtt = asyncio.get_running_loop().create_task(self._before(call))
         try:
-            return await self._run(technique, call, rtt, start)
+            return await self._run(technique, call, rtt, attempt, wish.goodput_s)
         finally:
             rtt.cancel()
             self._signalling.post(peer, End(call.attempt), tally)
             self._running.pop(call.attempt, None)
             await call.close()
 
-    async def _open(self, peer: str, name: str, timeout_s: float, tally: Tally) -> OutgoingCall:
+    def _technique(self, name: str) -> Technique:
+        """The technique of that name; AttemptError if it can't work here."""
+        technique = self.techniques.get(name)
+        if technique is None:
+            reason = f"{self._settings.node} has no technique {name!r}"
+            raise AttemptError(Outcome.UNSUPPORTED, reason)
+        if reason := technique.applies(self._settings):
+            raise AttemptError(Outcome.UNSUPPORTED, reason)
+        return technique
+
+    async def _open(self, peer: str, name: str, wish: Wish, tally: Tally) -> OutgoingCall:
+        timeout_s = min(wish.timeout_s, MAX_WINDOW_S)
         deadline = asyncio.get_running_loop().time() + timeout_s
         client = self._signalling.client
         if client is None:
@@ -140,29 +154,36 @@ class Attempts:
             technique=name,
             deadline=deadline,
             pace=self._pace,
+            options=wish.options,
         )
 
     async def _before(self, call: OutgoingCall) -> None:
         call.rtt_before = await self._signalling.round_trip(call.peer, call.tally)
 
     async def _run(
-        self, technique: Technique, call: OutgoingCall, rtt: asyncio.Task[None], start: _Start
+        self,
+        technique: Technique,
+        call: OutgoingCall,
+        rtt: asyncio.Task[None],
+        attempt: Attempt,
+        goodput_s: float,
     ) -> Record:
-        peer, name = call.peer, call.technique
         try:
-            async with asyncio.timeout_at(call.deadline + MEASURE_S):
+            async with asyncio.timeout_at(call.deadline + GRACE_S):
                 path = await technique.call(call)
-            await measure(path)
-            await asyncio.wait((rtt,), timeout=MEASURE_S)
-            return self._success(call, path, start, call.rtt_before)
+            await round_trips(path)
+            await asyncio.wait((rtt,), timeout=GRACE_S)
+            carried = None
+            if goodput_s > 0:
+                carried = await goodput(path, min(goodput_s, MOST_GOODPUT_S))
+            return attempt.success(call, path, rtt_before=call.rtt_before, goodput_bps=carried)
         except AttemptError as error:
-            return self._failure(peer, name, start, error, call.tally, rtt=call.rtt_before)
+            failed = error
         except TimeoutError:
-            late = AttemptError(Outcome.TIMED_OUT, f"{name} came to no end in time")
-            return self._failure(peer, name, start, late, call.tally, rtt=call.rtt_before)
+            failed = AttemptError(Outcome.TIMED_OUT, f"{call.technique} came to no end in time")
         except Exception as error:
-            fault = AttemptError(Outcome.FAILED, f"{type(error).__name__}: {error}")
-            return self._failure(peer, name, start, fault, call.tally, rtt=call.rtt_before)
+            failed = AttemptError(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        return attempt.failure(failed, call.tally, rtt_before=call.rtt_before, tries=call.tries)
 
     # --- incoming ---
 
@@ -170,10 +191,10 @@ class Attempts:
         """Answer an offer of another peer, within limits."""
         if offer.to != self._settings.node or self._signalling.knows(offer.attempt):
             return
-        technique = self.techniques.get(offer.technique)
-        if technique is None:
-            reason = f"{self._settings.node} has no technique {offer.technique!r}"
-            self._signalling.post(sender, Decline(offer.attempt, "unsupported", reason))
+        try:
+            technique = self._technique(offer.technique)
+        except AttemptError as error:
+            self._signalling.post(sender, Decline(offer.attempt, "unsupported", error.reason))
             return
         if (
             self._answered.total() >= MAX_ANSWERED
@@ -193,9 +214,8 @@ class Attempts:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, technique: Technique, mailbox: Mailbox, offer: Offer) -> None:
-        loop = asyncio.get_running_loop()
-        start = _Start(time.time(), loop.time())
-        deadline = start.clock + offer.window_s
+        attempt = Attempt(offer.technique, self._settings.node, mailbox.peer)
+        deadline = attempt.clock + offer.window_s
         call = IncomingCall(
             self._settings,
             self._signalling,
@@ -207,7 +227,7 @@ class Attempts:
         )
         call.incoming = offer
         try:
-            record = await self._answered_record(technique, call, start)
+            record = await self._answered_record(technique, call, attempt)
         finally:
             self._answered[mailbox.peer] -= 1
             self._running.pop(offer.attempt, None)
@@ -215,91 +235,29 @@ class Attempts:
         self._on_answered(record)
 
     async def _answered_record(
-        self, technique: Technique, call: IncomingCall, start: _Start
+        self, technique: Technique, call: IncomingCall, attempt: Attempt
     ) -> Record:
-        peer, name = call.peer, call.technique
         loop = asyncio.get_running_loop()
         work = loop.create_task(technique.answer(call))
         ended = loop.create_task(call.mailbox.ended.wait())
         try:
             await asyncio.wait((work, ended), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                gone = AttemptError(Outcome.TIMED_OUT, f"{peer} gave up before there was a path")
-                return self._failure(peer, name, start, gone, call.tally)
+                reason = f"{call.peer} gave up before there was a path"
+                gone = AttemptError(Outcome.CANCELLED, reason)
+                return attempt.failure(gone, call.tally, tries=call.tries)
             path = work.result()
-            record = self._success(call, path, start, None)
+            record = attempt.success(call, path)
             # The caller still measures the path; it says when it is done.
-            await asyncio.wait((ended,), timeout=max(0.0, call.deadline - loop.time()))
+            await asyncio.wait((ended,), timeout=max(0.0, call.deadline - loop.time()) + MEASURE_S)
             return record
         except AttemptError as error:
-            code = "unsupported" if error.outcome is Outcome.UNSUPPORTED else "failed"
-            self._signalling.post(peer, Decline(call.attempt, code, error.reason), call.tally)
-            return self._failure(peer, name, start, error, call.tally)
+            failed = error
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self._signalling.post(peer, Decline(call.attempt, "failed", reason), call.tally)
-            fault = AttemptError(Outcome.FAILED, reason)
-            return self._failure(peer, name, start, fault, call.tally)
+            failed = AttemptError(Outcome.FAILED, f"{type(error).__name__}: {error}")
         finally:
             work.cancel()
             ended.cancel()
-
-    # --- records ---
-
-    def _success(
-        self, call: OutgoingCall | IncomingCall, path: Established, start: _Start, rtt: float | None
-    ) -> Record:
-        found_at = path.prober.first_round_trip_at
-        return Record(
-            technique=call.technique,
-            outcome=Outcome.SUCCESS,
-            reason=path.note,
-            local=self._settings.node,
-            remote=call.peer,
-            path=path.path,
-            local_candidate=path.local,
-            remote_candidate=path.remote,
-            started_at=start.wall,
-            time_to_path_s=found_at - start.clock if found_at is not None else None,
-            rtt_before_s=rtt,
-            rtt_after_s=min(path.prober.samples, default=None),
-            packets=dict(call.tally.packets),
-            octets=dict(call.tally.octets),
-        )
-
-    def _failure(
-        self,
-        peer: str,
-        name: str,
-        start: _Start,
-        error: AttemptError,
-        tally: Tally,
-        *,
-        rtt: float | None = None,
-    ) -> Record:
-        return Record(
-            technique=name,
-            outcome=error.outcome,
-            reason=error.reason,
-            local=self._settings.node,
-            remote=peer,
-            started_at=start.wall,
-            rtt_before_s=rtt,
-            packets=dict(tally.packets),
-            octets=dict(tally.octets),
-        )
-
-
-async def measure(path: Established) -> None:
-    """Measure round trips on the path, one after the other; lost ones are missing."""
-    driver, prober = path.driver, path.prober
-    until = driver.now + MEASURE_S
-    for _ in range(MEASURED_ROUND_TRIPS):
-        count = len(prober.samples)
-        prober.ping(driver.now)
-        driver.step()
-        enough = count + 1
-        await driver.until(
-            lambda enough=enough: len(prober.samples) >= enough,  # type: ignore[misc]  # bound early
-            min(until, driver.now + MEASURE_S / MEASURED_ROUND_TRIPS),
-        )
+        code = "unsupported" if failed.outcome is Outcome.UNSUPPORTED else "failed"
+        self._signalling.post(call.peer, Decline(call.attempt, code, failed.reason), call.tally)
+        return attempt.failure(failed, call.tally, tries=call.tries)

@@ -6,17 +6,22 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
+from lab.peer.addresses import worth_telling
 from lab.peer.driver import Driver, TcpDriver, UdpDriver, open_tcp, open_udp
 from lab.peer.endpoint import Endpoint
-from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally
+from lab.peer.eyeballs import first_connected, preferred
+from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally, Try, TryOutcome
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
 from lab.peer.traversal.prober import Pace, Part, Prober
 from lab.peer.traversal.seal import Agreement, Seal
 from lab.peer.traversal.signalling import Mailbox, Signalling
 from lab.peer.traversal.signals import Decline, Offer, digest, transcript
+
+MAX_TRIES = 200
 
 
 class AttemptError(Exception):
@@ -39,6 +44,9 @@ class Established:
     remote: Candidate
     note: str
     """How it came about, in one sentence for a person."""
+    outcome: Outcome = Outcome.SUCCESS
+    carried: tuple[str, ...] = ()
+    """Kinds of packets (`lab.peer.record.Tally`) that a relay carried."""
 
 
 class Call:
@@ -54,6 +62,7 @@ class Call:
         technique: str,
         deadline: float,
         pace: Pace,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.signalling = signalling
@@ -62,6 +71,11 @@ class Call:
         self.technique = technique
         self.deadline = deadline
         self.pace = pace
+        self.options = options
+        """What who ordered the attempt wants otherwise than usual; read it by `option`."""
+        self.tries: list[Try] = []
+        """What was tried, for the record."""
+        self.began = asyncio.get_running_loop().time()
         self.agreement = Agreement()
         self.drivers: list[Driver] = []
         self._farewells: list[Callable[[], Awaitable[None]]] = []
@@ -83,36 +97,62 @@ class Call:
     def now(self) -> float:
         return self._loop.time()
 
+    def option(self, name: str, usual: float, least: float, most: float) -> float:
+        """A number that may be chosen for an attempt; AttemptError if the choice makes no sense."""
+        value = self.options.get(name, usual)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise AttemptError(Outcome.FAILED, f"option {name} is a number, not {value!r:.40}")
+        if not least <= value <= most:
+            raise AttemptError(Outcome.FAILED, f"option {name} is from {least:g} to {most:g}")
+        return value
+
+    def tried(self, outcome: TryOutcome, at: float, remote: Endpoint, reason: str = "") -> None:
+        """Note a try that began `at` and ends now; the first `MAX_TRIES` are kept."""
+        if len(self.tries) < MAX_TRIES:
+            self.tries.append(Try(outcome, at - self.began, self.now - at, remote, reason))
+
     async def open_udp(self) -> UdpDriver:
         """A fresh UDP port, closed with the attempt."""
         try:
-            driver = await open_udp(self.settings.bind, self.tally)
+            driver = await open_udp(self.settings.bind, self.tally, self.settings.ipv4)
         except OSError as error:
             raise AttemptError(Outcome.FAILED, f"{self.me} got no UDP port: {error}") from error
         self.drivers.append(driver)
         return driver
 
-    async def open_tcp(self, server: Endpoint, timeout_s: float) -> TcpDriver:
-        """A TCP connection to `server`, closed with the attempt; OSError if there is none."""
-        driver = await open_tcp(self.settings.bind, server, self.tally, timeout_s)
+    async def open_tcp(self, server: Endpoint, timeout_s: float, *others: Endpoint) -> TcpDriver:
+        """A TCP connection to `server`, or to another endpoint of it if that is quicker.
+
+        It is closed with the attempt; OSError if there is none.
+        """
+        settings = self.settings
+
+        async def connect(server: Endpoint) -> TcpDriver:
+            source, nat64 = settings.source(server), settings.nat64
+            return await open_tcp(source, server, self.tally, timeout_s, nat64)
+
+        driver = await first_connected(preferred((server, *others)), connect, TcpDriver.close)
         self.drivers.append(driver)
         return driver
 
     def hosts(self, driver: Driver) -> tuple[Candidate, ...]:
-        """The peer's own addresses with the driver's port."""
-        addresses = self.settings.addresses or (driver.local.address,)
-        family = ":" in driver.local.address
-        found = (Endpoint(a, driver.local.port) for a in addresses if (":" in a) == family)
-        return tuple(Candidate(CandidateKind.HOST, e) for e in found if e.sendable)[:4]
+        """The peer's own addresses with the driver's port, IPv6 first."""
+        local = driver.local
+        families = {local.family} if local.sendable else self.settings.families
+        addresses = worth_telling(self.settings.addresses) or (local.address,)
+        found = (Endpoint(address, local.port) for address in addresses)
+        own = (e for e in found if e.sendable and e.family in families)
+        return tuple(Candidate(CandidateKind.HOST, e) for e in own)[:4]
 
     def prober(
         self, seal: Seal, part: Part, remotes: Sequence[Candidate], until: float, kind: str
     ) -> Prober:
-        """A prober at the pace of this peer."""
+        """A prober at the pace of this peer, of those `remotes` that it can send to."""
+        endpoints = self.settings.reachable(tuple(candidate.endpoint for candidate in remotes))
         return Prober(
             seal,
             part,
-            [candidate.endpoint for candidate in remotes],
+            preferred(endpoints),
             now=self.now,
             until=until,
             kind=kind,
@@ -170,7 +210,7 @@ class OutgoingCall(Call):
             raise from_rendezvous(error, self.peer) from error
         except TimeoutError:
             reason = f"{self.peer} did not answer the offer over the rendezvous service"
-            raise AttemptError(Outcome.TIMED_OUT, reason) from None
+            raise AttemptError(Outcome.NO_STREAM, reason) from None
 
     async def _answer(self) -> Offer:
         expected = digest(self._offer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 
 from lab.peer.record import Candidate, Outcome
+from lab.peer.settings import Settings
 from lab.peer.traversal.call import AttemptError, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import established, probing_until, settle, silence
@@ -20,6 +21,9 @@ class Direct:
     """See the module."""
 
     name = "direct"
+
+    def applies(self, settings: Settings) -> str:
+        return ""
 
     async def call(self, call: OutgoingCall) -> Established:
         driver = await call.open_udp()

@@ -16,6 +16,10 @@ endpoints that nobody could have told it: whoever hears an authentic probe
 from a new endpoint adds that as peer-reflexive candidate and, unless it is
 passive, probes it at once (RFC 8445, sections 7.3.1.3 and 7.3.1.4).
 
+Where several candidates answer, IPv6 is taken if all else is equal (RFC 8421,
+RFC 6724): an answer over IPv4 waits as long again as it took, 0.1 s at least,
+for one over IPv6 that may be under way.
+
 An answer counts only from the endpoint that was asked, so that a third party
 that forwards packets is not taken for a path.
 """
@@ -31,12 +35,16 @@ from typing import TypeVar
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.machine import Datagram
+from lab.peer.record import DATA
+from lab.peer.traversal.flow import Flow
 from lab.peer.traversal.seal import NOWHERE, Opened, Seal, Type
 
 _V = TypeVar("_V")
 
 MAX_REMOTES = 16
 MAX_PENDING = 512
+LEAST_GRACE_S = 0.1
+"""Two rounds of probes at the usual pace."""
 
 
 class Part(Enum):
@@ -56,6 +64,15 @@ class Pace:
 
     interval: float = 0.05
     jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A candidate that a round trip was made to, and the reply that proves it."""
+
+    remote: Endpoint
+    observed: Endpoint
+    sequence: int
 
 
 class Prober:
@@ -91,7 +108,9 @@ class Prober:
         self.expired = False
         self.samples: list[float] = []
         """Round trips on the path after it was chosen, in seconds."""
-        self._seal = seal
+        self.seal = seal
+        self.flow: Flow | None = None
+        """What this end sends over the path to measure it."""
         self._part = part
         self._until = until
         self._kind = kind
@@ -102,6 +121,8 @@ class Prober:
         self._replied: OrderedDict[int, Endpoint] = OrderedDict()
         self._confirmed: OrderedDict[int, Endpoint] = OrderedDict()
         self._confirming = 0
+        self._second_best: _Answered | None = None
+        self._decide_at = until
         self._out: list[Datagram] = []
         self.expect(remotes)
 
@@ -127,9 +148,9 @@ class Prober:
     # --- Machine ---
 
     def receive(self, data: bytes, source: Endpoint, now: float) -> str:
-        if not self._seal.ours(data):
+        if not self.seal.ours(data):
             return ""
-        opened = self._seal.open(data)
+        opened = self.seal.open(data)
         if opened is None:
             return ""
         self.heard.add(source)
@@ -142,10 +163,17 @@ class Prober:
                 self._on_confirm(opened, source, now)
             case Type.DONE:
                 self._on_done(opened, source, now)
+            case Type.DATA:
+                return self._on_data(opened, source)
+            case Type.ACK:
+                return self._on_ack(opened, source, now)
         return self._kind
 
     def tick(self, now: float) -> None:
-        if self.settled or now < self._next:
+        if self.settled or now < min(self._next, self._decide_at):
+            return
+        if self._second_best and now >= self._decide_at and not self.nominated:
+            self._nominate(self._second_best, now)
             return
         if now >= self._until:
             self.expired = True
@@ -161,7 +189,10 @@ class Prober:
         self._next = min(now + pause, self._until)
 
     def deadline(self) -> float | None:
-        return None if self.settled else self._next
+        if self.settled:
+            return None
+        waits = self._second_best is not None and not self.nominated
+        return min(self._next, self._decide_at) if waits else self._next
 
     def take(self) -> list[Datagram]:
         out, self._out = self._out, []
@@ -187,11 +218,20 @@ class Prober:
         if self.first_round_trip_at is None:
             self.first_round_trip_at = now
         if self._part is Part.CALLER and self.nominated is None:
-            self.nominated = source
-            self.observed = packet.observed
-            self._confirming = packet.sequence
-            self._confirm(source)
-            self._next = now + self._pace.interval
+            found = _Answered(source, packet.observed, packet.sequence)
+            if source.family == max(remote.family for remote in self.remotes):
+                self._nominate(found, now)
+            elif self._second_best is None:
+                self._second_best = found
+                self._decide_at = now + max(LEAST_GRACE_S, now - asked[1])
+
+    def _nominate(self, found: _Answered, now: float) -> None:
+        self.nominated = found.remote
+        self.observed = found.observed
+        self._confirming = found.sequence
+        self._decide_at = self._until
+        self._confirm(found.remote)
+        self._next = now + self._pace.interval
 
     def _on_confirm(self, packet: Opened, source: Endpoint, now: float) -> None:
         if self._part is Part.CALLER or self._replied.get(packet.echo) != source:
@@ -209,6 +249,17 @@ class Prober:
         if self._part is Part.CALLER and self._confirmed.get(packet.echo) == source:
             self.complete_at = self.complete_at or now
 
+    def _on_data(self, packet: Opened, source: Endpoint) -> str:
+        if source == self.nominated:
+            _, answer = self.seal.seal(Type.ACK, packet.sequence, source)
+            self._out.append(Datagram(answer, source, DATA))
+        return DATA
+
+    def _on_ack(self, packet: Opened, source: Endpoint, now: float) -> str:
+        if self.flow and source == self.nominated:
+            self.flow.acknowledged(packet.echo, now)
+        return DATA
+
     def _probe(self, remote: Endpoint, now: float) -> None:
         sequence = self._send(Type.PROBE, remote, 0, NOWHERE)
         _remember(self._probed, sequence, (remote, now))
@@ -219,7 +270,7 @@ class Prober:
         _remember(self._confirmed, sequence, remote)
 
     def _send(self, kind: Type, remote: Endpoint, echo: int, observed: Endpoint) -> int:
-        sequence, packet = self._seal.seal(kind, echo, observed)
+        sequence, packet = self.seal.seal(kind, echo, observed)
         self._out.append(Datagram(packet, remote, self._kind))
         return sequence
 

@@ -17,15 +17,15 @@ what connects two peers behind one NAT (RFC 5128, section 3.3.2).
 from __future__ import annotations
 
 from lab.peer.driver import Driver
-from lab.peer.endpoint import Endpoint
-from lab.peer.record import Outcome
-from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
-from lab.peer.traversal.learn import ONCE, Learned, learn
+from lab.peer.settings import Settings
+from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
+from lab.peer.traversal.learn import ONCE, Learned, learn, learn_own
+from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import (
+    candidates,
     established,
     probing_until,
-    reflexive,
     settle,
     silence,
 )
@@ -39,12 +39,14 @@ class UdpPunch:
 
     name = "udp-punch"
 
+    def applies(self, settings: Settings) -> str:
+        return without_stun(settings)
+
     async def call(self, call: OutgoingCall) -> Established:
-        stun = _stun_server(call)
         driver = await call.open_udp()
         hosts = call.hosts(driver)
-        learned = await learn(driver, stun, call.deadline)  # step 1
-        ours = (*hosts, *(reflexive(learned.mapped, hosts) if learned.mapped else ()))
+        learned = await learn_own(driver, call.settings, call.deadline)  # step 1
+        ours = candidates(hosts, learned)
         answer = await call.offer(ours, {"trouble": learned.trouble})
         until, started = probing_until(call), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
@@ -58,25 +60,17 @@ class UdpPunch:
         raise silence(call, driver, prober, started, cause)
 
     async def answer(self, call: IncomingCall) -> Established:
-        stun = _stun_server(call)
         driver = await call.open_udp()
         hosts, theirs = call.hosts(driver), call.incoming.candidates
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
         driver.add(prober)  # step 2; step 3 happens at the caller's NAT
-        learned = await learn(driver, stun, call.deadline)
-        ours = (*hosts, *(reflexive(learned.mapped, hosts) if learned.mapped else ()))
+        learned = await learn_own(driver, call.settings, call.deadline)
+        ours = candidates(hosts, learned)
         await call.answer(ours, {"trouble": learned.trouble})
         if await settle(driver, prober, call.deadline):
             note = f"after {prober.probes} probes {call.peer} got through from {{remote}}"
             return established(driver, prober, ours, theirs, note=note)
         raise silence(call, driver, prober, call.deadline - call.incoming.window_s, "")
-
-
-def _stun_server(call: Call) -> Endpoint:
-    if not call.settings.stun:
-        reason = f"{call.me} has no STUN server (LAB_STUN is not set)"
-        raise AttemptError(Outcome.UNSUPPORTED, reason)
-    return call.settings.stun[0]
 
 
 async def _cause(call: OutgoingCall, driver: Driver, learned: Learned, answer: Offer) -> str:
@@ -87,7 +81,9 @@ async def _cause(call: OutgoingCall, driver: Driver, learned: Learned, answer: O
     if isinstance(trouble, str) and trouble:
         return f"{call.peer} says: {trouble[:200]}"
     mine = learned.mapped
-    for other in call.settings.stun[1:2]:
+    for other in call.settings.other_stun_servers:
+        if other.family != mine.family:
+            continue
         again = (await learn(driver, other, call.deadline, schedule=ONCE)).mapped
         if again is None:
             continue

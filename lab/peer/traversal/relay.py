@@ -4,21 +4,26 @@ One relayed endpoint is enough.  The caller allocates it, over UDP, or over TCP
 when UDP does not pass.  A callee whose UDP passes sends to it from a port of
 its own, after telling the caller for which address a permission is needed
 (learned from the relay itself by a STUN Binding).  A callee whose UDP is
-blocked allocates a second one, over TCP, and both relayed endpoints talk.
+blocked allocates a second one, over TCP, and both relayed endpoints talk; so
+does one that can't send to the address family of the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.peer.driver import Driver
 from lab.peer.endpoint import Endpoint
+from lab.peer.eyeballs import preferred
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind
 from lab.peer.relay.client import KIND, TurnClient
 from lab.peer.relay.tunnel import Tunnel
+from lab.peer.settings import Settings
 from lab.peer.stun.transaction import tcp_schedule, udp_schedule
 from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
-from lab.peer.traversal.learn import learn
+from lab.peer.traversal.learn import Learned, learn
+from lab.peer.traversal.needs import without_relay
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import (
     established,
@@ -53,8 +58,11 @@ class Relay:
 
     name = "relay"
 
+    def applies(self, settings: Settings) -> str:
+        return without_relay(settings)
+
     async def call(self, call: OutgoingCall) -> Established:
-        allocation = await _allocate(call, _server(call))
+        allocation = await _allocate(call, _servers(call), _family(_servers(call)))
         client, driver = allocation.client, allocation.driver
         ours = (_relayed(client),)
         answer = await call.offer(ours, {"transport": allocation.transport})
@@ -73,10 +81,15 @@ class Relay:
         raise silence(call, driver, prober, started, cause)
 
     async def answer(self, call: IncomingCall) -> Established:
-        server, theirs = _server(call), call.incoming.candidates
+        servers, theirs = _servers(call), call.incoming.candidates
+        family = theirs[0].endpoint.family if theirs else _family(servers)
         driver: Driver = await call.open_udp()
-        learned = await learn(driver, server, call.deadline, schedule=PATIENCE, kind=KIND)
-        if learned.mapped:
+        same = [server for server in servers if server.family == family]
+        learned = Learned(None)
+        for server in same[:1]:
+            learned = await learn(driver, server, call.deadline, schedule=PATIENCE, kind=KIND)
+        if learned.mapped and learned.server:
+            server = learned.server
             hosts = call.hosts(driver)
             ours = (*hosts, *reflexive(learned.mapped, hosts))
             prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
@@ -85,8 +98,13 @@ class Relay:
             await call.answer([c for c in ours if c.endpoint == learned.mapped])
             transport = "udp"
         else:
-            allocation = await _allocate_tcp(call, server)
-            driver, transport = allocation.driver, "tcp"
+            # Over UDP only where UDP may pass, in another family than was just tried.
+            allocation = await (_allocate_tcp if same else _allocate)(call, servers, family)
+            driver, transport, server = (
+                allocation.driver,
+                allocation.transport,
+                allocation.client.server,
+            )
             ours = (_relayed(allocation.client),)
             await _permit(call, allocation, theirs)
             prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
@@ -98,36 +116,51 @@ class Relay:
         raise silence(call, driver, prober, call.deadline - call.incoming.window_s, "")
 
 
-def _server(call: Call) -> Endpoint:
-    if call.settings.relay is None:
-        reason = f"{call.me} has no relay (LAB_RELAY is not set)"
-        raise AttemptError(Outcome.UNSUPPORTED, reason)
-    return call.settings.relay
+def _servers(call: Call) -> list[Endpoint]:
+    """The endpoints of the relay, IPv6 first."""
+    settings = call.settings
+    if not settings.relays:
+        raise AttemptError(Outcome.UNSUPPORTED, without_relay(settings))
+    return preferred(settings.reachable(settings.relays) or settings.relays)
 
 
-async def _allocate(call: Call, server: Endpoint) -> _Allocation:
+def _family(servers: Sequence[Endpoint]) -> int:
+    """The family to have an endpoint relayed in: IPv4 if there is it, which most can send to."""
+    return min(server.family for server in servers)
+
+
+async def _allocate(call: Call, servers: Sequence[Endpoint], family: int) -> _Allocation:
     """An allocation over UDP, or over TCP if UDP gets no answer."""
     driver = await call.open_udp()
     settings = call.settings
-    client = TurnClient(server, settings.relay_user, settings.relay_password, PATIENCE)
+    server = servers[0]
+    if len(servers) > 1:
+        others = servers[1:]
+        seen = await learn(driver, server, call.deadline, *others, schedule=PATIENCE, kind=KIND)
+        server = seen.server or server
+    user, password = settings.relay_user, settings.relay_password
+    client = TurnClient(server, user, password, PATIENCE, family)
     allocation = _Allocation(driver, Tunnel(client), "udp")
     if await _granted(call, allocation):
         return allocation
     if client.refusal and client.refusal.code:
         raise _refused(client)
-    return await _allocate_tcp(call, server)
+    return await _allocate_tcp(call, servers, family)
 
 
-async def _allocate_tcp(call: Call, server: Endpoint) -> _Allocation:
+async def _allocate_tcp(call: Call, servers: Sequence[Endpoint], family: int) -> _Allocation:
+    server, *others = servers
     try:
-        driver = await call.open_tcp(server, min(TCP_S, max(0.1, call.deadline - call.now)))
+        timeout_s = min(TCP_S, max(0.1, call.deadline - call.now))
+        driver = await call.open_tcp(server, timeout_s, *others)
     except OSError as error:
         why = str(error) or "no answer"
         reason = f"{call.me} reaches the relay {server} neither over UDP nor over TCP: {why}"
         raise AttemptError(Outcome.UNREACHABLE, reason) from error
     settings = call.settings
     schedule = tcp_schedule(max(0.1, call.deadline - call.now))
-    client = TurnClient(server, settings.relay_user, settings.relay_password, schedule)
+    user, password = settings.relay_user, settings.relay_password
+    client = TurnClient(driver.server, user, password, schedule, family)
     allocation = _Allocation(driver, Tunnel(client), "tcp")
     if not await _granted(call, allocation):
         raise _refused(client)

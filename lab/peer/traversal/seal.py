@@ -14,7 +14,7 @@ On the wire::
 The first byte is none of STUN's, TURN's, DTLS's or RTP's (RFC 7983).  Body and
 tag are ChaCha20-Poly1305 with nonce 0^32 | sequence, and the 18 bytes before
 them are authenticated too.  A sequence number is used once, and taken once.
-The body of a probe (all types so far) is 27 bytes::
+The body of DATA is payload that means nothing; that of all others is 27 bytes::
 
     | echo (8 bytes) | family: 4 or 6 | port (2 bytes) | address (16 bytes, zero-padded) |
 
@@ -46,6 +46,9 @@ PACKET_BYTES = _HEADER.size + _BODY.size + 16
 WINDOW = 1024
 """How far packets may overtake each other before the late ones are dropped."""
 NOWHERE = Endpoint("0.0.0.0", 0)
+MAX_PAYLOAD = 1200
+"""Bytes of a DATA packet's body: with all headers below 1280, what IPv6 carries anywhere."""
+_SHELL = _HEADER.size + 16
 
 
 class Type(IntEnum):
@@ -55,6 +58,10 @@ class Type(IntEnum):
     REPLY = 2
     CONFIRM = 3
     DONE = 4
+    DATA = 5
+    """Payload that measures what the path carries (`lab.peer.traversal.flow`)."""
+    ACK = 6
+    """Answers one DATA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +119,21 @@ class Seal:
         sealed = self._outward.encrypt(_nonce(self._sequence), body, header)
         return self._sequence, header + sealed
 
+    def payload(self, size: int) -> tuple[int, bytes]:
+        """A DATA packet with `size` bytes of payload, and its sequence number."""
+        self._sequence += 1
+        header = _HEADER.pack(MARK, Type.DATA, self.session, self._sequence)
+        return self._sequence, header + self._outward.encrypt(
+            _nonce(self._sequence), bytes(size), header
+        )
+
     def ours(self, data: bytes) -> bool:
         """Whether `data` claims to belong to this session; costs nothing to ask."""
-        return len(data) == PACKET_BYTES and data[0] == MARK and data[2:10] == self.session
+        if len(data) < _SHELL or data[0] != MARK or data[2:10] != self.session:
+            return False
+        if data[1] == Type.DATA:
+            return len(data) <= _SHELL + MAX_PAYLOAD
+        return len(data) == PACKET_BYTES
 
     def open(self, data: bytes) -> Opened | None:
         """The packet in `data`; None if the other end did not make it, or it was seen before."""
@@ -133,6 +152,8 @@ class Seal:
         except InvalidTag:
             return None
         self._window.note(sequence)
+        if kind == Type.DATA:
+            return Opened(Type.DATA, sequence, 0, NOWHERE)
         echo, family, port, packed = _BODY.unpack(body)
         if kind not in Type._value2member_map_ or family not in (4, 6):
             return None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
+from lab.peer.settings import Settings
 from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.direct import Direct
 from lab.peer.traversal.punch import UdpPunch
@@ -23,6 +24,13 @@ class Technique(Protocol):
     @property
     def name(self) -> str:
         """As in `lab connect --technique`."""
+
+    def applies(self, settings: Settings) -> str:
+        """Why it can't work at this peer, from what the peer knows; "" if it may.
+
+        Asked before anything is sent, on both sides.  The sentence has the
+        peer's name in it and no full stop.
+        """
 
     async def call(self, call: OutgoingCall) -> Established:
         """Act as caller; AttemptError says why there is no path."""

@@ -28,6 +28,13 @@ KEYS = {
     "time_to_path_s",
     "rtt_before_s",
     "rtt_after_s",
+    "jitter_s",
+    "goodput_bps",
+    "transport",
+    "socket",
+    "tries",
+    "overhead",
+    "relayed",
     "packets",
     "bytes",
 }

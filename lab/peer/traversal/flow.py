@@ -1,0 +1,105 @@
+"""What a path carries: packets sent as fast as they are acknowledged.
+
+Each DATA packet is answered by an ACK that names it.  The window of packets
+under way doubles with each round trip until one is lost, then shrinks by half
+for each loss and grows by one packet a round trip (RFC 5681, section 3.1), so
+that a measurement takes its share of a link and no more.  Nothing is sent
+again: what is lost is not counted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from lab.peer.endpoint import Endpoint
+from lab.peer.machine import Datagram
+from lab.peer.record import DATA
+from lab.peer.traversal.seal import MAX_PAYLOAD, WINDOW, Seal
+
+FIRST_WINDOW = 10
+"""Packets (RFC 6928)."""
+MAX_WINDOW = WINDOW * 3 // 4
+"""What is acknowledged late has to be within the receiver's replay window."""
+REORDERED = 3
+"""Acknowledgements that may overtake one before its packet counts as lost (RFC 5681)."""
+PATIENCE_S = 0.3
+"""Without any acknowledgement for so long, everything under way is lost."""
+
+
+class Flow:
+    """The sending end; a `lab.peer.machine.Machine`.  The prober hands it its answers."""
+
+    def __init__(self, seal: Seal, remote: Endpoint, now: float, duration_s: float) -> None:
+        self.started_at = now
+        self.last_at = now
+        """When the last acknowledgement came."""
+        self.until = now + duration_s
+        self.received = 0
+        """Bytes of payload that the other end acknowledged."""
+        self.lost = 0
+        """Packets."""
+        self._seal = seal
+        self._remote = remote
+        self._window = float(FIRST_WINDOW)
+        self._threshold = float(MAX_WINDOW)
+        self._under_way: OrderedDict[int, float] = OrderedDict()
+        self._recovered = 0
+        """Losses of packets up to this one have been paid for."""
+        self._highest = 0
+        self._now = now
+
+    @property
+    def goodput_bps(self) -> float:
+        """Bits of payload per second, from the first packet to the last acknowledgement."""
+        elapsed = self.last_at - self.started_at
+        return self.received * 8 / elapsed if elapsed > 0 else 0.0
+
+    def acknowledged(self, sequence: int, now: float) -> None:
+        """The other end has the packet `sequence`."""
+        if now > self.until or self._under_way.pop(sequence, None) is None:
+            return
+        self.received += MAX_PAYLOAD
+        self.last_at = self._now = now
+        if self._window < self._threshold:
+            self._window += 1
+        else:
+            self._window += 1 / self._window
+        self._window = min(self._window, MAX_WINDOW)
+        while self._under_way and next(iter(self._under_way)) < sequence - REORDERED:
+            number, _ = self._under_way.popitem(last=False)
+            self._lose(number)
+
+    def receive(self, data: bytes, source: Endpoint, now: float) -> str:
+        return ""
+
+    def tick(self, now: float) -> None:
+        self._now = now
+        if self._under_way and now >= self._quiet_until():
+            self.lost += len(self._under_way)
+            self._under_way.clear()
+            self._threshold = max(2.0, self._window / 2)
+            self._window = 2.0
+
+    def deadline(self) -> float | None:
+        if self._now >= self.until:
+            return None
+        return min(self._quiet_until(), self.until) if self._under_way else self._now
+
+    def take(self) -> list[Datagram]:
+        out: list[Datagram] = []
+        while self._now < self.until and len(self._under_way) < int(self._window):
+            sequence, packet = self._seal.payload(MAX_PAYLOAD)
+            self._under_way[sequence] = self._now
+            self._highest = sequence
+            out.append(Datagram(packet, self._remote, DATA))
+        return out
+
+    def _quiet_until(self) -> float:
+        oldest = next(iter(self._under_way.values()))
+        return max(oldest, self.last_at) + PATIENCE_S
+
+    def _lose(self, sequence: int) -> None:
+        self.lost += 1
+        if sequence > self._recovered:
+            self._recovered = self._highest
+            self._threshold = self._window = max(2.0, self._window / 2)
