@@ -11,7 +11,7 @@ shares the vocabulary of RFC 4787 with the rule sets and nothing else, so that
 `lab connect`, `lab matrix` and the tests can hold the two against each other.
 """
 
+from lab.predict.finding import Finding
 from lab.predict.prediction import Prediction, contradictions, predict
-from lab.predict.techniques import Finding
 
 __all__ = ["Finding", "Prediction", "contradictions", "predict"]

@@ -40,31 +40,25 @@ inside addresses below it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from lab.predict import reasons
+from lab.predict.exchange import (
+    CALLEE_PORT,
+    CALLER_PORT,
+    Exchange,
+    Side,
+    learn,
+    roundtrip,
+    signalling,
+)
+from lab.predict.finding import DIRECT, RELAYED, Finding
 from lab.predict.network import Map, Network
-from lab.predict.packet import TCP, UDP, Arrived, Endpoint, Lost, Why
+from lab.predict.packet import TCP, UDP, Endpoint, Lost
 from lab.predict.peers import Peer
-from lab.topology.behaviour import Frozen
 
-DIRECT, RELAYED = "direct", "relayed"
-
-_CALLER_PORT, _CALLEE_PORT, _RELAYED_PORT = 40001, 40002, 45000
-"""Any that are not another's: programs and relays get theirs from the ephemeral range."""
-
-
-class Finding(Frozen, frozen=True):
-    """Whether one technique can connect two peers, and why."""
-
-    technique: str
-    possible: bool
-    path: str
-    """`direct` or `relayed`; empty if there is none."""
-    reason: str
-    by_chance: bool = False
-    """Whether it takes luck: a NAT on the way has a pool of addresses and takes any of them."""
+_RELAYED_PORT = 45000
+"""Of a relay; see those in `exchange`."""
 
 
 Technique = Callable[[Map, Peer, Peer], Finding]
@@ -78,83 +72,14 @@ def techniques() -> MappingProxyType[str, Technique]:
     return MappingProxyType({"direct": direct, "udp-punch": udp_punch, "relay": relay})
 
 
-@dataclass(slots=True)
-class _Side:
-    """A UDP port of a peer, and where it sends to."""
-
-    peer: Peer
-    port: int
-    active: bool = True
-    """Whether it sends before it has heard anything."""
-    external: Endpoint | None = None
-    """What STUN showed."""
-    remotes: list[Endpoint] = field(default_factory=list)
-
-    @property
-    def candidates(self) -> list[Endpoint]:
-        """Where it says that it is."""
-        hosts = [Endpoint(address, self.port) for address in self.peer.addresses]
-        return hosts + [e for e in (self.external,) if e and e not in hosts]
-
-    def add(self, endpoint: Endpoint) -> None:
-        if endpoint not in self.remotes:
-            self.remotes.append(endpoint)
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """Two UDP ports that probe each other (`lab.peer.traversal.prober`)."""
-
-    network: Network
-    caller: _Side
-    callee: _Side
-    path: Arrived | None = None
-    """The caller's packet that came through and was answered."""
-
-    def run(self) -> bool:
-        """Probe until there is a path, or until no packet does anything new."""
-        before = -1
-        while self.path is None and before != (before := self._known()):
-            for one, other in ((self.callee, self.caller), (self.caller, self.callee)):
-                if one.active:
-                    for remote in tuple(one.remotes):
-                        self._probe(one, other, remote)
-        return self.path is not None
-
-    def _known(self) -> int:
-        return self.network.size + len(self.caller.remotes) + len(self.callee.remotes)
-
-    def send(self, one: _Side, other: _Side, remote: Endpoint) -> Arrived | Lost:
-        """Send a packet; whether it reaches the other side's port."""
-        came = self.network.send(one.peer.name, UDP, one.port, remote)
-        if isinstance(came, Lost):
-            return came
-        if (came.at, came.packet.destination.port) != (other.peer.name, other.port):
-            return _stranger(came)
-        return came
-
-    def _probe(self, one: _Side, other: _Side, remote: Endpoint) -> None:
-        came = self.send(one, other, remote)
-        if isinstance(came, Lost):
-            return
-        other.add(came.packet.source)
-        answer = self.send(other, one, came.packet.source)
-        if isinstance(answer, Lost):
-            return
-        one.add(answer.packet.source)
-        # An answer counts only from where the question went.
-        if one is self.caller and answer.packet.source == remote:
-            self.path = self.path or came
-
-
 def direct(world: Map, a: Peer, b: Peer) -> Finding:
     """The callee is reachable as it is: it sends nothing before it was sent to."""
     network = Network(world)
-    if missing := _signalling(network, a, b):
+    if missing := signalling(network, a, b):
         return Finding(technique="direct", possible=False, path="", reason=missing)
-    caller, callee = _Side(a, _CALLER_PORT), _Side(b, _CALLEE_PORT, active=False)
+    caller, callee = Side(a, CALLER_PORT), Side(b, CALLEE_PORT, active=False)
     caller.remotes = callee.candidates
-    exchange = _Exchange(network, caller, callee)
+    exchange = Exchange(network, caller, callee)
     if exchange.run():
         at = exchange.path.packet.destination if exchange.path else ""
         return Finding(
@@ -179,18 +104,18 @@ def direct(world: Map, a: Peer, b: Peer) -> Finding:
 def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
     """Both learn their external endpoint, and send to each other's."""
     network = Network(world)
-    caller, callee = _Side(a, _CALLER_PORT), _Side(b, _CALLEE_PORT)
-    missing = _signalling(network, a, b)
+    caller, callee = Side(a, CALLER_PORT), Side(b, CALLEE_PORT)
+    missing = signalling(network, a, b)
     for side in (caller, callee):
         if not missing and side.peer.stun is None:
             missing = f"{side.peer.name} is told of no STUN server"
     if missing:
         return Finding(technique="udp-punch", possible=False, path="", reason=missing)
-    learned = [_learn(network, caller)]
+    learned = [learn(network, caller)]
     callee.remotes = caller.candidates
-    exchange = _Exchange(network, caller, callee)
+    exchange = Exchange(network, caller, callee)
     exchange.run()  # what comes before the answer: the callee's probes
-    learned.append(_learn(network, callee))
+    learned.append(learn(network, callee))
     caller.remotes += [c for c in callee.candidates if c not in caller.remotes]
     if exchange.run() and exchange.path:
         return Finding(
@@ -205,7 +130,7 @@ def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
     )
 
 
-def _why_no_punch(exchange: _Exchange, learned: list[Lost | None]) -> str:
+def _why_no_punch(exchange: Exchange, learned: list[Lost | None]) -> str:
     sides = exchange.caller, exchange.callee
     untold = [
         f"{side.peer.name} learns no external endpoint, as "
@@ -234,14 +159,14 @@ def relay(world: Map, a: Peer, b: Peer) -> Finding:
     def no(reason: str) -> Finding:
         return Finding(technique="relay", possible=False, path="", reason=reason)
 
-    if missing := _signalling(network, a, b):
+    if missing := signalling(network, a, b):
         return no(missing)
     ways = []
     for peer in (a, b):
         if peer.relay is None:
             return no(f"{peer.name} is told of no relay")
         for protocol in (UDP, TCP):
-            lost = _roundtrip(network, peer.name, protocol, peer.relay)
+            lost = roundtrip(network, peer.name, protocol, peer.relay)
             if lost is None:
                 ways.append(protocol)
                 break
@@ -252,54 +177,13 @@ def relay(world: Map, a: Peer, b: Peer) -> Finding:
     if ways[1] == UDP and a.relay:
         # A callee with UDP sends to the relayed port itself.
         relayed = Endpoint(a.relay.address, _RELAYED_PORT)
-        if lost := _roundtrip(network, b.name, UDP, relayed):
+        if lost := roundtrip(network, b.name, UDP, relayed):
             why = reasons.of_loss(network, lost, b.name, "the relay")
             return no(f"{b.name} does not reach the port of {a.name} at the relay: {why}")
     by = " and ".join(f"{p.name} by {w.upper()}" for p, w in zip((a, b), ways, strict=True))
     return Finding(
         technique="relay", possible=True, path=RELAYED, reason=f"both reach the relay: {by}"
     )
-
-
-def _signalling(network: Network, a: Peer, b: Peer) -> str:
-    """Why the two can't agree on an attempt; empty if they can."""
-    for peer in (a, b):
-        if peer.silent:
-            return f"{peer.name} runs no peer"
-        if peer.rendezvous is None:
-            return f"{peer.name} is told of no rendezvous service"
-        if lost := _roundtrip(network, peer.name, TCP, peer.rendezvous):
-            why = reasons.of_loss(network, lost, peer.name, "the rendezvous service")
-            return f"{peer.name} does not reach the rendezvous service: {why}"
-    return ""
-
-
-def _learn(network: Network, side: _Side) -> Lost | None:
-    """Ask STUN from the side's port; what was lost if there is no answer."""
-    assert side.peer.stun  # noqa: S101 - checked by the caller
-    came = network.send(side.peer.name, UDP, side.port, side.peer.stun)
-    if isinstance(came, Lost):
-        return came
-    answer = network.send(came.at, UDP, came.packet.destination.port, came.packet.source)
-    if isinstance(answer, Lost):
-        return answer
-    side.external = came.packet.source
-    return None
-
-
-def _roundtrip(network: Network, name: str, protocol: str, server: Endpoint) -> Lost | None:
-    """Send to a server and back; what was lost if that fails."""
-    came = network.send(name, protocol, _CALLER_PORT + 10, server)
-    if isinstance(came, Lost):
-        return came
-    if came.packet.destination.address not in network.map.addresses(came.at):
-        return _stranger(came)
-    answer = network.send(came.at, protocol, came.packet.destination.port, came.packet.source)
-    return answer if isinstance(answer, Lost) else None
-
-
-def _stranger(came: Arrived) -> Lost:
-    return Lost(Why.STRANGER, came.at, came.packet, came.trail)
 
 
 def _address(at: Endpoint | str) -> str:
