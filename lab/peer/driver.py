@@ -182,7 +182,7 @@ class TcpDriver(Driver, asyncio.Protocol):
 
     def __init__(self, tally: Tally, server: Endpoint) -> None:
         super().__init__(tally)
-        self._server = server
+        self.server = server
         self._splitter = Splitter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -193,7 +193,7 @@ class TcpDriver(Driver, asyncio.Protocol):
         try:
             for message in self._splitter.feed(data):
                 if not self._closed:
-                    self._received(message, self._server)
+                    self._received(message, self.server)
         except MalformedError as error:
             self.trouble = str(error)
             self.close()

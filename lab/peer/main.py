@@ -151,8 +151,9 @@ class _Node:
         users = {settings.relay_user: settings.relay_password}
         addresses = tuple(own[0] for own in _by_family(settings))
         loopback = all(ipaddress.ip_address(address).is_loopback for address in addresses)
-        limits = Limits(loopback=loopback)
-        relay = RelayService(RelayServer(Gatekeeper(settings.lab or "lab", users), limits))
+        gatekeeper = Gatekeeper(settings.lab or "lab", users)
+        server = RelayServer(gatekeeper, Limits(loopback=loopback), settings.families)
+        relay = RelayService(server)
         await relay.start(addresses, _port(settings.relays, settings))
         self._services.append(relay)
 

@@ -16,6 +16,7 @@ from lab.peer.machine import Datagram
 from lab.peer.relay.wire import (
     CHANNEL_S,
     DEFAULT_LIFETIME_S,
+    FAMILIES,
     FIRST_CHANNEL,
     LAST_CHANNEL,
     PERMISSION_S,
@@ -70,6 +71,8 @@ class TurnClient:
     password: str
     schedule: Schedule = QUICK
     """Over TCP: `lab.peer.stun.transaction.tcp_schedule`."""
+    family: int = 0
+    """Of the relayed endpoint, 4 or 6; 0 leaves it to the server, which gives 4 if it can."""
     relayed: Endpoint | None = None
     """Where others can send to us; None until allocated."""
     mapped: Endpoint | None = None
@@ -94,7 +97,11 @@ class TurnClient:
 
     def allocate(self, now: float) -> None:
         """Ask for a relayed UDP endpoint."""
-        attributes = {"REQUESTED-TRANSPORT": UDP, "LIFETIME": DEFAULT_LIFETIME_S}
+        attributes: dict[str, Any] = {"REQUESTED-TRANSPORT": UDP, "LIFETIME": DEFAULT_LIFETIME_S}
+        # Servers of RFC 5766 know no families: nothing is said where nothing has to be.
+        for number, family in FAMILIES.items():
+            if family == self.family != 4:
+                attributes["REQUESTED-ADDRESS-FAMILY"] = number
         self._ask(Method.ALLOCATE, attributes, self._allocated, now)
 
     def permit(self, address: str, now: float) -> None:

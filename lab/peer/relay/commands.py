@@ -28,7 +28,9 @@ class Open(NamedTuple):
 
     client: Client
     even: bool
-    """Whether its port has to be even (EVEN-PORT, RFC 8656 section 18.6)."""
+    """Whether its port has to be even (EVEN-PORT, RFC 8656 section 18.5)."""
+    family: int
+    """4 or 6 (REQUESTED-ADDRESS-FAMILY, section 18.6)."""
 
 
 class Shut(NamedTuple):

@@ -19,6 +19,7 @@ from lab.peer.relay.commands import Command, Forward, Open, Reply, Shut
 from lab.peer.relay.credentials import Admitted, Gatekeeper
 from lab.peer.relay.wire import (
     DEFAULT_LIFETIME_S,
+    FAMILIES,
     FIRST_CHANNEL,
     LAST_OLD_CHANNEL,
     UDP,
@@ -52,10 +53,16 @@ class _RequestError(Exception):
 
 
 class RelayServer:
-    """All allocations of one server."""
+    """All allocations of one server, which can have addresses of `families` relayed to."""
 
-    def __init__(self, gatekeeper: Gatekeeper, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        limits: Limits | None = None,
+        families: frozenset[int] = frozenset({4}),
+    ) -> None:
         self.allocations: dict[Client, Allocation] = {}
+        self._families = families
         self._gate = gatekeeper
         self._limits = limits or Limits()
         self._by_relayed: dict[Endpoint, Allocation] = {}
@@ -170,9 +177,7 @@ class RelayServer:
             raise _RequestError(400, "Bad Request")
         if transport & UDP_MASK != UDP:
             raise _RequestError(442, "Unsupported Transport Protocol")
-        family = 2 if ":" in client.server.address else 1
-        if message.attributes.get("REQUESTED-ADDRESS-FAMILY", family) != family:
-            raise _RequestError(440, "Address Family not Supported")
+        family = self._family(message)
         limits = self._limits
         if (
             self._of_user[admitted.user] >= limits.per_user
@@ -185,7 +190,7 @@ class RelayServer:
         if even == RESERVE_NEXT:
             raise _RequestError(508, "Insufficient Capacity")
         self._opening[client] = (message, admitted, self._lifetime(message))
-        return [Open(client, even is not None)]
+        return [Open(client, even is not None, family)]
 
     def _refresh(
         self, client: Client, message: Message, admitted: Admitted, now: float
@@ -201,7 +206,7 @@ class RelayServer:
         self, client: Client, message: Message, admitted: Admitted, now: float
     ) -> list[Command]:
         allocation = self._own(client, admitted)
-        peer = self._peer(message)
+        peer = self._peer(message, allocation)
         if peer.address not in allocation.permissions:
             self._room(len(allocation.permissions))
         allocation.permit(peer.address, now)
@@ -211,7 +216,7 @@ class RelayServer:
         self, client: Client, message: Message, admitted: Admitted, now: float
     ) -> list[Command]:
         allocation = self._own(client, admitted)
-        peer = self._peer(message)
+        peer = self._peer(message, allocation)
         number = message.attributes.get("CHANNEL-NUMBER", 0)
         if not FIRST_CHANNEL <= number <= LAST_OLD_CHANNEL:
             raise _RequestError(400, "Bad Request")
@@ -253,10 +258,20 @@ class RelayServer:
             raise _RequestError(441, "Wrong Credentials")
         return allocation
 
-    def _peer(self, message: Message) -> Endpoint:
+    def _family(self, message: Message) -> int:
+        """Of the relayed endpoint (section 7.2): IPv4 unless the client says otherwise."""
+        number = message.attributes.get("REQUESTED-ADDRESS-FAMILY")
+        family = min(self._families) if number is None else FAMILIES.get(number, 0)
+        if family not in self._families:
+            raise _RequestError(440, "Address Family not Supported")
+        return family
+
+    def _peer(self, message: Message, allocation: Allocation) -> Endpoint:
         peer = message.endpoint("XOR-PEER-ADDRESS")
         if peer is None:
             raise _RequestError(400, "Bad Request")
+        if peer.family != allocation.relayed.family:
+            raise _RequestError(443, "Peer Address Family Mismatch")
         if not self._limits.admits(peer.address):
             raise _RequestError(403, "Forbidden")
         return peer

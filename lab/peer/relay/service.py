@@ -73,8 +73,8 @@ class RelayService:
                     transport = self._relays.get(relayed)
                     if transport:
                         transport.sendto(data, peer)
-                case Open(client, even):
-                    self._open(client, even=even)
+                case Open(client, even, family):
+                    self._open(client, even=even, family=family)
                 case Shut(relayed):
                     transport = self._relays.pop(relayed, None)
                     if transport:
@@ -88,9 +88,11 @@ class RelayService:
         if stream and stream.get_write_buffer_size() < MAX_UNREAD:
             stream.write(frame(data))
 
-    def _open(self, client: Client, *, even: bool) -> None:
+    def _open(self, client: Client, *, even: bool, family: int) -> None:
         loop = asyncio.get_running_loop()
-        sock = _bound(client.server.address, even=even)
+        own = (client.server, *self._sockets)
+        address = next(here.address for here in own if here.family == family)
+        sock = _bound(address, even=even)
         if sock is None:
             self.carry_out(self.server.opened(client, None, loop.time()))
             return

@@ -11,9 +11,13 @@ attribute; the rest of it is reserved.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 
 UDP = 17 << 24
 """REQUESTED-TRANSPORT for a UDP relay."""
+FAMILIES: Mapping[int, int] = MappingProxyType({1: 4, 2: 6})
+"""IP versions by their number in REQUESTED-ADDRESS-FAMILY (section 18.6)."""
 FIRST_CHANNEL = 0x4000
 LAST_CHANNEL = 0x4FFF
 LAST_OLD_CHANNEL = 0x7FFF

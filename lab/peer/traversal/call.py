@@ -145,10 +145,19 @@ class Call:
         return tuple(Candidate(CandidateKind.HOST, e) for e in own)[:4]
 
     def prober(
-        self, seal: Seal, part: Part, remotes: Sequence[Candidate], until: float, kind: str
+        self,
+        seal: Seal,
+        part: Part,
+        remotes: Sequence[Candidate],
+        until: float,
+        kind: str,
+        *,
+        through_relay: bool = False,
     ) -> Prober:
         """A prober at the pace of this peer, of those `remotes` that it can send to."""
-        endpoints = self.settings.reachable(tuple(candidate.endpoint for candidate in remotes))
+        endpoints = tuple(candidate.endpoint for candidate in remotes)
+        if not through_relay:
+            endpoints = self.settings.reachable(endpoints)
         return Prober(
             seal,
             part,

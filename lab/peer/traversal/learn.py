@@ -1,48 +1,88 @@
-"""Learning one's own external endpoint from a STUN server."""
+"""Learning one's own external endpoints from a STUN server."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.peer.driver import Driver
 from lab.peer.endpoint import Endpoint
+from lab.peer.settings import Settings
 from lab.peer.stun.codec import Method, request
 from lab.peer.stun.transaction import QUICK, Schedule, Transaction, udp_schedule
 
 ONCE = udp_schedule(rc=1, rm=1)
 """One try, half a second: for a question whose answer only explains."""
+OTHERS_S = 0.25
+"""How long another family is waited for once one has answered (RFC 8305's attempt delay)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the server said: an endpoint, or `trouble`, a sentence without a full stop."""
+    """What servers said: endpoints, or `trouble`, a sentence without a full stop."""
 
     mapped: Endpoint | None
+    """From the first of the servers that answered."""
     trouble: str = ""
+    all_mapped: tuple[Endpoint, ...] = ()
+    """From each that answered."""
+    server: Endpoint | None = None
+    """Who said `mapped`."""
 
 
 async def learn(
     driver: Driver,
     server: Endpoint,
     deadline: float,
-    *,
+    *others: Endpoint,
     schedule: Schedule = QUICK,
     kind: str = "stun",
 ) -> Learned:
-    """Ask `server` from where the driver's packets come; waits until `deadline` at most."""
-    transaction = Transaction(request(Method.BINDING), server, schedule, driver.now, kind=kind)
-    driver.add(transaction)
+    """Ask `server` from where the driver's packets come; waits until `deadline` at most.
+
+    `others` are endpoints of the same server in another family, asked at the
+    same time.  When one has answered, the rest has a quarter of a second, so
+    that a family that leads nowhere is no hindrance.
+    """
+    asked = [
+        Transaction(request(Method.BINDING), to, schedule, driver.now, kind=kind)
+        for to in (server, *others)
+    ]
+    for transaction in asked:
+        driver.add(transaction)
     try:
-        await driver.until(lambda: transaction.done, deadline)
+        await driver.until(lambda: _enough(asked), deadline)
+        if not all(transaction.done for transaction in asked):
+            until = min(deadline, driver.now + OTHERS_S)
+            await driver.until(lambda: all(one.done for one in asked), until)
     finally:
-        driver.remove(transaction)
-    if transaction.mapped:
-        return Learned(transaction.mapped)
-    if transaction.response is not None:
-        error = transaction.response.error or (0, "no address in its answer")
-        return Learned(None, f"STUN server {server} answered: {error[1]} ({error[0]})")
-    tries = "1 try" if transaction.tries == 1 else f"{transaction.tries} tries"
+        for transaction in asked:
+            driver.remove(transaction)
+    return _learned(driver, asked)
+
+
+async def learn_own(driver: Driver, settings: Settings, deadline: float) -> Learned:
+    """Ask the STUN server in every family that this peer can send to."""
+    first, *others = settings.stun_servers or settings.stun
+    return await learn(driver, first, deadline, *others)
+
+
+def _enough(asked: Sequence[Transaction]) -> bool:
+    return any(one.mapped for one in asked) or all(one.done for one in asked)
+
+
+def _learned(driver: Driver, asked: Sequence[Transaction]) -> Learned:
+    found = [(one.server, one.mapped) for one in asked if one.mapped]
+    if found:
+        endpoints = tuple(dict.fromkeys(mapped for _, mapped in found))
+        return Learned(found[0][1], all_mapped=endpoints, server=found[0][0])
+    for one in asked:
+        if one.response is not None:
+            error = one.response.error or (0, "no address in its answer")
+            return Learned(None, f"STUN server {one.server} answered: {error[1]} ({error[0]})")
+    first = asked[0]
+    tries = "1 try" if first.tries == 1 else f"{first.tries} tries"
     detail = f" ({driver.trouble})" if driver.trouble else ""
     return Learned(
-        None, f"no answer from STUN server {server} after {tries}{detail}: UDP seems blocked"
+        None, f"no answer from STUN server {first.server} after {tries}{detail}: UDP seems blocked"
     )

@@ -71,7 +71,7 @@ class Relay:
         started = call.now
         seal = call.seal(answer)
         until = probing_until(call)
-        prober = call.prober(seal, Part.CALLER, theirs, until, KIND)
+        prober = call.prober(seal, Part.CALLER, theirs, until, KIND, through_relay=True)
         _carry(allocation, prober)
         if await settle(driver, prober, until):
             await _use_channel(driver, client, prober)
@@ -107,7 +107,9 @@ class Relay:
             )
             ours = (_relayed(allocation.client),)
             await _permit(call, allocation, theirs)
-            prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
+            prober = call.prober(
+                call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND, through_relay=True
+            )
             _carry(allocation, prober)
             await call.answer(ours, {"transport": transport})
         if await settle(driver, prober, call.deadline):

@@ -16,6 +16,7 @@ from lab.peer.traversal.call import (
     listed,
     seconds,
 )
+from lab.peer.traversal.learn import Learned
 from lab.peer.traversal.prober import Prober
 
 LEAST_WINDOW_S = 2.0
@@ -66,12 +67,18 @@ def silence(call: Call, driver: Driver, prober: Prober, started: float, more: st
         heard = listed(sorted(prober.heard))
         text = f"{sent}; heard {call.peer} from {heard}, but got no answer back"
     elif not prober.remotes:
-        text = f"{call.peer} has no address to send to"
+        text = f"{call.peer} has no address that {call.me} can send to"
     else:
         text = f"{sent} and heard nothing of {call.peer}"
     if driver.trouble and not prober.heard:
         text += f" ({driver.trouble})"
     return AttemptError(Outcome.TIMED_OUT, f"{text}: {more}" if more else text)
+
+
+def candidates(hosts: Sequence[Candidate], learned: Learned) -> tuple[Candidate, ...]:
+    """A peer's own addresses and what its STUN servers saw."""
+    seen = (candidate for mapped in learned.all_mapped for candidate in reflexive(mapped, hosts))
+    return (*hosts, *seen)
 
 
 def reflexive(endpoint: Endpoint, hosts: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -62,7 +62,7 @@ class Relay:
     def do(self, commands):
         for command in commands:
             match command:
-                case Open(who, _):
+                case Open(who):
                     port = None if self.full else Endpoint("192.0.2.9", next(self.ports))
                     self.do(self.server.opened(who, port, self.now))
                 case Reply(who, data):
