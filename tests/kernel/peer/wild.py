@@ -94,9 +94,18 @@ class Wild:
             if name.startswith(f"{self.prefix}."):
                 run(f"ip netns delete {name}")
 
+    def services(self, node: str) -> dict[str, str]:
+        """What the program in `node` is told of the services."""
+        return SERVICES
+
+    def addresses(self, node: str, ipv4: str) -> str:
+        """The own addresses of `node`, where `ipv4` are those that all networks have."""
+        return ipv4
+
     def _start(self, folder: Path, node: str, role: str, addresses: str) -> Program:
         prefix = ("ip", "netns", "exec", self.name(node))
-        program = Program(folder, node, role, addresses, prefix=prefix, **SERVICES)
+        own, services = self.addresses(node, addresses), self.services(node)
+        program = Program(folder, node, role, own, prefix=prefix, **services)
         self.programs.append(program)
         return program
 

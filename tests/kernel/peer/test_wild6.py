@@ -1,0 +1,109 @@
+"""Two peers with IPv6, beside IPv4 or instead of it, behind real firewalls."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.peer.wild6 import Wild6
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module")
+def dual(tmp_path_factory):
+    wild = Wild6(tmp_path_factory.mktemp("dual"))
+    yield wild
+    wild.close()
+
+
+@pytest.fixture
+def build(tmp_path):
+    built = []
+
+    def build(alice, bob):
+        built.append(Wild6(tmp_path, alice, bob))
+        return built[-1]
+
+    yield build
+    for wild in built:
+        wild.close()
+
+
+def connect(wild, a, b, *techniques, nat=("home", "home"), timeout_s=10):
+    for router, wall, kind in zip("ab", (a, b), nat, strict=True):
+        wild.nat(router, kind)
+        wild.wall(router, wall)
+    return wild.alice.connect("bob", *techniques, timeout_s=timeout_s)
+
+
+def test_two_firewalls_are_punched_over_ipv6_where_ipv4_cannot_be(dual):
+    (record,) = connect(dual, "stateful", "stateful", "udp-punch", nat=("home", "symmetric"))
+    assert record["outcome"] == "success", record["reason"]
+    assert record["path"] == "direct"
+    assert record["local_candidate"]["kind"] == "host"
+    assert record["local_candidate"]["endpoint"].startswith("[2a00:1::2]:")
+    assert record["remote_candidate"]["kind"] == "host"
+    assert record["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:")
+
+
+def test_ipv6_is_taken_where_both_work(dual):
+    for _ in range(3):
+        (record,) = connect(dual, "stateful", "stateful", "udp-punch")
+        assert record["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:"), record
+
+
+@pytest.mark.parametrize("blocked", ["a", "b"])
+def test_ipv4_is_taken_where_ipv6_is_blocked(dual, blocked):
+    walls = {"a": "stateful", "b": "stateful", blocked: "blocked"}
+    (record,) = connect(dual, walls["a"], walls["b"], "udp-punch")
+    assert record["outcome"] == "success", record["reason"]
+    assert record["remote_candidate"]["endpoint"].startswith("45.0.2.2:")
+    assert record["remote_candidate"]["kind"] == "server-reflexive"
+
+
+def test_an_open_side_is_reached_as_it_is(dual):
+    (record,) = connect(dual, "stateful", "open", "direct")
+    assert record["outcome"] == "success", record["reason"]
+    assert record["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:")
+
+
+def test_a_firewall_keeps_the_unasked_out(dual):
+    (record,) = connect(dual, "stateful", "stateful", "direct", timeout_s=3)
+    assert record["outcome"] == "timed-out"
+    assert "firewall" in record["reason"]
+
+
+def test_the_relay_serves_both(dual):
+    (record,) = connect(dual, "stateful", "stateful", "relay")
+    assert record["outcome"] == "success", record["reason"]
+    assert record["path"] == "relayed"
+
+
+def test_peers_of_one_family_each_need_a_relay(build):
+    wild = build("6", "4")
+    direct, punch, relay = wild.alice.connect("bob", "direct", "udp-punch", "relay", timeout_s=5)
+    for record in (direct, punch):
+        assert record["outcome"] == "timed-out"
+        assert "bob has no address that alice can send to" in record["reason"]
+    assert relay["outcome"] == "success", relay["reason"]
+    (back,) = wild.bob.connect("alice", "relay")
+    assert back["outcome"] == "success", back["reason"]
+
+
+def test_two_peers_without_ipv4(build):
+    wild = build("6", "6")
+    punch, relay = wild.alice.connect("bob", "udp-punch", "relay")
+    assert punch["outcome"] == "success", punch["reason"]
+    assert punch["packets"]["stun"] == 2
+    assert relay["outcome"] == "success", relay["reason"]
+    assert relay["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:")
+    assert relay["local_candidate"]["endpoint"].startswith("[2a00::2]:")
+
+
+def test_a_peer_with_both_meets_one_with_ipv6(build):
+    wild = build("46", "6")
+    for record in (
+        *wild.alice.connect("bob", "udp-punch", "relay"),
+        *wild.bob.connect("alice", "udp-punch", "relay"),
+    ):
+        assert record["outcome"] == "success", record["reason"]
