@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lab.runtime import group
+
 # How fast this machine is at the moment is no property of the code.
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lab")
@@ -33,7 +35,7 @@ def pytest_sessionstart(session):
 
 
 def pytest_sessionfinish(session):
-    """A whole run leaves no namespace behind, and no device in the root namespace."""
+    """A whole run leaves no namespace or control group, and no device in the root namespace."""
     # With others at work on the same machine, what is there says nothing about us.
     if not STRICT or hasattr(session.config, "workerinput"):
         return
@@ -48,4 +50,7 @@ def _traces() -> set[str]:
     netns = Path("/run/netns")
     if netns.is_dir():
         found |= {f"namespace {entry.name}" for entry in netns.iterdir()}
+    groups = group.mount_point()
+    if groups is not None:
+        found |= {f"control group {entry}" for entry in groups.rglob(f"{group.PREFIX}*")}
     return found

@@ -20,7 +20,7 @@ from lab.fabric.journal import Journal
 from lab.observe.state import ProgramState, Stage, program_words
 from lab.paths import LabPaths
 from lab.plan.model import Daemon, Node, Plan, Program
-from lab.runtime import daemons
+from lab.runtime import daemons, group
 from lab.runtime.containers import Containers
 from lab.runtime.contract import Event, Tail, last_lines
 from lab.runtime.docker import Engine
@@ -48,6 +48,7 @@ class Programs:
         self._tail = Tail(paths, on_event)
         self._states: dict[str, ProgramState] = {}
         self._stopping: set[str] = set()
+        self._group = group.create(paths, journal)
         self._zygote: Zygote | None = None
         self._containers: Containers | None = None
 
@@ -67,7 +68,7 @@ class Programs:
         if any(node.daemons for node in plan.nodes):
             wanted.add(Runtime.PROCESS)
         if Runtime.PROCESS in wanted and self._zygote is None:
-            self._zygote = await Zygote.start(self._paths, self._exited)
+            self._zygote = await Zygote.start(self._paths, self._group, self._exited)
         if Runtime.DOCKER in wanted and self._containers is None:
             engine = await asyncio.to_thread(Engine.demand)
             self._containers = Containers(self._paths, engine, self._journal, self._exited)

@@ -26,7 +26,7 @@ from lab.errors import InputError, LabError
 from lab.paths import LabPaths
 from lab.plan.gateways import told
 from lab.plan.model import Node
-from lab.runtime import libc
+from lab.runtime import group, libc
 from lab.topology.behaviour import Runtime
 
 CONTAINER_PID = "container.pid"
@@ -150,6 +150,8 @@ def become(paths: LabPaths, node: Node, program: Sequence[str]) -> NoReturn:
         environment.pop("LAB_PROXY", None)
         environment.update(told(node))
         write_files(paths.node(node.name), node.name, environment)
+        # Before the node's /sys hides the groups.
+        group.join(group.of(paths))
         prepare(paths, node.name)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -79,11 +80,13 @@ class Zygote:
         self._reader_task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, paths: LabPaths, on_exit: Callable[[Exit], None]) -> Zygote:
+    async def start(
+        cls, paths: LabPaths, group: Path | None, on_exit: Callable[[Exit], None]
+    ) -> Zygote:
         """Start the server; its imports go on while orders may be given already.
 
         `on_exit` is called in the event loop for each started program that
-        ends, also when it was stopped.
+        ends, also when it was stopped.  `group` is the lab's, if it has one.
         """
         paths.root.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
@@ -94,6 +97,7 @@ class Zygote:
                 "-m",
                 "lab.runtime.zygote",
                 str(theirs.fileno()),
+                *([str(group)] if group else []),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,18 +1,25 @@
 """Ending every program of a lab, and nothing else.
 
-A process belongs to a lab if it is in one of the lab's network namespaces, or
-if `LAB_STATE` in its environment is the lab's state folder.  A container
-belongs to a lab by its labels.  Neither needs the agent to be alive.
+A process belongs to a lab if it is in the lab's control group, or in one of the
+lab's network namespaces, or if `LAB_STATE` in its environment is the lab's state
+folder.  A container belongs to a lab by its labels.  None of it needs the agent
+to be alive.
+
+The group comes first: it holds what the lab started, and ends at one stroke
+whatever that may do (`lab.runtime.group`).  What got into a namespace by
+another way, `ip netns exec` for one, has to be looked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +27,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.fabric import journal
 from lab.paths import NETNS_DIR, LabPaths
+from lab.runtime import group
 
 KIND_CONTAINER = "container"
 """What the journal calls a container; its name is `<lab>.<node>`, and `image` is noted too."""
@@ -30,6 +38,12 @@ KIND_CREATED = "created-container"
 _DEADLINE_S = 10.0
 _BATCH = 256
 """Handles held at once: well below the usual limit of 1024 open files."""
+_CHASE_S = 0.3
+"""How long to look for more, at most, after the last one was found."""
+_QUIET_ROUNDS = 3
+"""So many times in a row nobody was born: there are no more."""
+_UNSEEN = 64
+"""How many numbers back to look again: more than are given out at one moment."""
 _PROC = Path("/proc")
 
 
@@ -62,15 +76,39 @@ def kill_processes(paths: LabPaths) -> int:
     spared = frozenset(_ancestors(os.getpid()))
     lab = _Membership(b"LAB_STATE=" + os.fsencode(paths.root), _namespaces(paths))
     deadline = time.monotonic() + _DEADLINE_S
-    killed = 0
-    # One pass sees what is there; a process that forked meanwhile needs another.
-    found = -1
-    while found != killed:
-        found = killed
-        handles = _handles(lab, spared)
+    return group.kill(paths, spared, deadline) + _hunt(lab, spared, deadline, paths)
+
+
+def _hunt(lab: _Membership, spared: frozenset[int], deadline: float, paths: LabPaths) -> int:
+    """Kill the lab's processes wherever they are; how many there were.
+
+    One pass over all processes sees what is there; all that another has to
+    see is what was born meanwhile, and that is less each time.  It is over when
+    nobody was born, or where strangers are born all the time, after a while in
+    which none was the lab's.
+    """
+    killed = quiet = 0
+    newest = _newest()
+    pids: Iterable[int] = _pids()
+    until = math.inf
+    while quiet < _QUIET_ROUNDS and time.monotonic() < until:
+        found = 0
+        handles = _killed(lab, pids, spared)
         while batch := list(itertools.islice(handles, _BATCH)):
-            _kill(batch, deadline, paths)
-            killed += len(batch)
+            _await_end(batch, deadline, paths)
+            found += len(batch)
+        killed += found
+        if found or until == math.inf:
+            until = time.monotonic() + _CHASE_S
+        if found and time.monotonic() > deadline:
+            raise LabError(
+                f"there are ever more processes of lab {paths.lab!r}",
+                remedy="end what starts them, then run `lab down` again",
+            )
+        before, newest = newest, _newest()
+        quiet = quiet + 1 if newest == before else 0
+        # A number is given out a moment before its process can be seen.
+        pids = range(before - _UNSEEN, newest + 1) if newest >= before else _pids()
     return killed
 
 
@@ -149,32 +187,36 @@ def _ancestors(pid: int) -> Iterator[int]:
         pid = int(stat.rpartition(")")[2].split()[1])
 
 
-def _handles(lab: _Membership, spared: frozenset[int]) -> Iterator[int]:
-    """A pidfd of every process of the lab."""
-    for pid in _pids():
-        if pid in spared or not lab.holds(pid):
+def _newest() -> int:
+    """The number that was given to a process last; the next ones follow it, until they wrap."""
+    return int((_PROC / "loadavg").read_text().split()[-1])
+
+
+def _killed(lab: _Membership, pids: Iterable[int], spared: frozenset[int]) -> Iterator[int]:
+    """Kill each process among `pids` that is the lab's; a pidfd of each."""
+    for pid in pids:
+        if pid in spared:
             continue
         try:
+            # First of all: the number can't change hands unnoticed any more.
             handle = os.pidfd_open(pid)
-        except ProcessLookupError:
+        except OSError:
+            # Gone, or the number of a thread.
             continue
-        # The number may have changed hands before the handle was taken.
         if lab.holds(pid):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
             yield handle
         else:
             os.close(handle)
 
 
-def _kill(handles: list[int], deadline: float, paths: LabPaths) -> None:
-    """Kill and wait until each has ended; closes the handles."""
+def _await_end(handles: list[int], deadline: float, paths: LabPaths) -> None:
+    """Wait until each has ended; closes the handles."""
     try:
         poll = select.poll()
         for handle in handles:
             poll.register(handle, select.POLLIN)
-            try:
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         left = set(handles)
         while left:
             remaining = deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""The prefork server: `python -m lab.runtime.zygote FD`, started by the agent.
+"""The prefork server: `python -m lab.runtime.zygote FD [GROUP]`, started by the agent.
 
 It imports what a peer needs once, freezes it, and then forks a child per
 order, so that a peer costs milliseconds and shares the interpreter's memory
@@ -11,7 +11,8 @@ few mounts and without the names of the labs' network namespaces.  Its children
 copy that small table, not one with a mount per node of every lab, and they
 don't hold on to mounts that others want to remove.
 
-It ends when its socket does, that is, when the agent is gone.  Its children
+It is in the lab's control group before it takes an order, and so is all that
+it starts.  It ends when its socket does, that is, when the agent is gone.  Its children
 live on; `lab down` ends them.
 """
 
@@ -26,11 +27,12 @@ import socket
 import sys
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 from lab.paths import NETNS_DIR
 from lab.peer import preload
-from lab.runtime import enter, libc
+from lab.runtime import enter, group, libc
 from lab.runtime.orders import Exited, Failed, Message, Signal, Spawn, Started, encode, order
 
 CANNOT_EXECUTE = 126
@@ -232,9 +234,10 @@ def _own_mounts() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve orders on the inherited socket whose descriptor number is given."""
+    """Serve orders on the inherited socket whose descriptor number is given, in the group given."""
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
+    group.join(Path(arguments[1]) if arguments[1:] else None)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _own_mounts()
     preload()

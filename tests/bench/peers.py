@@ -31,7 +31,7 @@ from lab.fabric import netns
 from lab.fabric.journal import Journal
 from lab.paths import LabPaths
 from lab.plan.model import Program
-from lab.runtime import teardown
+from lab.runtime import group, teardown
 from lab.runtime.contract import Tail
 from lab.runtime.process import Zygote
 from lab.topology.behaviour import Runtime
@@ -65,7 +65,7 @@ def ours(count: int) -> dict[str, float]:
             for node in nodes:
                 journal.note("netns", paths.netns(node).name)
                 netns.create(paths.netns(node))
-            figures = asyncio.run(_start(paths, nodes))
+            figures = asyncio.run(_start(paths, group.create(paths, journal), nodes))
             begun = time.perf_counter()
             assert teardown.kill_processes(paths) == count
             figures["killed_s"] = time.perf_counter() - begun
@@ -77,10 +77,10 @@ def ours(count: int) -> dict[str, float]:
     return figures
 
 
-async def _start(paths: LabPaths, nodes: list[str]) -> dict[str, float]:
+async def _start(paths: LabPaths, into: Path | None, nodes: list[str]) -> dict[str, float]:
     tail = Tail(paths, lambda _node, _event: None)
     begun = time.perf_counter()
-    zygote = await Zygote.start(paths, lambda _exit: None)
+    zygote = await Zygote.start(paths, into, lambda _exit: None)
     for node in nodes:
         tail.watch(node)
     pids = await asyncio.gather(*(zygote.spawn(node, PEER) for node in nodes))

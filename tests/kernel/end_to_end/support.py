@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.paths import NETNS_DIR, LabPaths
+from lab.runtime import group
 
 
 @dataclass
@@ -87,6 +88,9 @@ def traces(lab: str, state: Path) -> list[str]:
             continue
         if marker in environment.split(b"\0") or lab.encode() in command:
             found.append(f"process {process.name}: {command!r}")
+    groups = group.mount_point()
+    if groups is not None:
+        found += [f"control group {entry}" for entry in groups.rglob(f"{group.PREFIX}{lab}.*")]
     devices = [entry.name for entry in Path("/sys/class/net").iterdir()]
     found += [f"device {name}" for name in devices if lab in name]
     return found

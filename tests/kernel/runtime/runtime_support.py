@@ -17,7 +17,7 @@ from lab.fabric import netns
 from lab.fabric.journal import Journal
 from lab.paths import LabPaths
 from lab.plan.model import Program
-from lab.runtime import teardown
+from lab.runtime import group, teardown
 from lab.runtime.containers import Containers
 from lab.runtime.docker import Engine
 from lab.runtime.process import Exit, Zygote
@@ -84,7 +84,8 @@ def netns_files(paths: LabPaths) -> list[Path]:
 
 @asynccontextmanager
 async def zygote(scratch: Scratch) -> AsyncIterator[Zygote]:
-    server = await Zygote.start(scratch.paths, scratch.on_exit)
+    into = group.create(scratch.paths, scratch.journal)
+    server = await Zygote.start(scratch.paths, into, scratch.on_exit)
     try:
         yield server
     finally:

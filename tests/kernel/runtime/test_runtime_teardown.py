@@ -4,14 +4,20 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from runtime_support import Scratch, alive, process, until, zygote
 
 from lab.fabric import netns
-from lab.runtime import teardown
+from lab.runtime import group, teardown
 
 pytestmark = pytest.mark.kernel
+
+KILL = (
+    "import sys\nfrom lab.paths import LabPaths\nfrom lab.runtime import teardown\n"
+    "print(teardown.kill_processes(LabPaths.of(sys.argv[1])))"
+)
 
 
 def test_members_by_environment_and_by_namespace_end_and_others_live(scratch):
@@ -40,23 +46,101 @@ def test_members_by_environment_and_by_namespace_end_and_others_live(scratch):
         other.clean()
 
 
+NO_GROUP = "no cgroup2 that can be written, with `cgroup.kill` (Linux 5.14)"
+
+HOPPING = "import os\nwhile True:\n  if os.fork(): os._exit(0)\n"
+"""Never the same process for longer than it takes to make another."""
+
+
 def test_a_program_that_forks_all_the_time_ends_too(scratch):
-    script = "import os\nwhile True:\n  if os.fork(): os._exit(0)\n"
-    env = {"LAB_STATE": str(scratch.paths.root)}
-    started = [subprocess.Popen([sys.executable, "-S", "-c", script], env=env) for _ in range(2)]
-    assert teardown.kill_processes(scratch.paths) >= 0
+    async def run():
+        async with zygote(scratch) as server:
+            for node in ("a", "b"):
+                scratch.namespace(node)
+                await server.spawn(node, process(sys.executable, "-S", "-c", HOPPING))
+
+    asyncio.run(run())
+    if group.of(scratch.paths) is None:
+        pytest.skip(NO_GROUP)
+    teardown.kill_processes(scratch.paths)
+    assert group.of(scratch.paths) is None
+    assert teardown.members(scratch.paths) == []
+
+
+def test_a_program_that_forks_all_the_time_and_is_no_child_of_ours_ends_too(scratch):
+    scratch.namespace("a")
+    with netns.inside(scratch.paths.netns("a")):
+        started = [subprocess.Popen([sys.executable, "-S", "-c", HOPPING]) for _ in range(2)]
+    teardown.kill_processes(scratch.paths)
     assert teardown.members(scratch.paths) == []
     for p in started:
         p.wait(5)
 
 
-def test_the_caller_and_its_ancestors_are_spared(scratch):
-    code = (
-        "import os, sys\nfrom lab.paths import LabPaths\nfrom lab.runtime import teardown\n"
-        "print(teardown.kill_processes(LabPaths.of(sys.argv[1])))"
+def test_a_group_goes_with_what_its_members_made_of_it_and_no_other_group(scratch):
+    other = Scratch()
+    try:
+        into = grouped(scratch)
+        beside = grouped(other)
+        below = into / "below" / "below"
+        below.mkdir(parents=True)
+        mine = [sleeper(into), sleeper(below)]
+        stranger = sleeper(beside)
+        # Its path may be noted anywhere: what has another lab's name is another lab's.
+        scratch.journal.note(group.KIND_GROUP, str(beside))
+        assert teardown.kill_processes(scratch.paths) == 2
+        assert [p.wait(5) for p in mine] == [-9, -9]
+        assert not into.exists()
+        assert stranger.poll() is None
+        assert teardown.kill_processes(other.paths) == 1
+        assert stranger.wait(5) == -9
+        assert not beside.exists()
+    finally:
+        other.clean()
+
+
+def test_a_caller_in_the_group_and_its_ancestors_leave_it(scratch):
+    into = grouped(scratch)
+    script = f"echo $$ > {into}/cgroup.procs; sleep 60 & {sys.executable} -c '{KILL}' $1; cat"
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", scratch.paths.lab],
+        input="survived",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
+    assert done.stdout.split() == ["1", "survived"]
+    assert not into.exists()
+
+
+def test_the_group_is_found_from_inside_a_node(scratch):
+    into = grouped(scratch)
+    scratch.namespace("a")
+    mine = sleeper(into)
+    # A /sys of its own, as `ip netns exec` mounts it.
+    command = ["ip", "netns", "exec", scratch.paths.netns("a").name, sys.executable, "-c", KILL]
+    subprocess.run([*command, scratch.paths.lab], timeout=60, check=True)
+    assert mine.wait(5) == -9
+    assert not into.exists()
+
+
+def grouped(scratch: Scratch) -> Path:
+    into = group.create(scratch.paths, scratch.journal)
+    return into or pytest.skip(NO_GROUP)
+
+
+def sleeper(into: Path) -> subprocess.Popen:
+    """A process in that group which nothing else says to be the lab's."""
+    script = f"echo $$ > {into}/cgroup.procs; echo in; exec sleep 60"
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    return process
+
+
+def test_the_caller_and_its_ancestors_are_spared(scratch):
     env = {**os.environ, "LAB_STATE": str(scratch.paths.root)}
-    script = f"sleep 60 & {sys.executable} -c '{code}' {scratch.paths.lab}; echo survived"
+    script = f"sleep 60 & {sys.executable} -c '{KILL}' {scratch.paths.lab}; echo survived"
     done = subprocess.run(
         ["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=True
     )
