@@ -34,9 +34,10 @@ PEER, STRANGER = Endpoint("198.51.100.2", 50000), Endpoint("198.51.100.3", 50000
 class Relay:
     """A server, and clients that reach it at once; `sent` is what went to peers."""
 
-    def __init__(self, users=None, **limits):
+    def __init__(self, users=None, families=(4,), **limits):
         users = users or {"user": "password"}
-        self.server = RelayServer(Gatekeeper("realm", users), Limits(**limits))
+        gatekeeper = Gatekeeper("realm", users)
+        self.server = RelayServer(gatekeeper, Limits(**limits), frozenset(families))
         self.clients: dict[Client, TurnClient] = {}
         self.sent: list[Forward] = []
         self.shut: list[Endpoint] = []
@@ -44,8 +45,14 @@ class Relay:
         self.full = False
         self.now = 0.0
 
-    def client(self, endpoint=ALICE, user="user", password="password"):  # noqa: S107 - made up
-        client = TurnClient(HERE, user, password)
+    def client(
+        self,
+        endpoint=ALICE,
+        user="user",
+        password="password",  # noqa: S107 - made up
+        family=0,
+    ):
+        client = TurnClient(HERE, user, password, family=family)
         self.clients[Client("udp", endpoint, HERE)] = client
         return client
 
@@ -62,8 +69,9 @@ class Relay:
     def do(self, commands):
         for command in commands:
             match command:
-                case Open(who):
-                    port = None if self.full else Endpoint("192.0.2.9", next(self.ports))
+                case Open(who, _, family):
+                    address = "192.0.2.9" if family == 4 else "2001:db8::9"
+                    port = None if self.full else Endpoint(address, next(self.ports))
                     self.do(self.server.opened(who, port, self.now))
                 case Reply(who, data):
                     self.clients[who].receive(data, HERE, self.now)
@@ -91,6 +99,34 @@ def test_allocation():
     assert client.relayed == Endpoint("192.0.2.9", 60000)
     assert client.mapped == ALICE
     assert client.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("families", "asked", "relayed"),
+    [((4, 6), 0, 4), ((4, 6), 4, 4), ((4, 6), 6, 6), ((6,), 0, 6), ((4,), 6, None)],
+)
+def test_the_family_of_the_relayed_endpoint(families, asked, relayed):
+    relay = Relay(families=families)
+    client = relay.client(family=asked)
+    client.allocate(relay.now)
+    relay.settle()
+    if relayed is None:
+        assert client.refusal.code == 440
+    else:
+        assert client.relayed.family == relayed
+
+
+@pytest.mark.parametrize("ask", ["permit", "bind"])
+def test_a_peer_of_the_other_family_is_refused(ask):
+    relay = Relay(families=(4, 6))
+    client = relay.allocated()
+    other = Endpoint("2001:db8::1", 5000)
+    if ask == "permit":
+        client.permit(other.address, relay.now)
+    else:
+        client.bind(other, relay.now)
+    relay.settle()
+    assert client.refusal.code == 443
 
 
 def test_data_passes_only_with_a_permission():

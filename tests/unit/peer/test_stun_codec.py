@@ -30,6 +30,13 @@ RESPONSE = bytes.fromhex(
     "000800142b91f599fd9e90c38c7489f92af9ba53f06be7d7"
     "80280004c07d4c96"
 )
+RESPONSE6 = bytes.fromhex(
+    "010100482112a442b7e7a701bc34d686fa87dfae"
+    "8022000b7465737420766563746f7220"
+    "002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9"
+    "00080014a382954e4be67bf11784c97c8292c275bfe3ed41"
+    "80280004c8fb0b4c"
+)
 
 
 def test_request_of_rfc_5769():
@@ -45,6 +52,13 @@ def test_request_of_rfc_5769():
 def test_response_of_rfc_5769():
     message = parse(RESPONSE)
     assert message.endpoint("XOR-MAPPED-ADDRESS") == Endpoint("192.0.2.1", 32853)
+    assert message.authentic(KEY)
+
+
+def test_response_over_ipv6_of_rfc_5769():
+    message = parse(RESPONSE6)
+    seen = message.endpoint("XOR-MAPPED-ADDRESS")
+    assert seen == Endpoint("2001:db8:1234:5678:11:2233:4455:6677", 32853)
     assert message.authentic(KEY)
 
 
