@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from tests.kernel.peer.wild import run
 from tests.kernel.peer.wild6 import Wild6
 
 pytestmark = pytest.mark.kernel
@@ -107,3 +110,27 @@ def test_a_peer_with_both_meets_one_with_ipv6(build):
         *wild.bob.connect("alice", "udp-punch", "relay"),
     ):
         assert record["outcome"] == "success", record["reason"]
+
+
+# --- programs that others wrote, over IPv6 ---
+
+
+def tool(wild, *command):
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} (coturn) is missing")
+    return run(" ".join(("ip netns exec", wild.name("alice"), *command)), timeout=60)
+
+
+def test_coturn_classifies_a_firewall_over_ipv6_with_our_server(dual):
+    dual.wall("a", "stateful")
+    output = tool(dual, "turnutils_natdiscovery", "-m", "-f", "-L", "2a00:1::2", "2a00::2")
+    assert "No NAT! (Endpoint Independent Mapping)" in output
+    assert "NAT with Address and Port Dependent Filtering!" in output
+
+
+def test_coturn_has_ipv6_relayed_by_our_server(dual):
+    # -x: IPv6 relayed endpoints; -y: client to client; -c: no RTCP.
+    load = ("-x", "-y", "-c", "-n", "5", "-m", "2", "-z", "5", "-p", "5349")
+    who = ("-u", "user", "-w", "password", "-L", "2a00:1::2", "2a00::2")
+    output = tool(dual, "turnutils_uclient", *load, *who)
+    assert "Total lost packets 0 (0.000000%)" in output
