@@ -85,7 +85,8 @@ def forwarding(node: Node) -> tuple[Setting, ...]:
     value = "1" if node.forwarding else "0"
     answer: tuple[Setting, ...] = (("ipv4/ip_forward", value),)
     if any(":" in address for port in node.interfaces for address in port.addresses):
-        answer += (("ipv6/conf/all/forwarding", value),)
+        # A host or a container engine may have IPv6 off for whatever is new.
+        answer += (("ipv6/conf/all/disable_ipv6", "0"), ("ipv6/conf/all/forwarding", value))
     return answer
 
 

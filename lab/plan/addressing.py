@@ -1,4 +1,4 @@
-"""Which addresses everything gets.
+"""Which addresses everything gets; those of IPv6 are in `delegation`.
 
 What a file says is respected, what a running lab has is kept, and the rest is
 assigned in the order of declaration: the router first, then its members.
@@ -6,10 +6,11 @@ assigned in the order of declaration: the router first, then its members.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from lab.errors import InputError
+from lab.plan.delegation import Addresses6, assign6
 from lab.plan.history import History
 from lab.plan.ipv4 import Prefix, address_text
 from lab.plan.subnets import Subnet, choose, written_address
@@ -40,15 +41,16 @@ class Addresses:
     """By router."""
     gateways: dict[str, int]
     """A router's own address in its LAN."""
+    six: Addresses6 = field(default_factory=Addresses6)
 
 
-def assign(tree: Tree, history: History) -> Addresses:
-    """Addresses for everything in `tree`.
+def assign(tree: Tree, history: History, seed: int) -> Addresses:
+    """Addresses for everything in `tree`; `seed` is that of the topology.
 
     Raises InputError where the file asks for what cannot be: two claims to
     one address, overlapping prefixes in one realm, a LAN that is too small.
     """
-    addresses = Addresses(uplinks={}, lans={}, gateways={})
+    addresses = Addresses({}, {}, {}, assign6(tree, history, seed))
     for subnet, prefix in choose(tree, history):
         gateway, given = _fill(subnet, prefix, history)
         for name, numbers in given.items():

@@ -26,9 +26,10 @@ from lab.plan.change import changed
 from lab.plan.gateways import furnish, told
 from lab.plan.history import History
 from lab.plan.ipv4 import address_text
+from lab.plan.ipv6 import LAN_LENGTH, Prefix6
 from lab.plan.machine import Machine
 from lab.plan.model import Interface, Node, NodeKind, Plan, Program, Route
-from lab.plan.names import DEFAULT_ROUTE, HOST_UPLINK, LAN, WAN, segment_name
+from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6, HOST_UPLINK, LAN, WAN, segment_name
 from lab.plan.portmap import daemons_of
 from lab.plan.programs import notes as program_notes
 from lab.plan.programs import program_of
@@ -36,6 +37,7 @@ from lab.plan.services import Services
 from lab.plan.tree import Tree
 from lab.plan.wiring import links_of, port_tables
 from lab.plan.wiring import notes as link_notes
+from lab.topology.behaviour import Direction, Firewall, Verdict
 from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
 
 
@@ -57,7 +59,7 @@ def compile_topology(
     lab = lab or topology.name
     history = History.of(previous)
     tree = Tree.of(topology)
-    addresses = assign(tree, history)
+    addresses = assign(tree, history, topology.seed)
     ports = port_tables(tree, history)
     links = tuple(links_of(tree, ports, topology.internet, machine))
     services = Services.of(tree, addresses, topology.seed)
@@ -129,12 +131,11 @@ class _Network:
 
     def host(self, spec: NodeSpec, program: Program | None) -> Node:
         """A host: one interface and a default route."""
-        uplink = self.addresses.uplinks[spec.name]
         return Node(
             name=spec.name,
             kind=NodeKind.HOST,
-            interfaces=(Interface(name=HOST_UPLINK, addresses=uplink.interface_addresses),),
-            routes=(self._default(spec.name, HOST_UPLINK),),
+            interfaces=(Interface(name=HOST_UPLINK, addresses=self._uplink(spec.name)),),
+            routes=self._defaults(spec.name, HOST_UPLINK),
             firewall=spec.firewall,
             program=program,
         )
@@ -142,46 +143,37 @@ class _Network:
     def _internet(self, routed: dict[str, tuple[str, ...]]) -> Node:
         attached = self.tree.members[INTERNET]
         ports = self.ports[INTERNET]
-        uplinks = self.addresses.uplinks
         return Node(
             name=INTERNET,
             kind=NodeKind.INTERNET,
             forwarding=True,
             interfaces=tuple(
-                Interface(
-                    name=ports[spec.name],
-                    addresses=(
-                        f"{address_text(uplinks[spec.name].gateway)}/{uplinks[spec.name].length}",
-                    ),
-                )
+                Interface(name=ports[spec.name], addresses=self._across(spec.name))
                 for spec in attached
             ),
             routes=tuple(
-                self._inward(spec.name, prefix, ports[spec.name])
+                route
                 for spec in attached
-                for prefix in routed.get(spec.name, ())
+                for route in self._inward(spec.name, routed, ports[spec.name])
             ),
         )
 
     def _router(self, spec: RouterSpec, routed: dict[str, tuple[str, ...]]) -> Node:
-        lan = self.addresses.lans[spec.name]
-        inside = address_text(self.addresses.gateways[spec.name])
+        delegated = self.addresses.six.delegated.get(spec.name)
         return Node(
             name=spec.name,
             kind=NodeKind.ROUTER,
             forwarding=True,
             interfaces=(
-                Interface(
-                    name=WAN, addresses=self.addresses.uplinks[spec.name].interface_addresses
-                ),
-                Interface(name=LAN, addresses=(f"{inside}/{lan.length}",)),
+                Interface(name=WAN, addresses=self._uplink(spec.name)),
+                Interface(name=LAN, addresses=self._inside(spec.name)),
             ),
             routes=(
-                self._default(spec.name, WAN),
+                *self._defaults(spec.name, WAN),
                 *(
-                    self._inward(member.name, prefix, LAN)
+                    route
                     for member in self.tree.members[spec.name]
-                    for prefix in routed.get(member.name, ())
+                    for route in self._inward(member.name, routed, LAN)
                 ),
             ),
             wan=WAN,
@@ -189,15 +181,24 @@ class _Network:
             nat=spec.nat,
             port_mapping=spec.port_mapping,
             firewall=spec.firewall,
+            firewall6=self._firewall6(spec),
+            delegated=str(delegated or ""),
             subscribers=self._subscribers(spec),
             daemons=daemons_of(spec, self.seed),
         )
 
+    def _firewall6(self, spec: RouterSpec) -> Firewall | None:
+        """A home's: what a NAT does in passing, nothing unsolicited in (RFC 6092, section 2.2)."""
+        edge = (spec.nat is not None or spec.nptv6) and not self.tree.carrier_grade(spec)
+        if not (edge and spec.ip.v6) or spec.firewall is not None:
+            return None
+        return Firewall(inbound=Direction(default=Verdict.DROP), preset="stateful")
+
     def _routed(self) -> dict[str, tuple[str, ...]]:
-        """The prefixes that are reached through each router without NAT."""
+        """The IPv4 prefixes that are reached through each router without NAT."""
         routed: dict[str, tuple[str, ...]] = {}
         for spec in reversed(self.tree.top_down):
-            if spec.nat is None:
+            if spec.nat is None and spec.ip.v4:
                 below = (routed.get(member.name, ()) for member in self.tree.members[spec.name])
                 routed[spec.name] = (
                     str(self.addresses.lans[spec.name]),
@@ -205,13 +206,59 @@ class _Network:
                 )
         return routed
 
-    def _default(self, name: str, interface: str) -> Route:
-        gateway = address_text(self.addresses.uplinks[name].gateway)
-        return Route(destination=DEFAULT_ROUTE, gateway=gateway, interface=interface)
+    def _uplink(self, name: str) -> tuple[str, ...]:
+        """The addresses of the interface by which `name` is attached, IPv4 first."""
+        four, six = self.addresses.uplinks.get(name), self.addresses.six.uplinks.get(name)
+        return (
+            *(four.interface_addresses if four else ()),
+            *(six.interface_addresses if six else ()),
+        )
 
-    def _inward(self, router: str, prefix: str, interface: str) -> Route:
-        gateway = address_text(self.addresses.uplinks[router].addresses[0])
-        return Route(destination=prefix, gateway=gateway, interface=interface)
+    def _across(self, name: str) -> tuple[str, ...]:
+        """The addresses of the internet's interface to `name`."""
+        four, six = self.addresses.uplinks.get(name), self.addresses.six.uplinks.get(name)
+        return (
+            *((f"{address_text(four.gateway)}/{four.length}",) if four else ()),
+            *((f"{Prefix6.text(six.gateway)}/{LAN_LENGTH}",) if six else ()),
+        )
+
+    def _inside(self, router: str) -> tuple[str, ...]:
+        """The addresses of a router in its LAN."""
+        lan, six = self.addresses.lans.get(router), self.addresses.six
+        gateway = self.addresses.gateways.get(router, 0)
+        return (
+            *((f"{address_text(gateway)}/{lan.length}",) if lan else ()),
+            *(
+                (f"{Prefix6.text(six.gateway(router))}/{LAN_LENGTH}",)
+                if router in six.inside
+                else ()
+            ),
+        )
+
+    def _defaults(self, name: str, interface: str) -> tuple[Route, ...]:
+        four, six = self.addresses.uplinks.get(name), self.addresses.six.uplinks.get(name)
+        gateways = (
+            (DEFAULT_ROUTE, address_text(four.gateway) if four else ""),
+            (DEFAULT_ROUTE6, Prefix6.text(six.gateway) if six else ""),
+        )
+        return tuple(
+            Route(destination=destination, gateway=gateway, interface=interface)
+            for destination, gateway in gateways
+            if gateway
+        )
+
+    def _inward(
+        self, member: str, routed: dict[str, tuple[str, ...]], interface: str
+    ) -> Iterator[Route]:
+        """The routes to what is behind `member`."""
+        for prefix in routed.get(member, ()):
+            gateway = address_text(self.addresses.uplinks[member].addresses[0])
+            yield Route(destination=prefix, gateway=gateway, interface=interface)
+        six = self.addresses.six
+        if member in six.delegated:
+            gateway = Prefix6.text(six.uplinks[member].addresses[0])
+            destination = str(six.delegated[member])
+            yield Route(destination=destination, gateway=gateway, interface=interface)
 
     def _subscribers(self, spec: RouterSpec) -> tuple[str, ...]:
         """Those of before in their order, so that their port blocks stay where they can."""
@@ -220,6 +267,7 @@ class _Network:
         now = tuple(
             address_text(number)
             for member in self.tree.behind(spec.name)
+            if member.name in self.addresses.uplinks
             for number in self.addresses.uplinks[member.name].addresses
         )
         before = self.history.subscribers.get(spec.name, ())

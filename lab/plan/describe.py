@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.plan import words
 from lab.plan.model import Link, Node, NodeKind, Plan
-from lab.plan.names import DEFAULT_ROUTE
+from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6
 from lab.plan.operations import (
     AnyOperation,
     ConfigureNode,
@@ -110,7 +110,8 @@ def _configuration(before: Node | None, after: Node) -> str:
         parts.append(words.plural(len(routes), "route"))
     else:
         for route in routes:
-            to = "default" if route.destination == DEFAULT_ROUTE else route.destination
+            default = route.destination in (DEFAULT_ROUTE, DEFAULT_ROUTE6)
+            to = "default" if default else route.destination
             parts.append(f"{to} via {route.gateway}")
     if lost:
         parts.append(f"{words.plural(lost, 'route')} fewer")
@@ -124,4 +125,6 @@ def _rules(node: Node) -> str:
         parts.append(f"{name}NAT: {words.nat(node.nat)}")
     if node.firewall:
         parts.append(f"firewall: {words.firewall(node.firewall)}")
+    elif node.firewall6:
+        parts.append(f"IPv6 firewall: {words.firewall(node.firewall6)}")
     return "; ".join(parts) or "none"

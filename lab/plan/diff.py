@@ -186,6 +186,7 @@ def _rules(node: Node) -> tuple[object, ...]:
         node.nat,
         node.port_mapping,
         node.firewall,
+        node.firewall6,
         node.resolver,
         node.proxy,
         node.subscribers,
@@ -196,4 +197,4 @@ def _rules(node: Node) -> tuple[object, ...]:
 
 
 def _has_rules(node: Node) -> bool:
-    return node.nat is not None or node.firewall is not None
+    return any((node.nat, node.firewall, node.firewall6))

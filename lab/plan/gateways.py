@@ -172,13 +172,14 @@ class _Surroundings:
             for node in self.nodes.values()
             if node.kind is NodeKind.HOST and next(self._realms(node.name)) in reach
         ]
-        services: dict[str, str] = {}
+        services: dict[str, tuple[str, ...]] = {}
         for node in hosts:
-            yield node.name, _ip4(node.interfaces[0])
+            own = _addresses(node.interfaces[0])
+            yield from ((node.name, address) for address in own)
             for role in node.program.roles if node.program else ():
                 if role in SERVICES and role not in self.nodes:
-                    services.setdefault(role, _ip4(node.interfaces[0]))
-        yield from services.items()
+                    services.setdefault(role, own)
+        yield from ((role, address) for role, own in services.items() for address in own)
 
     def _above(self, name: str) -> Iterator[Node]:
         """The routers between `name` and the internet, nearest first."""
@@ -199,10 +200,10 @@ def _inner_address(router: Node) -> str:
     """The router's own address in its LAN."""
     for interface in router.interfaces:
         if interface.name == router.lan:
-            return _ip4(interface)
+            return _addresses(interface)[0]
     raise ValueError(f"router {router.name} has no LAN")
 
 
-def _ip4(interface: Interface) -> str:
-    """The first IPv4 address, without its prefix length."""
-    return next(a for a in interface.addresses if ":" not in a).partition("/")[0]
+def _addresses(interface: Interface) -> tuple[str, ...]:
+    """IPv4 first, without prefix lengths."""
+    return tuple(address.partition("/")[0] for address in interface.addresses)

@@ -133,6 +133,21 @@ class Program(Frozen, frozen=True):
     """Programs of stage 0 (services) are ready before those of stage 1 start."""
 
 
+class Nptv6(Frozen, frozen=True):
+    """Subnets inside, each with the one that it is outside (RFC 6296); all of them are /64s."""
+
+    subnets: tuple[tuple[str, str], ...]
+
+
+class Nat64(Frozen, frozen=True):
+    """IPv4 for hosts that have none (RFC 6146)."""
+
+    prefix: str
+    """Before an IPv4 address, its address in IPv6 (RFC 6052)."""
+    hosts: tuple[tuple[str, str], ...] = ()
+    """IPv6 addresses inside, each with the IPv4 address that the router's NAT knows it by."""
+
+
 class Daemon(Frozen, frozen=True):
     """A real program of some package that runs in a node beside the node's own program.
 
@@ -180,6 +195,12 @@ class Node(Frozen, frozen=True):
     port_mapping: PortMapping | None = None
     """How hosts behind a router's NAT get external ports for themselves."""
     firewall: Firewall | None = None
+    firewall6: Firewall | None = None
+    """What filters IPv6 where `firewall` is None."""
+    delegated: str = ""
+    """The IPv6 prefix that is routed to a router."""
+    nptv6: Nptv6 | None = None
+    nat64: Nat64 | None = None
     program: Program | None = None
     subscribers: tuple[str, ...] = ()
     """Inside addresses behind a router, in order: a port block belongs to each."""

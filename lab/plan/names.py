@@ -19,6 +19,7 @@ UPLINKS = frozenset({HOST_UPLINK, WAN})
 """Interfaces by which a host or a router is attached upstream."""
 
 DEFAULT_ROUTE = "0.0.0.0/0"
+DEFAULT_ROUTE6 = "::/0"
 
 _SEGMENT_SUFFIX = ".lan"
 _LONGEST = 15

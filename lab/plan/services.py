@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lab import seeds
 from lab.plan.addressing import Addresses
 from lab.plan.ipv4 import address_text
+from lab.plan.ipv6 import Prefix6
 from lab.plan.tree import Tree
 from lab.topology.model import NodeSpec
 
@@ -55,31 +56,49 @@ class Services:
 
         That one depends on the runtime, which adds it.
         """
-        own = self.addresses.uplinks[node.name].addresses
         variables = {
             "LAB_NAME": lab,
             "LAB_NODE": node.name,
             "LAB_SEED": str(seeds.derive(self.seed, "node", node.name)),
             "LAB_ROLE": ",".join(roles),
-            "LAB_ADDRESSES": ",".join(map(address_text, own)),
+            "LAB_ADDRESSES": ",".join((*self._addresses4(node), *self._addresses6(node))),
         }
+        if not node.ip.v4 and (prefix := self.tree.nat64(node.via)):
+            variables["LAB_NAT64"] = prefix
         for service, nodes in self.offering.items():
             if nodes:
-                variables[_VARIABLES[service]] = self._endpoint(service, nodes, node)
+                variables[_VARIABLES[service]] = self._endpoints(service, nodes, node)
         if "LAB_RELAY" in variables:
             password = seeds.derive(self.seed, "relay", "password")
             variables["LAB_RELAY_USER"] = RELAY_USER
             variables["LAB_RELAY_PASSWORD"] = f"{password:016x}"
         return variables
 
-    def _endpoint(self, service: str, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> str:
+    def _endpoints(self, service: str, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> str:
+        """In each family that both have, IPv4 first; all there are if they share none."""
         server = self._nearest(nodes, client)
-        texts = tuple(map(address_text, self.addresses.uplinks[server.name].addresses))
+        four, six = self._addresses4(server), self._addresses6(server)
+        in_four = four if client.ip.v4 or self.tree.nat64(client.via) else ()
+        in_six = six if client.ip.v6 else ()
+        if in_four or in_six:
+            four, six = in_four, in_six
         port = _port(service, server)
-        if service == "stun":
-            other = STUN_OTHER_PORT if port == STUN_PORT else port % 65535 + 1
-            return f"{texts[0]}:{port},{texts[1]}:{other}"
-        return f"{texts[0]}:{port}"
+        other = STUN_OTHER_PORT if port == STUN_PORT else port % 65535 + 1
+        ports = (port, other) if service == "stun" else (port,)
+        hosts = (four, tuple(f"[{address}]" for address in six))
+        return ",".join(
+            f"{host}:{number}"
+            for family in hosts
+            for host, number in zip(family, ports, strict=False)
+        )
+
+    def _addresses4(self, node: NodeSpec) -> tuple[str, ...]:
+        uplink = self.addresses.uplinks.get(node.name)
+        return tuple(map(address_text, uplink.addresses)) if uplink else ()
+
+    def _addresses6(self, node: NodeSpec) -> tuple[str, ...]:
+        uplink = self.addresses.six.uplinks.get(node.name)
+        return tuple(map(Prefix6.text, uplink.addresses)) if uplink else ()
 
     def _nearest(self, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> NodeSpec:
         """Itself, else the first in the nearest realm that `client` can open a flow to.

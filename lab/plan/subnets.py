@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lab.errors import InputError
 from lab.plan.history import History
 from lab.plan.ipv4 import Pool, Prefix, address_number, address_text
-from lab.plan.tree import Attached, Tree, addresses_needed
+from lab.plan.tree import Attached, Tree, addresses_needed, has_ip4
 from lab.topology.model import INTERNET, RouterSpec
 
 _Spaces = tuple[Prefix, ...]
@@ -94,9 +94,12 @@ def choose(tree: Tree, history: History) -> list[tuple[Subnet, Prefix]]:
 
 def _subnets(tree: Tree) -> Iterator[Subnet]:
     for spec in tree.members[INTERNET]:
-        yield Subnet((spec,), INTERNET)
+        if has_ip4(spec):
+            yield Subnet((spec,), INTERNET)
     for router in tree.top_down:
-        yield Subnet(tree.members[router.name], tree.realms[router.name], router)
+        if router.ip.v4:
+            members = tuple(filter(has_ip4, tree.members[router.name]))
+            yield Subnet(members, tree.realms[router.name], router)
 
 
 def _written(subnet: Subnet, history: History) -> Prefix | None:
@@ -174,7 +177,7 @@ def _kept(subnet: Subnet, history: History) -> Prefix | None:
     return prefix
 
 
-def _assigned(tree: Tree, subnet: Subnet, pools: dict[_Spaces, Pool]) -> Prefix:
+def _assigned(tree: Tree, subnet: Subnet, pools: dict[_Spaces, Pool[Prefix]]) -> Prefix:
     """The next free prefix of the kind that `subnet` should have."""
     length, spaces = min(subnet.longest, _LAN_LENGTH), HOME
     if not subnet.router:

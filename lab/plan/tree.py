@@ -107,6 +107,14 @@ class Tree:
             realm = self.realms[self.routers[realm].via]
         yield INTERNET
 
+    def nat64(self, upstream: str) -> str:
+        """The prefix of the nearest NAT64 above a member of `upstream`; empty if there is none."""
+        while upstream != INTERNET:
+            if prefix := self.routers[upstream].nat64:
+                return prefix
+            upstream = self.routers[upstream].via
+        return ""
+
     def carrier_grade(self, router: RouterSpec) -> bool:
         """Whether `router` is a carrier's NAT: RFC 6598 space belongs behind it."""
         if router.nat is None:
@@ -116,8 +124,13 @@ class Tree:
         )
 
 
+def has_ip4(spec: Attached) -> bool:
+    """Whether it has IPv4 where it is attached: for itself, or for what its NAT64 translates."""
+    return spec.ip.v4 or (isinstance(spec, RouterSpec) and bool(spec.nat64))
+
+
 def addresses_needed(spec: Attached) -> int:
-    """How many addresses it has.
+    """How many IPv4 addresses it has, if any.
 
     A STUN server answers from two (RFC 5780, section 3); a NAT may have a pool.
     """

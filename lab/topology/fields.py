@@ -459,9 +459,7 @@ CountField = Annotated[
 SeedField = Annotated[
     int, BeforeValidator(_seed), WithJsonSchema({"type": "integer", "minimum": 0})
 ]
-IpField = Annotated[
-    Ip, BeforeValidator(_ip), WithJsonSchema({"enum": [4, 6, "4", "6", "dual"]})
-]
+IpField = Annotated[Ip, BeforeValidator(_ip), WithJsonSchema({"enum": [4, 6, "4", "6", "dual"]})]
 Nat64Field = Annotated[
     str, BeforeValidator(_nat64), WithJsonSchema({"type": ["boolean", "string"]})
 ]

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lab.errors import InputError
-from lab.topology.behaviour import Firewall, Mount, Nat, PortMapping
+from lab.topology.behaviour import Dependence, Firewall, Mount, Nat, PortMapping
 from lab.topology.checks import (
     check_addresses,
     check_capacity,
@@ -26,9 +26,10 @@ from lab.topology.checks import (
 from lab.topology.complain import report_validation
 from lab.topology.document import Document, Loc, parse, plain
 from lab.topology.expand import Declared, Form, Instance, expand, instance_names
+from lab.topology.families import families
 from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.files import find, read_text, shipped
-from lab.topology.model import Expectation, LinkSpec, NodeSpec, RouterSpec, Topology
+from lab.topology.model import Expectation, Ip, LinkSpec, NodeSpec, RouterSpec, Topology
 from lab.topology.overlay import internet
 from lab.topology.override import apply_overrides
 from lab.topology.portmap import port_mapping
@@ -37,6 +38,8 @@ from lab.topology.problems import WrongValueError, show
 from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
 from lab.topology.timeline import Timeline
 
+NAT64_FILTERING = Dependence.ADDRESS_DEPENDENT
+"""Of a NAT64 that says nothing: RFC 6146, section 3.5.1 has it so where filtering is wanted."""
 _VERBATIM = frozenset({"env", "command"})
 
 
@@ -105,7 +108,8 @@ class _Understanding:
         if not (file.routers or file.nodes or document.problems):
             document.report((), "there is nothing in this network", "write routers: and nodes:")
         instances = expand(document, declared)
-        check_circles(document, instances)
+        tree = check_circles(document, instances)
+        ips = families(document, instances, declared, file.ip) if tree else {}
         check_addresses(document, declared)
         known = {one: nat for one, nat in nats.items() if nat is not None}
         check_capacity(document, instances, declared, known)
@@ -123,6 +127,7 @@ class _Understanding:
                 _router(
                     one,
                     declared.routers[one.declared],
+                    ip=ips[one.name],
                     nat=nats[one.declared],
                     port_mapping=port_mappings[one.declared],
                     link=links[one.loc],
@@ -134,7 +139,12 @@ class _Understanding:
             ),
             nodes=tuple(
                 _node(
-                    one, declared.nodes[one.declared], links[one.loc], firewalls[one.loc], document
+                    one,
+                    declared.nodes[one.declared],
+                    ip=ips[one.name],
+                    link=links[one.loc],
+                    firewall=firewalls[one.loc],
+                    document=document,
                 )
                 for one in instances
                 if one.loc[0] == "nodes"
@@ -250,6 +260,7 @@ def _router(
     one: Instance,
     form: RouterForm,
     *,
+    ip: Ip,
     nat: Nat | None,
     port_mapping: PortMapping | None,
     link: LinkSpec,
@@ -259,7 +270,10 @@ def _router(
     return RouterSpec(
         name=one.name,
         via=one.via,
-        nat=nat,
+        ip=ip,
+        nat=nat or (Nat(filtering=NAT64_FILTERING) if form.nat64 else None),
+        nptv6=form.nptv6,
+        nat64=form.nat64 or "",
         port_mapping=port_mapping,
         firewall=firewall,
         link=link,
@@ -270,13 +284,20 @@ def _router(
 
 
 def _node(
-    one: Instance, form: NodeForm, link: LinkSpec, firewall: Firewall | None, document: Document
+    one: Instance,
+    form: NodeForm,
+    *,
+    ip: Ip,
+    link: LinkSpec,
+    firewall: Firewall | None,
+    document: Document,
 ) -> NodeSpec:
     folder = Path(document.source).parent
     services = form.services or form.service or {}
     return NodeSpec(
         name=one.name,
         via=one.via,
+        ip=ip,
         link=link,
         firewall=firewall,
         address=form.address or "",

@@ -23,6 +23,24 @@ class WantedBackend(StrEnum):
     FERRY = "ferry"
 
 
+class Ip(StrEnum):
+    """Which address families a network has."""
+
+    V4 = "4"
+    V6 = "6"
+    DUAL = "dual"
+
+    @property
+    def v4(self) -> bool:
+        """Whether IPv4 is one of them."""
+        return self is not Ip.V6
+
+    @property
+    def v6(self) -> bool:
+        """Whether IPv6 is one of them."""
+        return self is not Ip.V4
+
+
 class LinkSpec(Frozen, frozen=True):
     """The access link of a router or node: `up` leaves it, `down` comes to it."""
 
@@ -49,14 +67,21 @@ class RouterSpec(Frozen, frozen=True):
 
     name: str
     via: str = INTERNET
+    ip: Ip = Ip.V4
+    """What its LAN has."""
     nat: Nat | None = None
+    """Of IPv4; of a NAT64, how it maps what it translated to IPv4."""
+    nptv6: bool = False
+    """Its inside has addresses of its own, which are translated one to one (RFC 6296)."""
+    nat64: str = ""
+    """The prefix behind which its hosts, without IPv4, find IPv4 (RFC 6052); empty for no NAT64."""
     port_mapping: PortMapping | None = None
     firewall: Firewall | None = None
     link: LinkSpec = LinkSpec()
     lan: str = ""
-    """The LAN's prefix; empty to have one assigned."""
+    """The LAN's IPv4 prefix; empty to have one assigned."""
     address: str = ""
-    """The WAN address; empty to have one assigned."""
+    """The IPv4 WAN address; empty to have one assigned."""
     where: str = ""
 
 
@@ -65,9 +90,11 @@ class NodeSpec(Frozen, frozen=True):
 
     name: str
     via: str
+    ip: Ip = Ip.V4
     link: LinkSpec = LinkSpec()
     firewall: Firewall | None = None
     address: str = ""
+    """Its IPv4 address; empty to have one assigned."""
     services: tuple[str, ...] = ()
     """Built-in services: `stun`, `rendezvous`, `relay`."""
     service_ports: tuple[tuple[str, int], ...] = ()

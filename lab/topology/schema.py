@@ -25,6 +25,7 @@ from lab.topology.fields import (
     HairpinField,
     ImageField,
     InboundField,
+    IpField,
     LanField,
     LifetimeField,
     LossField,
@@ -32,6 +33,7 @@ from lab.topology.fields import (
     MomentField,
     MountsField,
     MtuField,
+    Nat64Field,
     OutboundField,
     OutcomeField,
     PoolingField,
@@ -46,7 +48,7 @@ from lab.topology.fields import (
     SpanField,
     UnsolicitedField,
 )
-from lab.topology.model import INTERNET
+from lab.topology.model import INTERNET, Ip
 
 
 class Form(BaseModel):
@@ -230,7 +232,9 @@ class _Attached(Form):
     via: str = Field(INTERNET, description="The router it is attached to, or internet (default).")
     link: LinkForm | None = Field(None, description="The link to `via`.")
     firewall: FirewallForm | None = Field(None, description="What it lets pass.")
-    address: AddressField | None = Field(None, description="Its address there; assigned if absent.")
+    address: AddressField | None = Field(
+        None, description="Its IPv4 address there; assigned if absent."
+    )
     count: CountField | None = Field(
         None,
         description="As many alike, named name-1, name-2, ... Behind a counted router they are "
@@ -245,7 +249,22 @@ class RouterForm(_Attached):
     port_mapping: PortMappingForm | None = Field(
         None, description="By what hosts inside may ask for external ports; absent, by nothing."
     )
-    lan: LanField | None = Field(None, description="The prefix of its LAN; assigned if absent.")
+    ip: IpField | None = Field(
+        None, description="What its LAN has; absent, what the network has that it is attached to."
+    )
+    nptv6: bool = Field(
+        False,
+        description="Its LAN has unique local addresses, which it translates one to one "
+        "(RFC 6296).",
+    )
+    nat64: Nat64Field | None = Field(
+        None,
+        description="Its LAN, without IPv4, reaches IPv4 by a prefix: true for 64:ff9b::/96 "
+        "(RFC 6146), with DNS64.",
+    )
+    lan: LanField | None = Field(
+        None, description="The IPv4 prefix of its LAN; assigned if absent."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -257,6 +276,9 @@ class NodeForm(_Attached):
     """A host and what runs in it: the built-in peer, services, or a program of one's own."""
 
     via: str = Field(description="The router it is attached to, or internet.")
+    ip: IpField | None = Field(
+        None, description="What it has; absent, what the network has that it is attached to."
+    )
     peer: bool = Field(False, description="Runs the built-in peer.")
     service: ServicesField | None = Field(
         None,
@@ -330,6 +352,9 @@ class FileForm(Form):
     name: str | None = Field(None, description="The topology's name; the file's name if absent.")
     description: str = Field("", description="What it shows, in a sentence.")
     seed: SeedField = Field(1, description="Every random choice follows from it.")
+    ip: IpField = Field(
+        Ip.V4, description="What everything has unless it says otherwise: 4, 6 or dual."
+    )
     internet: InternetForm | None = Field(
         None, description="The core. `delay` is from one edge to another, one way."
     )

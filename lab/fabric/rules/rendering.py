@@ -29,8 +29,9 @@ def render(node: Node) -> RuleSet:
     Raises InputError if the NAT's ports can't be had, LabError if the node
     lacks the interfaces that the rules are about.
     """
-    if node.nat is None and node.firewall is None:
+    if node.nat is None and node.firewall is None and node.firewall6 is None:
         return RuleSet()
+    six = {"firewall": node.firewall or node.firewall6}
     common: dict[str, Any] = {
         "node": node.name,
         "router": node.kind is not NodeKind.HOST,
@@ -49,8 +50,9 @@ def render(node: Node) -> RuleSet:
     portal = ""
     if node.firewall is not None and node.firewall.portal and common["router"]:
         portal = _text("portal.nft.j2", common)
+    ip6 = _ip6(common | six) if six["firewall"] else ""
     if node.nat is None:
-        return RuleSet(ip4=_ip4(common), ip6=_ip6(common), portal=portal)
+        return RuleSet(ip4=_ip4(common) if node.firewall else "", ip6=ip6, portal=portal)
     externals = _external_addresses(node, node.nat)
     words = nat.words(
         node.nat, externals=externals, subscribers=node.subscribers, where=f"router {node.name}"
@@ -61,7 +63,7 @@ def render(node: Node) -> RuleSet:
         timeouts = (*timeouts, ("ipv4/icmp_ratelimit", "0"))
     return RuleSet(
         ip4=_ip4({**common, "externals": externals, "unsolicited": node.nat.unsolicited}),
-        ip6=_ip6(common) if node.firewall else "",
+        ip6=ip6,
         # Overloaded ports are what iptables does by itself.
         nft="" if node.nat.ports.overload else _text("nat.nft.j2", {**common, **words}),
         portmap=_text("portmap.nft.j2", common) if common["mark"] else "",

@@ -23,6 +23,7 @@ NAMES = [
     "cgnat",
     "corporate",
     "double-nat",
+    "dual-stack",
     "http-only",
     "lan",
     "single-nat",

@@ -1,0 +1,147 @@
+"""Which address families everything has: said, or inherited from what it is attached to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.topology.document import Document, Loc
+from lab.topology.expand import Declared, Instance
+from lab.topology.model import INTERNET, Ip
+from lab.topology.schema import NodeForm, RouterForm
+
+_NAMES = {Ip.V4: "IPv4", Ip.V6: "IPv6"}
+
+
+def families(
+    document: Document, instances: list[Instance], declared: Declared, usual: Ip
+) -> dict[str, Ip]:
+    """What every router's LAN and every node has, by name; what contradicts itself is reported.
+
+    `usual` is what the file says for everything; the internet itself has
+    whatever is asked of it.  Routers must not lead in a circle.
+    """
+    routers = {one.name: one for one in instances if one.loc[0] == "routers"}
+    known: dict[str, Ip] = {}
+
+    def lan(name: str) -> Ip:
+        """What the LAN of a router has; what attachments to the internet have unless they say."""
+        below = []
+        while name in routers and name not in known:
+            below.append(name)
+            name = routers[name].via
+        ip = known.get(name, usual)
+        for each in reversed(below):
+            form = declared.routers.get(routers[each].declared)
+            ip = known[each] = (form.ip if form is not None else None) or ip
+        return ip
+
+    checked: set[Loc] = set()
+    for one in instances:
+        if one.name in routers:
+            form: RouterForm | NodeForm = declared.routers[one.declared]
+            ip = lan(one.name)
+        else:
+            form = declared.nodes[one.declared]
+            ip = known[one.name] = form.ip or lan(one.via)
+        if one.loc not in checked:
+            checked.add(one.loc)
+            around = Ip.DUAL if one.via == INTERNET or one.via not in routers else lan(one.via)
+            _Check(document, one, form, ip, around).run()
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One declaration, what it has, and what it is attached to has."""
+
+    document: Document
+    one: Instance
+    form: RouterForm | NodeForm
+    ip: Ip
+    around: Ip
+
+    def run(self) -> None:
+        for family, has, offered in (
+            (Ip.V4, self.ip.v4, self.around.v4),
+            (Ip.V6, self.ip.v6, self.around.v6),
+        ):
+            if has and not offered:
+                whose = self.one.name
+                if isinstance(self.form, RouterForm):
+                    whose = f"the LAN of {whose}"
+                self._report(
+                    "ip" if self.form.ip else "",
+                    f"{whose} has {_NAMES[family]}, and the LAN of {self.one.via}, where "
+                    f"{'it' if whose == self.one.name else 'the router'} is attached, has not",
+                    f"write ip: dual at {self.one.via}, or ip: {self.around} here",
+                )
+        if isinstance(self.form, RouterForm):
+            self._router(self.form)
+        elif self.form.address is not None and not self.ip.v4:
+            self._report(
+                "address",
+                f"{self.one.name} has the IPv4 address {self.form.address}, and no IPv4",
+                "leave it out, or write ip: dual",
+            )
+
+    def _router(self, form: RouterForm) -> None:
+        name = self.one.name
+        if form.nptv6 and not self.ip.v6:
+            self._report(
+                "nptv6",
+                f"NPTv6 translates IPv6, and the LAN of {name} has none",
+                "write ip: dual or ip: 6, or leave nptv6 out",
+            )
+        if form.nat64:
+            self._nat64(name)
+        if self.ip.v4:
+            return
+        if form.lan is not None:
+            self._report(
+                "lan",
+                f"the LAN of {name} has no IPv4, so it can't have the prefix {form.lan}",
+                "leave lan out (IPv6 prefixes are always assigned), or write ip: dual",
+            )
+        if form.address is not None and not form.nat64:
+            self._report(
+                "address",
+                f"{name} has the IPv4 address {form.address}, and nothing behind it has IPv4",
+                "leave it out, or write ip: dual",
+            )
+        if form.nat is not None and not form.nat64:
+            self._report(
+                "nat",
+                f"nat is about IPv4, and the LAN of {name} has none",
+                "leave it out, write ip: dual, or have the IPv6 LAN reach IPv4 by nat64: true",
+            )
+        if form.port_mapping is not None and form.port_mapping.protocols:
+            self._report(
+                "port-mapping",
+                f"port mapping is about IPv4, and the LAN of {name} has none",
+                "leave it out, or write ip: dual",
+            )
+
+    def _nat64(self, name: str) -> None:
+        if not self.ip.v6:
+            self._report(
+                "nat64",
+                f"NAT64 is for a LAN with IPv6 alone, and the LAN of {name} has IPv4 alone",
+                "write ip: 6, or leave nat64 out",
+            )
+        elif self.ip.v4:
+            self._report(
+                "nat64",
+                f"NAT64 is for a LAN without IPv4, and the LAN of {name} has both",
+                "write ip: 6, or leave nat64 out",
+            )
+        elif not self.around.v4:
+            self._report(
+                "nat64",
+                f"{name} can't translate to IPv4: the LAN of {self.one.via}, where it is "
+                "attached, has none",
+                f"write nat64: true at the router above {self.one.via}, or ip: dual at "
+                f"{self.one.via}",
+            )
+
+    def _report(self, key: str, message: str, remedy: str) -> None:
+        self.document.report((*self.one.loc, key) if key else self.one.loc, message, remedy)
