@@ -42,8 +42,8 @@ _CHASE_S = 0.3
 """How long to look for more, at most, after the last one was found."""
 _QUIET_ROUNDS = 3
 """So many times in a row nobody was born: there are no more."""
-_UNSEEN = 64
-"""How many numbers back to look again: more than are given out at one moment."""
+_UNSEEN = 8
+"""How many numbers back to look again: a process that is being born can't be seen yet."""
 _PROC = Path("/proc")
 
 
@@ -107,8 +107,9 @@ def _hunt(lab: _Membership, spared: frozenset[int], deadline: float, paths: LabP
             )
         before, newest = newest, _newest()
         quiet = quiet + 1 if newest == before else 0
-        # A number is given out a moment before its process can be seen.
-        pids = range(before - _UNSEEN, newest + 1) if newest >= before else _pids()
+        # The newest first: it is there still, and gone when all others have been looked at.
+        recent = range(newest + 2, before - _UNSEEN, -1)
+        pids = recent if newest >= before else _pids()
     return killed
 
 

@@ -67,10 +67,11 @@ def test_a_program_that_forks_all_the_time_ends_too(scratch):
     assert teardown.members(scratch.paths) == []
 
 
-def test_a_program_that_forks_all_the_time_and_is_no_child_of_ours_ends_too(scratch):
+def test_a_program_that_forks_again_and_again_and_is_no_child_of_ours_ends_too(scratch):
+    script = HOPPING.replace("import os", "import os, time").replace("if", "time.sleep(0.02)\n  if")
     scratch.namespace("a")
     with netns.inside(scratch.paths.netns("a")):
-        started = [subprocess.Popen([sys.executable, "-S", "-c", HOPPING]) for _ in range(2)]
+        started = [subprocess.Popen([sys.executable, "-S", "-c", script]) for _ in range(2)]
     teardown.kill_processes(scratch.paths)
     assert teardown.members(scratch.paths) == []
     for p in started:
