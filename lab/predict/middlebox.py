@@ -66,6 +66,9 @@ class Middlebox:
     taken: set[tuple[str, Endpoint, Endpoint]] = field(default_factory=set)
     """Flows that the router took for its own: no mapping can have them any more."""
 
+    opened: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
+    """Ports that a host asked for, and where they lead; nothing filters there."""
+
     @property
     def externals(self) -> tuple[str, ...]:
         """The addresses that mappings are on; none without a NAT."""
@@ -90,6 +93,12 @@ class Middlebox:
             and nat.mapping is not Dependence.ENDPOINT_INDEPENDENT
         )
 
+    def open_port(self, protocol: str, inside: Endpoint) -> Endpoint:
+        """Open a port to `inside`, as miniupnpd does when it is asked to."""
+        external = Endpoint(self.externals[0], next(self.fresh))
+        self.opened[protocol, external.port] = inside
+        return external
+
     # --- packets ----------------------------------------------------------
 
     def forward(self, packet: Packet, arrived: str, route: Route) -> Passed | Lost:
@@ -99,7 +108,8 @@ class Middlebox:
             return Passed(packet.moved(*known), turned=turned)
         if packet.key in self.taken:
             return Lost(Why.FILTERED, self.node.name, packet)
-        translated = self._inward(packet, arrived)
+        asked = self._asked_for(packet, arrived)
+        translated = (asked, None) if asked else self._inward(packet, arrived)
         if isinstance(translated, Lost):
             if self.node.nat and self.node.nat.unsolicited is Unsolicited.ACCEPT and not turned:
                 self.taken.add(packet.key)
@@ -112,7 +122,8 @@ class Middlebox:
         if arrived == wan and self.node.nat and destination == packet.destination:
             return Lost(Why.UNTRANSLATED, self.node.name, packet)
         inward = packet.moved(packet.source, destination)
-        if lost := self._refused(inward, inbound=arrived == wan, outbound=leaves == wan):
+        unasked = arrived == wan and not asked
+        if lost := self._refused(inward, inbound=unasked, outbound=leaves == wan):
             return lost
         source, nat = packet.source, self.node.nat
         if nat and leaves == wan and arrived != wan:
@@ -139,6 +150,13 @@ class Middlebox:
         return None
 
     # --- network address translation --------------------------------------
+
+    def _asked_for(self, packet: Packet, arrived: str) -> Endpoint | None:
+        """Where a port that a host asked for leads; from outside alone, as miniupnpd has it."""
+        to = packet.destination
+        if arrived != self.node.wan or to.address not in self.externals[:1]:
+            return None
+        return self.opened.get((packet.protocol, to.port))
 
     def _inward(self, packet: Packet, arrived: str) -> tuple[Endpoint, Endpoint | None] | Lost:
         """Where a packet goes, and by what mapping if it is turned around."""

@@ -139,6 +139,17 @@ class Network:
         """Whether some NAT on the way draws lots for addresses."""
         return any(box.by_chance for box in self.boxes.values())
 
+    def external(self, router: str) -> str:
+        """The address that the NAT of `router` maps to, the first of several; empty if none."""
+        box = self._box(router)
+        return box.externals[0] if box and box.externals else ""
+
+    def open_port(self, router: str, protocol: str, inside: Endpoint) -> Endpoint:
+        """Have the NAT of `router` lead a port of its outside to `inside`, as if asked to."""
+        box = self._box(router)
+        assert box  # noqa: S101 - a NAT is a middlebox
+        return box.open_port(protocol, inside)
+
     def _own_address(self, sender: str, to: Endpoint) -> str:
         leaves = self.map.interface_to(sender, to.address)
         node = self.map.nodes[sender]

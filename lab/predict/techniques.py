@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MappingProxyType
 
-from lab.predict import reasons
+from lab.predict import mapped, reasons
 from lab.predict.exchange import (
     CALLEE_PORT,
     CALLER_PORT,
@@ -69,7 +69,8 @@ def techniques() -> MappingProxyType[str, Technique]:
 
     One that is not here (the peer may have more) has no prediction.
     """
-    return MappingProxyType({"direct": direct, "udp-punch": udp_punch, "relay": relay})
+    asked = {protocol: mapped.technique(protocol) for protocol in mapped.PROTOCOLS}
+    return MappingProxyType({"direct": direct, **asked, "udp-punch": udp_punch, "relay": relay})
 
 
 def direct(world: Map, a: Peer, b: Peer) -> Finding:

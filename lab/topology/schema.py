@@ -316,7 +316,15 @@ class ExpectForm(Form):
         None, description="Contact at an address that is reachable as it stands."
     )
     udp_punch: OutcomeField | None = Field(None, description="UDP hole punching.")
+    lan: OutcomeField | None = Field(None, description="Found on the LAN, without servers.")
+    upnp: OutcomeField | None = Field(None, description="A router opens a port: UPnP IGD.")
+    nat_pmp: OutcomeField | None = Field(None, description="A router opens a port: NAT-PMP.")
+    pcp: OutcomeField | None = Field(None, description="A router opens a port: PCP.")
+    ice: OutcomeField | None = Field(None, description="ICE (RFC 8445), all candidates at once.")
+    ice_trickle: OutcomeField | None = Field(None, description="ICE, candidates as they come.")
+    relay_peer: OutcomeField | None = Field(None, description="Through an ordinary peer.")
     relay: OutcomeField | None = Field(None, description="Through the relay service.")
+    http: OutcomeField | None = Field(None, description="In HTTP, by a web relay.")
     path: Literal["direct", "relayed", "none"] | None = Field(
         None, description="The best path that is found."
     )

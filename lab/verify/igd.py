@@ -1,37 +1,26 @@
 """Asking a router for a port, as hosts do: UPnP IGD, NAT-PMP and PCP clients of a few lines.
 
 Each is given how to open a socket in the host that asks, and gives what was
-granted.  Standards: UPnP Device Architecture 2.0 section 1.3 (SSDP) and
-WANIPConnection:2; RFC 6886 section 3; RFC 6887 sections 7 and 11.
+granted.  What is said is in the peer's codecs (`lab.peer.portmap`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-import re
 import socket
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import urljoin, urlsplit
-from xml.sax.saxutils import escape
+from urllib.parse import urlsplit
 
-GROUP = ("239.255.255.250", 1900)
-PORT = 5351
-"""Of NAT-PMP and of PCP."""
+from lab.peer.endpoint import Endpoint
+from lab.peer.portmap import igd, natpmp, pcp, ssdp
+from lab.peer.portmap.lease import UDP, PortmapError
 
-_SERVICE = "urn:schemas-upnp-org:service:WANIPConnection"
-_SEARCH = (
-    b"M-SEARCH * HTTP/1.1\r\n"
-    b"HOST: 239.255.255.250:1900\r\n"
-    b'MAN: "ssdp:discover"\r\n'
-    b"MX: 1\r\n"
-    b"ST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\n\r\n"
-)
-_UDP = 17
 _NONCE = b"lab verifies"
-"""Of PCP: 96 bits by which a client is known to be the one that asked."""
+"""By which a PCP client is known to be the one that asked."""
 
 Open = Callable[[int], socket.socket]
 """A socket of the type given, bound to the host's address."""
@@ -74,48 +63,28 @@ class Upnp:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._control = ""
-        self._service = ""
+        self._service: igd.Service | None = None
 
     def map(self, port: int, lifetime_s: int) -> tuple[str, int]:
-        if not self._control:
-            self._find()
-        address = self._call("GetExternalIPAddress")
-        found = re.search(r"<NewExternalIPAddress>([^<]*)<", address)
-        self._call(
-            "AddPortMapping",
-            NewRemoteHost="",
-            NewExternalPort=port,
-            NewProtocol="UDP",
-            NewInternalPort=port,
-            NewInternalClient=self._host.address,
-            NewEnabled=1,
-            NewPortMappingDescription="lab verify",
-            NewLeaseDuration=lifetime_s,
-        )
-        return (found[1] if found else ""), port
+        address = self._call("GetExternalIPAddress", {}).get("NewExternalIPAddress", "")
+        arguments = igd.add_port_mapping(UDP, port, self._host.address, port, lifetime_s)
+        self._call("AddPortMapping", arguments)
+        return address, port
 
     def unmap(self, port: int, external: int) -> None:
-        self._call(
-            "DeletePortMapping", NewRemoteHost="", NewExternalPort=external, NewProtocol="UDP"
-        )
+        self._call("DeletePortMapping", igd.delete_port_mapping(UDP, external))
 
-    def _find(self) -> None:
+    def _find(self) -> igd.Service:
         # Told directly, a router without SSDP says at once that there is nobody.
-        _exchange(self._host, _SEARCH, GROUP[1])
-        answer = self._search()
-        location = re.search(rb"(?im)^location:\s*(\S+)", answer)
-        if location is None:
+        _exchange(self._host, ssdp.search(ssdp.GATEWAY), ssdp.GROUP.port)
+        answer = ssdp.parse_found(self._search())
+        if answer is None:
             raise RefusedError("its answer to a search has no location")
-        base = location[1].decode(errors="replace")
-        text = self._request("GET", base, "", {})
-        for block in text.split("<service>")[1:]:
-            kind = re.search(rf"<serviceType>({_SERVICE}:\d+)<", block)
-            control = re.search(r"<controlURL>([^<]*)<", block)
-            if kind and control:
-                self._service, self._control = kind[1], urljoin(base, control[1])
-                return
-        raise RefusedError("its description has no WANIPConnection")
+        status, description = self._request("GET", answer.location, b"", ())
+        if status != HTTPStatus.OK:
+            raise RefusedError(f"HTTP status {status}")
+        with _refusals():
+            return igd.parse_description(description, answer.location)
 
     def _search(self) -> bytes:
         host = self._host
@@ -124,27 +93,23 @@ class Upnp:
             interface = socket.inet_aton(host.address)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
             for _ in range(host.tries):
-                sock.sendto(_SEARCH, GROUP)
+                sock.sendto(ssdp.search(ssdp.GATEWAY), ssdp.GROUP)
                 try:
                     return sock.recv(4096)
                 except TimeoutError:
                     continue
         raise RefusedError("it does not answer searches by multicast")
 
-    def _call(self, action: str, **arguments: object) -> str:
-        inner = "".join(f"<{key}>{escape(str(value))}</{key}>" for key, value in arguments.items())
-        body = (
-            '<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" '
-            's:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>'
-            f'<u:{action} xmlns:u="{self._service}">{inner}</u:{action}></s:Body></s:Envelope>'
-        )
-        headers = {
-            "SOAPAction": f'"{self._service}#{action}"',
-            "Content-Type": 'text/xml; charset="utf-8"',
-        }
-        return self._request("POST", self._control, body, headers)
+    def _call(self, action: str, arguments: dict[str, object]) -> dict[str, str]:
+        service = self._service = self._service or self._find()
+        headers = igd.call_headers(service, action)
+        answer = self._request("POST", service.url, igd.call(service, action, arguments), headers)
+        with _refusals():
+            return igd.parse_answer(*answer)
 
-    def _request(self, method: str, url: str, body: str, headers: dict[str, str]) -> str:
+    def _request(
+        self, method: str, url: str, body: bytes, headers: tuple[tuple[str, str], ...]
+    ) -> tuple[int, bytes]:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 80
         sock = self._host.open(socket.SOCK_STREAM)
@@ -153,17 +118,13 @@ class Upnp:
         try:
             sock.settimeout(self._host.tries * self._host.patience_s)
             sock.connect((host, port))
-            connection.request(method, parts.path or "/", body or None, headers)
+            connection.request(method, parts.path or "/", body or None, dict(headers))
             answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
+            return answer.status, answer.read(igd.MAX_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise RefusedError(f"{url} does not answer: {error}") from error
         finally:
             sock.close()
-        if answer.status != 200:
-            code = re.search(r"<errorCode>(\d+)<", text)
-            raise RefusedError(f"UPnP error {code[1]}" if code else f"HTTP status {answer.status}")
-        return text
 
 
 class NatPmp:
@@ -173,20 +134,20 @@ class NatPmp:
         self._host = host
 
     def map(self, port: int, lifetime_s: int) -> tuple[str, int]:
-        answer = self._ask(struct.pack("!BB", 0, 0), 12)
-        address = socket.inet_ntoa(answer[8:12])
-        answer = self._ask(struct.pack("!BBHHHI", 0, 1, 0, port, port, lifetime_s), 16)
-        return address, struct.unpack_from("!H", answer, 10)[0]
+        with _refusals():
+            address = natpmp.parse_address(self._ask(natpmp.address_request()))
+        return address, self._map(port, port, lifetime_s)
 
     def unmap(self, port: int, external: int) -> None:
-        self._ask(struct.pack("!BBHHHI", 0, 1, 0, port, 0, 0), 16)
+        self._map(port, external, 0)
 
-    def _ask(self, request: bytes, length: int) -> bytes:
-        answer = _exchange(self._host, request, PORT)
-        (code,) = struct.unpack_from("!H", answer.ljust(4, b"\0"), 2)
-        if code or len(answer) < length:
-            raise RefusedError(f"NAT-PMP result {code}")
-        return answer
+    def _map(self, port: int, external: int, lifetime_s: int) -> int:
+        answer = self._ask(natpmp.mapping_request(UDP, port, external, lifetime_s))
+        with _refusals():
+            return natpmp.parse_mapping(answer, UDP).external
+
+    def _ask(self, request: bytes) -> bytes:
+        return _exchange(self._host, request, natpmp.PORT)
 
 
 class Pcp:
@@ -196,22 +157,27 @@ class Pcp:
         self._host = host
 
     def map(self, port: int, lifetime_s: int) -> tuple[str, int]:
-        answer = self._ask(port, port, lifetime_s)
-        return socket.inet_ntoa(answer[56:60]), struct.unpack_from("!H", answer, 42)[0]
+        mapped = self._ask(port, port, lifetime_s)
+        return mapped.external.address, mapped.external.port
 
     def unmap(self, port: int, external: int) -> None:
         self._ask(port, external, 0)
 
-    def _ask(self, port: int, external: int, lifetime_s: int) -> bytes:
-        prefix = b"\0" * 10 + b"\xff\xff"
-        request = struct.pack("!BBHI", 2, 1, 0, lifetime_s)
-        request += prefix + socket.inet_aton(self._host.address)
-        request += _NONCE + struct.pack("!BxxxHH", _UDP, port, external) + prefix + b"\0" * 4
-        answer = _exchange(self._host, request, PORT)
-        code = answer[3] if len(answer) > 3 else 0
-        if code or len(answer) < 60:
-            raise RefusedError(f"PCP result {code}")
-        return answer
+    def _ask(self, port: int, external: int, lifetime_s: int) -> pcp.Mapped:
+        client, wished = Endpoint(self._host.address, port), Endpoint("0.0.0.0", external)
+        request = pcp.map_request(client, _NONCE, UDP, wished, lifetime_s)
+        answer = _exchange(self._host, request, pcp.PORT)
+        with _refusals():
+            return pcp.parse_map(answer, _NONCE, UDP)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What a codec finds wrong with an answer is why the router refuses."""
+    try:
+        yield
+    except PortmapError as error:
+        raise RefusedError(str(error)) from error
 
 
 def _exchange(host: Host, request: bytes, port: int) -> bytes:

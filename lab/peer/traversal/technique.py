@@ -14,6 +14,7 @@ from typing import Protocol
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.direct import Direct
+from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.punch import UdpPunch
 from lab.peer.traversal.relay import Relay
 
@@ -41,5 +42,6 @@ class Technique(Protocol):
 
 def techniques() -> Mapping[str, Technique]:
     """Every technique by name, cheapest path first: the order of `lab connect`."""
-    known: tuple[Technique, ...] = (Direct(), UdpPunch(), Relay())
+    asked = tuple(PortMapped(protocol) for protocol in ("upnp", "nat-pmp", "pcp"))
+    known: tuple[Technique, ...] = (Direct(), *asked, UdpPunch(), Relay())
     return MappingProxyType({technique.name: technique for technique in known})

@@ -124,5 +124,7 @@ def _as_predicted():
 
 def test_the_prediction_in_the_documentation_is_the_one_that_the_command_prints():
     carrier = ["--set", "routers.carrier-a.nat=symmetric"]
-    done = CliRunner().invoke(predict_command, ["alice", "bob", "--file", "double-nat", *carrier])
+    some = [word for name in ("direct", "udp-punch", "relay") for word in ("-t", name)]
+    given = ["alice", "bob", "--file", "double-nat", *carrier, *some]
+    done = CliRunner().invoke(predict_command, given)
     assert done.output in DOCUMENT.read_text()
