@@ -79,6 +79,7 @@ def compile_topology(
         expect=topology.expect,
         timeline=topology.timeline,
         netem=machine.netem,
+        netem_seed=machine.netem_seed,
         topology=replace(topology, expect=(), timeline=()),
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )

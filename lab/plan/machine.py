@@ -14,6 +14,8 @@ class Machine(Frozen, frozen=True):
 
     netem: bool = True
     """Whether the kernel has netem; without it the kernel can limit rates and no more."""
+    netem_seed: bool = True
+    """Whether its netem can be given a seed (Linux 6.6), so that a run can be repeated."""
     containers: bool = False
     """Whether containers can run at all, whatever built-in programs run as."""
     runtime: Runtime = Runtime.PROCESS

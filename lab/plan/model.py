@@ -245,6 +245,8 @@ class Plan(Frozen, frozen=True):
     """Those that are in force."""
     netem: bool = False
     """Whether the kernel backend can delay and lose packets on this machine."""
+    netem_seed: bool = True
+    """Whether it can do so by a seed."""
     topology: Topology | None = None
     """What it was compiled from, with every host where it is now; None if written by hand."""
     notes: tuple[str, ...] = ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
 from lab.errors import MissingError
+from lab.plan.backends import kernel_cannot, kernel_lacks
 from lab.plan.history import History
 from lab.plan.machine import Machine
 from lab.plan.model import End, Link
@@ -62,16 +64,9 @@ def links_of(
         elif (segment := segment_name(spec.via)) in ports:
             node, interface = segment, ports[segment][spec.name]
         wire = Link(a=end(spec.name, uplink_of(spec)), b=end(node, interface), core=core)
-        link = shaped(wire, spec.link, netem=machine.netem)
+        link = shaped(wire, spec.link, netem=machine.netem, seed=machine.netem_seed)
         if link is None:
-            raise MissingError(
-                f"the link of {spec.name} asks for the kernel backend, but there is no netem",
-                remedy=(
-                    "Leave `backend` at auto to have the link carried in user space, or get "
-                    "the module sch_netem (`lab doctor` says how)."
-                ),
-                where=spec.where,
-            )
+            raise _missing(spec, core, netem=machine.netem)
         yield link
         if isinstance(spec, RouterSpec) and segment_name(spec.name) in ports:
             yield plain(spec)
@@ -89,13 +84,14 @@ def port_tables(tree: Tree, history: History) -> dict[str, dict[str, str]]:
     return tables
 
 
-def shaped(link: Link, spec: LinkSpec, *, netem: bool) -> Link | None:
+def shaped(link: Link, spec: LinkSpec, *, netem: bool, seed: bool = True) -> Link | None:
     """`link` with the character that `spec` gives it; None if `spec` demands what can't be had.
 
+    `netem` and `seed` are what `Machine` says of the kernel.
     What carries it stays the ferry, if it is: another wire would cut off both ends.
     """
     up, down = after(spec.up, link.core), after(link.core, spec.down)
-    backend = _backend(spec.backend, up, down, netem=netem)
+    backend = _backend(spec.backend, up, down, netem=netem, seed=seed)
     if backend is None:
         return None
     if link.backend is Backend.FERRY and spec.backend is not WantedBackend.KERNEL:
@@ -115,35 +111,69 @@ def after(first: Impairment, second: Impairment) -> Impairment:
     """One impairment that is like passing `first` and then `second`.
 
     Delays add up, the narrower rate holds, and a packet survives both losses
-    or none.
+    or none.  What else there is must be of one of the two: a core has a rate,
+    a delay and a loss, and no more.
     """
-    return Impairment(
-        rate_bit=min(first.rate_bit or second.rate_bit, second.rate_bit or first.rate_bit),
+    rich = second if _is_simple(first) else first
+    rates = [way.rate_bit for way in (first, second) if way.rate_bit]
+    return replace(
+        rich,
+        # A trace is the bottleneck, whatever rate comes with it.
+        rate_bit=0 if rich.trace else min(rates, default=0),
         delay_us=first.delay_us + second.delay_us,
         loss=round(1 - (1 - first.loss) * (1 - second.loss), 12),
     )
 
 
+def _is_simple(way: Impairment) -> bool:
+    return way == Impairment(rate_bit=way.rate_bit, delay_us=way.delay_us, loss=way.loss)
+
+
 def notes(links: tuple[Link, ...], machine: Machine) -> Iterator[str]:
-    """What was decided about link backends, for people."""
-    ferried = sum(link.backend is Backend.FERRY for link in links)
-    if ferried and not machine.netem:
-        what = "1 link is" if ferried == 1 else f"{ferried} links are"
-        yield f"{what} carried by the user-space ferry: this kernel has no netem"
+    """What was decided about link backends, and why, for people."""
+    netem, seed = machine.netem, machine.netem_seed
+    reasons = Counter(
+        reason
+        for link in links
+        if link.backend is Backend.FERRY
+        for reason in _lacks((link.a_to_b, link.b_to_a), netem=netem, seed=seed)[:1]
+    )
+    for reason, count in reasons.items():
+        what = "1 link is" if count == 1 else f"{count} links are"
+        yield f"{what} carried by the user-space ferry: {reason}"
+
+
+def _lacks(ways: Iterable[Impairment], *, netem: bool, seed: bool) -> list[str]:
+    """Why not the kernel."""
+    reasons = (kernel_lacks(way, netem=netem, seed=seed) for way in ways)
+    return [reason for reason in reasons if reason]
 
 
 def _backend(
-    wanted: WantedBackend, up: Impairment, down: Impairment, *, netem: bool
+    wanted: WantedBackend, up: Impairment, down: Impairment, *, netem: bool, seed: bool
 ) -> Backend | None:
     """What carries a link; None if that which is wanted can't."""
     if up.none and down.none:
         return Backend.PLAIN
-    # The token bucket that limits rates is in every kernel; delay and loss need netem.
-    by_kernel = netem or not (up.delay_us or down.delay_us or up.loss or down.loss)
     match wanted:
         case WantedBackend.FERRY:
             return Backend.FERRY
-        case WantedBackend.KERNEL if not by_kernel:
-            return None
+        case WantedBackend.KERNEL:
+            cannot = any(kernel_cannot(way, netem=netem) for way in (up, down))
+            return None if cannot else Backend.KERNEL
         case _:
-            return Backend.KERNEL if by_kernel else Backend.FERRY
+            return Backend.FERRY if _lacks((up, down), netem=netem, seed=seed) else Backend.KERNEL
+
+
+def _missing(spec: Attached, core: Impairment, *, netem: bool) -> MissingError:
+    ways = (after(spec.link.up, core), after(core, spec.link.down))
+    reasons = (kernel_cannot(way, netem=netem) for way in ways)
+    remedy = "Leave `backend` at auto to have the link carried in user space"
+    if not netem:
+        remedy += ", or get the module sch_netem (`lab doctor` says how)"
+    return MissingError(
+        f"the link of {spec.name} asks for the kernel backend, but "
+        + next(reason for reason in reasons if reason),
+        remedy=f"{remedy}.",
+        where=spec.where,
+    )

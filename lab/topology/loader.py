@@ -29,6 +29,7 @@ from lab.topology.expand import Declared, Form, Instance, expand, instance_names
 from lab.topology.families import families
 from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.files import find, read_text, shipped
+from lab.topology.linkfields import FOLDER
 from lab.topology.model import Expectation, Ip, LinkSpec, NodeSpec, RouterSpec, Topology
 from lab.topology.overlay import internet
 from lab.topology.override import apply_overrides
@@ -157,13 +158,14 @@ class _Understanding:
     def _validated(self) -> FileForm:
         """The file's form, without the parts that are wrong in themselves (reported)."""
         raw = plain(self._document.root, _VERBATIM)
+        context = {FOLDER: Path(self._document.source).parent}
         try:
-            return FileForm.model_validate(raw)
+            return FileForm.model_validate(raw, context=context)
         except ValidationError as error:
             for loc in report_validation(self._document, error):
                 _drop(raw, loc)
         try:
-            return FileForm.model_validate(raw)
+            return FileForm.model_validate(raw, context=context)
         except ValidationError:
             # Not reached by anything known; what was reported stands.
             self._document.raise_problems()

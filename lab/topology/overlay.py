@@ -23,13 +23,13 @@ from lab.topology.behaviour import (
     Unsolicited,
     Verdict,
 )
+from lab.topology.impair import check_impairment, overlay_impairment
 from lab.topology.model import InternetSpec, LinkSpec, WantedBackend
 from lab.topology.problems import WrongValueError
 from lab.topology.rules import decide
 from lab.topology.schema import (
     FirewallForm,
     Form,
-    ImpairmentForm,
     InternetForm,
     LifetimesForm,
     LinkForm,
@@ -230,24 +230,18 @@ def _check_proxy(firewall: Firewall) -> None:
         )
 
 
-def overlay_impairment(base: Impairment, form: ImpairmentForm) -> Impairment:
-    """`base` with what `form` says."""
-    return Impairment(
-        rate_bit=base.rate_bit if form.rate is None else form.rate,
-        delay_us=base.delay_us if form.delay is None else form.delay,
-        loss=base.loss if form.loss is None else form.loss,
-    )
-
-
 def overlay_link(base: LinkSpec, form: LinkForm) -> LinkSpec:
     """`base` with what `form` says: first for both directions, then for each."""
     up, down = overlay_impairment(base.up, form), overlay_impairment(base.down, form)
+    if form.up:
+        up = overlay_impairment(up, form.up)
+    if form.down:
+        down = overlay_impairment(down, form.down)
+    mtu = base.mtu if form.mtu is None else form.mtu
+    check_impairment(up, mtu, form, form.up, "up")
+    check_impairment(down, mtu, form, form.down, "down")
     return replace(
-        base,
-        up=overlay_impairment(up, form.up) if form.up else up,
-        down=overlay_impairment(down, form.down) if form.down else down,
-        mtu=base.mtu if form.mtu is None else form.mtu,
-        backend=WantedBackend(form.backend or base.backend),
+        base, up=up, down=down, mtu=mtu, backend=WantedBackend(form.backend or base.backend)
     )
 
 
@@ -259,11 +253,10 @@ def internet(form: InternetForm | None, where: str) -> InternetSpec:
     """
     if form is None:
         return InternetSpec(where=where)
-    across = overlay_impairment(Impairment(), form)
-    transit = replace(
-        across,
-        delay_us=across.delay_us // 2,
-        loss=1 - (1 - across.loss) ** 0.5 if across.loss else 0.0,
+    transit = Impairment(
+        rate_bit=form.rate or 0,
+        delay_us=(form.delay or 0) // 2,
+        loss=1 - (1 - form.loss) ** 0.5 if form.loss else 0.0,
     )
     return InternetSpec(transit=transit, where=where)
 

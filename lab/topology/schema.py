@@ -48,6 +48,14 @@ from lab.topology.fields import (
     SpanField,
     UnsolicitedField,
 )
+from lab.topology.linkfields import (
+    DisciplineField,
+    DistributionField,
+    LossesField,
+    OrderField,
+    QueueField,
+    TraceField,
+)
 from lab.topology.model import INTERNET, Ip
 
 
@@ -199,14 +207,38 @@ class ImpairmentForm(Form):
 
     rate: RateField | None = Field(None, description="How much passes.")
     delay: DelayField | None = Field(None, description="How long a packet takes, one way.")
-    loss: LossField | None = Field(None, description="How many packets are lost.")
+    jitter: DelayField | None = Field(None, description="How far the delay strays.")
+    distribution: DistributionField | None = Field(
+        None, description="How jitter is distributed: a word (default uniform) or a table's file."
+    )
+    correlation: LossField | None = Field(
+        None, description="How much of a packet's jitter is that of the packet before."
+    )
+    order: OrderField | None = Field(
+        None, description="Whether jitter may let packets overtake (free) or not (keep, default)."
+    )
+    loss: LossesField | None = Field(None, description="How many packets are lost, or which.")
+    reorder: LossField | None = Field(
+        None, description="How many packets overtake: they do not wait for the delay."
+    )
+    duplicate: LossField | None = Field(None, description="How many packets arrive twice.")
+    corrupt: LossField | None = Field(None, description="How many packets have one bit inverted.")
+    queue: QueueField | None = Field(
+        None, description="How much waits where the rate holds it up. Default 1 bdp."
+    )
+    discipline: DisciplineField | None = Field(
+        None, description="What the queue does before it is full. Default drop-tail."
+    )
+    trace: TraceField | None = Field(
+        None, description="Instead of a rate: a packet-delivery trace of mahimahi's. none for none."
+    )
 
 
 class LinkForm(ImpairmentForm):
     """An access link: a preset's name, or figures for both directions or each.
 
-    `rate`, `delay` and `loss` hold for each direction; `up` and `down` change
-    them for what leaves and what comes.
+    What it says holds for each direction; `up` and `down` change it for what
+    leaves and what comes.
     """
 
     terse: ClassVar[str] = "preset"
@@ -220,10 +252,14 @@ class LinkForm(ImpairmentForm):
     down: ImpairmentForm | None = Field(None, description="What comes to the router or node.")
 
 
-class InternetForm(ImpairmentForm):
+class InternetForm(Form):
     """The core between all networks: a delay, or delay, loss and the rate of an attachment."""
 
     terse: ClassVar[str] = "delay"
+
+    rate: RateField | None = Field(None, description="How much passes.")
+    delay: DelayField | None = Field(None, description="How long a packet takes, one way.")
+    loss: LossField | None = Field(None, description="How many packets are lost.")
 
 
 class _Attached(Form):

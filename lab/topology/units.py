@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
+from lab.topology.behaviour import Queue, QueueUnit
 from lab.topology.problems import WrongValueError, show
 
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,18})?)\s*([A-Za-z/]*)", re.ASCII)
@@ -32,6 +33,7 @@ _SIZE = {
 DURATION_HELP = "durations: 250us, 20ms, 1.5s, 2m, 1h"
 RATE_HELP = "rates, in bits per second: 64kbit, 10mbit, 1.5gbit, 8Mbit/s, or unlimited"
 SIZE_HELP = "sizes: 512kB, 256MB, 1GiB (kB, MB, GB count in thousands, KiB, MiB, GiB in 1024s)"
+QUEUE_HELP = "queues: 100 packets, 64kB, or 2 bdp (times rate and round trip)"
 PROBABILITY_HELP = "probabilities: 1%, 0.5%, or a number from 0 to below 1 such as 0.01"
 
 
@@ -76,9 +78,9 @@ def parse_rate(value: Any) -> int:
             f"{show(value)} could mean bits or bytes",
             f"for bits write {number}{word.removesuffix('ps')}it",
         )
-    if word not in _RATE:
+    if word not in _RATE and (word or number):
         _bad_unit(value, unit, "rate", RATE_HELP)
-    rate = _whole(value, number * _RATE[word], "a bit per second", RATE_HELP)
+    rate = _whole(value, number * _RATE.get(word, 1), "a bit per second", RATE_HELP)
     if not rate:
         raise WrongValueError(
             "a rate of zero lets nothing pass", "leave it out, or write unlimited, for no limit"
@@ -140,6 +142,31 @@ def format_probability(probability: float) -> str:
     return f"{_decimal(Decimal(repr(float(probability))) * 100)}%"
 
 
+def parse_queue(value: Any) -> Queue:
+    """The length of a queue: "100 packets", "64kB", "2 bdp"; raises WrongValueError."""
+    number, unit = _split(value, "the length of a queue", QUEUE_HELP)
+    word = unit.lower()
+    if word in ("packet", "packets"):
+        length: float = _whole(value, number, "a packet", QUEUE_HELP)
+        kind = QueueUnit.PACKETS
+    elif word == "bdp":
+        length, kind = float(number), QueueUnit.BDP
+    elif word and word in {name.lower() for name in _SIZE}:
+        length, kind = parse_size(value), QueueUnit.BYTES
+    else:
+        _bad_unit(value, unit, "queue", QUEUE_HELP)
+    if not length:
+        raise WrongValueError("a queue of nothing lets nothing pass", QUEUE_HELP)
+    return Queue(length=float(length), unit=kind)
+
+
+def format_queue(queue: Queue) -> str:
+    """The text of `queue`: 100 packets, 64kB, 2 bdp."""
+    if queue.unit is QueueUnit.BYTES:
+        return format_size(int(queue.length))
+    return f"{_decimal(Decimal(repr(queue.length)))} {queue.unit}"
+
+
 def _split(value: Any, what: str, usage: str, quoted: Any = None) -> tuple[Decimal, str]:
     """The number and the unit of a quantity."""
     text = value
@@ -159,7 +186,7 @@ def _ascii_unit(text: str) -> str:
     return text
 
 
-def _bad_unit(value: Any, unit: str, what: str, usage: str) -> None:
+def _bad_unit(value: Any, unit: str, what: str, usage: str) -> NoReturn:
     fault = f"has the unknown unit '{unit}'" if unit else "has no unit"
     raise WrongValueError(f"the {what} {show(value)} {fault}", usage)
 

@@ -1,0 +1,37 @@
+"""What the kernel can't do of the link model, and so the ferry does."""
+
+from __future__ import annotations
+
+from lab.topology.behaviour import Discipline, Impairment, QueueUnit
+
+
+def kernel_cannot(way: Impairment, *, netem: bool) -> str:
+    """Why the kernel can't carry a direction like `way`, as the end of a sentence; "" if it can.
+
+    A rate alone is within reach of every kernel (a token bucket).
+    """
+    if not netem and (way.delay_us or way.jitter_us or way.lossy or way.altering):
+        return "there is no netem"
+    own_queue = way.discipline is not Discipline.DROP_TAIL or way.queue.unit is QueueUnit.BYTES
+    for lacks, reason in (
+        (way.trace, "the kernel plays no packet-delivery traces"),
+        (way.pattern, "netem loses by chance alone, and not by a pattern"),
+        (way.correlation, "netem makes jitter narrower where it correlates it"),
+        (way.duplicate and way.limited, "the kernel duplicates no packets before a rate"),
+        (
+            own_queue and (way.jitter_us or way.reorder),
+            "the kernel's queue comes after its delay, so jitter would reach it",
+        ),
+    ):
+        if lacks:
+            return reason
+    return ""
+
+
+def kernel_lacks(way: Impairment, *, netem: bool, seed: bool) -> str:
+    """Why the ferry is the better choice, as the end of a sentence; "" if the kernel is."""
+    if reason := kernel_cannot(way, netem=netem):
+        return reason.replace("there is", "this kernel has")
+    if way.random and not seed:
+        return "this kernel's netem takes no seed"
+    return ""
