@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lab.predict import reasons
@@ -21,15 +22,16 @@ class Side:
     port: int
     active: bool = True
     """Whether it sends before it has heard anything."""
-    external: Endpoint | None = None
-    """What STUN showed."""
+    external: dict[int, Endpoint] = field(default_factory=dict)
+    """What STUN showed, by address family."""
     remotes: list[Endpoint] = field(default_factory=list)
 
     @property
     def candidates(self) -> list[Endpoint]:
         """Where it says that it is."""
         hosts = [Endpoint(address, self.port) for address in self.peer.addresses]
-        return hosts + [e for e in (self.external,) if e and e not in hosts]
+        found = dict.fromkeys((*hosts, *self.external.values()))
+        return sorted(found, key=lambda endpoint: -endpoint.family)
 
     def add(self, endpoint: Endpoint) -> None:
         if endpoint not in self.remotes:
@@ -49,12 +51,19 @@ class Exchange:
     def run(self) -> bool:
         """Probe until there is a path, or until no packet does anything new."""
         before = -1
-        while self.path is None and before != (before := self._known()):
+        while not self._best() and before != (before := self._known()):
             for one, other in ((self.callee, self.caller), (self.caller, self.callee)):
                 if one.active:
                     for remote in tuple(one.remotes):
                         self._probe(one, other, remote)
         return self.path is not None
+
+    def _best(self) -> bool:
+        """Whether there is a path, and none over IPv6 may still be found instead of it."""
+        if self.path is None:
+            return False
+        over = self.path.packet.family
+        return all(remote.family <= over for remote in self.caller.remotes)
 
     def _known(self) -> int:
         return self.network.size + len(self.caller.remotes) + len(self.callee.remotes)
@@ -78,8 +87,9 @@ class Exchange:
             return
         one.add(answer.packet.source)
         # An answer counts only from where the question went.
-        if one is self.caller and answer.packet.source == remote:
-            self.path = self.path or came
+        counts = one is self.caller and answer.packet.source == remote
+        if counts and (self.path is None or came.packet.family > self.path.packet.family):
+            self.path = came
 
 
 def signalling(network: Network, a: Peer, b: Peer) -> str:
@@ -87,25 +97,34 @@ def signalling(network: Network, a: Peer, b: Peer) -> str:
     for peer in (a, b):
         if peer.silent:
             return f"{peer.name} runs no peer"
-        if peer.rendezvous is None:
+        if not peer.rendezvous:
             return f"{peer.name} is told of no rendezvous service"
-        if lost := roundtrip(network, peer.name, TCP, peer.rendezvous):
+        if lost := reach(network, peer.name, TCP, peer.rendezvous):
             why = reasons.of_loss(network, lost, peer.name, "the rendezvous service")
             return f"{peer.name} does not reach the rendezvous service: {why}"
     return ""
 
 
 def learn(network: Network, side: Side) -> Lost | None:
-    """Ask STUN from the side's port; what was lost if there is no answer."""
-    assert side.peer.stun  # noqa: S101 - checked by the caller
-    came = network.send(side.peer.name, UDP, side.port, side.peer.stun)
-    if isinstance(came, Lost):
-        return came
-    answer = network.send(came.at, UDP, came.packet.destination.port, came.packet.source)
-    if isinstance(answer, Lost):
-        return answer
-    side.external = came.packet.source
-    return None
+    """Ask STUN in each family from the side's port; what was lost if there is no answer at all."""
+    losses = []
+    for server in side.peer.stun:
+        came = network.send(side.peer.name, UDP, side.port, server)
+        if isinstance(came, Lost):
+            losses.append(came)
+            continue
+        answer = network.send(came.at, UDP, came.packet.destination.port, came.packet.source)
+        if isinstance(answer, Lost):
+            losses.append(answer)
+        else:
+            side.external[server.family] = came.packet.source
+    return losses[0] if losses and not side.external else None
+
+
+def reach(network: Network, name: str, protocol: str, servers: Sequence[Endpoint]) -> Lost | None:
+    """Send to endpoints of one server and back; what was lost if that fails with all."""
+    losses = [roundtrip(network, name, protocol, server) for server in servers]
+    return None if None in losses else losses[0]
 
 
 def roundtrip(network: Network, name: str, protocol: str, server: Endpoint) -> Lost | None:

@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
+from lab.plan.ipv6 import Prefix6
 from lab.plan.model import Node, NodeKind
 from lab.predict.packet import Endpoint, Lost, Packet, Why
 from lab.topology.behaviour import (
     Dependence,
     Direction,
+    Firewall,
     Hairpin,
     Pooling,
     PortPolicy,
@@ -44,6 +46,8 @@ class Passed:
 
     packet: Packet
     turned: bool = False
+    answering: bool = False
+    """Whether a firewall let it in for being an answer, and would not have otherwise."""
 
 
 @dataclass(slots=True)
@@ -105,7 +109,10 @@ class Middlebox:
         """What becomes of a packet that comes in by the interface `arrived`."""
         turned = arrived != self.node.wan and packet.destination.address in self.externals
         if known := self.flows.get(packet.key):
-            return Passed(packet.moved(*known), turned=turned)
+            moved = packet.moved(*known)
+            inward = packet.moved(packet.source, known[1])
+            answering = arrived == self.node.wan and bool(self._refused(inward, inbound=True))
+            return Passed(moved, turned=turned, answering=answering)
         if packet.key in self.taken:
             return Lost(Why.FILTERED, self.node.name, packet)
         asked = self._asked_for(packet, arrived)
@@ -119,15 +126,16 @@ class Middlebox:
         if not leaves:
             return Lost(Why.NO_ROUTE, self.node.name, packet)
         wan = self.node.wan
-        if arrived == wan and self.node.nat and destination == packet.destination:
+        nat = self.node.nat if packet.family == 4 else None
+        if arrived == wan and nat and destination == packet.destination:
             return Lost(Why.UNTRANSLATED, self.node.name, packet)
         inward = packet.moved(packet.source, destination)
         unasked = arrived == wan and not asked
         if lost := self._refused(inward, inbound=unasked, outbound=leaves == wan):
             return lost
-        source, nat = packet.source, self.node.nat
-        if nat and leaves == wan and arrived != wan:
-            source = self._map(packet)
+        source = packet.source
+        if leaves == wan and arrived != wan:
+            source = self._map(packet) if nat else self._renumbered(source, outward=True)
         elif nat and seen_as and nat.hairpin is Hairpin.EXTERNAL_SOURCE:
             source = seen_as
         self._confirm(packet, source, destination)
@@ -142,7 +150,7 @@ class Middlebox:
         return self._at_host(packet, inbound=True)
 
     def _at_host(self, packet: Packet, *, inbound: bool) -> Lost | None:
-        if self.node.firewall is None or packet.key in self.flows:
+        if wall_of(self.node, packet.family) is None or packet.key in self.flows:
             return None
         if lost := self._refused(packet, inbound=inbound, outbound=not inbound):
             return lost
@@ -161,6 +169,8 @@ class Middlebox:
     def _inward(self, packet: Packet, arrived: str) -> tuple[Endpoint, Endpoint | None] | Lost:
         """Where a packet goes, and by what mapping if it is turned around."""
         nat = self.node.nat
+        if packet.family == 6 and arrived == self.node.wan:
+            return self._renumbered(packet.destination, outward=False), None
         if nat is None or packet.destination.address not in self.externals:
             return packet.destination, None
         caller, seen_as = packet.source, None
@@ -175,6 +185,21 @@ class Middlebox:
         if not self._admits(port, caller):
             return Lost(Why.FILTERED, self.node.name, packet)
         return self.inside[port], seen_as
+
+    def _renumbered(self, endpoint: Endpoint, *, outward: bool) -> Endpoint:
+        """`endpoint` behind the prefix that NPTv6 gives it on the other side.
+
+        RFC 6296 also changes a word of the rest, so that checksums stay as they
+        are; that is one to one as well, and nothing here depends on which.
+        """
+        if self.node.nptv6 is None or endpoint.family == 4:
+            return endpoint
+        number = Prefix6.number(endpoint.address)
+        for pair in self.node.nptv6.subnets:
+            here, there = map(Prefix6.parse, pair if outward else pair[::-1])
+            if here.first <= number <= here.last:
+                return Endpoint(Prefix6.text(there.first + number - here.first), endpoint.port)
+        return endpoint
 
     def _admits(self, port: tuple[str, int], caller: Endpoint) -> bool:
         asked = self.asked.get(port, set())
@@ -221,8 +246,10 @@ class Middlebox:
 
     # --- firewall ---------------------------------------------------------
 
-    def _refused(self, packet: Packet, *, inbound: bool, outbound: bool) -> Lost | None:
-        wall = self.node.firewall
+    def _refused(
+        self, packet: Packet, *, inbound: bool = False, outbound: bool = False
+    ) -> Lost | None:
+        wall = wall_of(self.node, packet.family)
         if wall is None:
             return None
         if wall.portal and not inbound and self.node.kind is NodeKind.ROUTER:
@@ -236,7 +263,12 @@ class Middlebox:
 
 def has_behaviour(node: Node) -> bool:
     """Whether `node` is a middlebox at all, or a host with a firewall."""
-    return node.nat is not None or node.firewall is not None
+    return any((node.nat, node.nptv6, node.firewall, node.firewall6))
+
+
+def wall_of(node: Node, family: int) -> Firewall | None:
+    """What filters packets of a family at `node`."""
+    return node.firewall or (node.firewall6 if family == 6 else None)
 
 
 def is_router(node: Node) -> bool:
@@ -261,4 +293,5 @@ def _matches(rule: Rule, packet: Packet, remote: Endpoint) -> bool:
     if not rule.remote:
         return True
     network = ip_network(rule.remote, strict=False)
-    return network.version == 4 and ip_address(remote.address) in network
+    address = ip_address(remote.address)
+    return network.version == address.version and address in network

@@ -1,13 +1,19 @@
-"""Carrying packets through a plan: routes, segments, and every middlebox on the way."""
+"""Carrying packets through a plan: routes, segments, and every middlebox on the way.
+
+A host behind a NAT64 counts as one that has the IPv4 address by which the
+router's NAT knows it: what lies between, translation without state (RFC 7915),
+changes the form of packets and not their way.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-from lab.plan.ipv4 import Prefix, address_number
+from lab.plan.ipv4 import Prefix
+from lab.plan.ipv6 import Prefix6
 from lab.plan.model import Node, NodeKind, Plan
 from lab.predict.middlebox import Middlebox, has_behaviour, is_router
 from lab.predict.packet import Arrived, Endpoint, Lost, Packet, Step, Why
@@ -26,6 +32,17 @@ class _Entry:
     prefix: Prefix
     gateway: str
     interface: str
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if isinstance(self.prefix, Prefix6) else 4
+
+    def leads_to(self, address: str) -> bool:
+        """Whether `address` is behind it."""
+        if (":" in address) != (self.family == 6):
+            return False
+        return self.prefix.first <= self.prefix.number(address) <= self.prefix.last
 
 
 class Map:
@@ -50,7 +67,7 @@ class Map:
     @cached_property
     def _holders(self) -> dict[tuple[str, str], Port]:
         """Who has an address on an Ethernet."""
-        return {
+        own = {
             (self._wires[node.name, interface.name], text.partition("/")[0]): (
                 node.name,
                 interface.name,
@@ -60,15 +77,47 @@ class Map:
             for text in interface.addresses
             if (node.name, interface.name) in self._wires
         }
+        for (wire, address), port in tuple(own.items()):
+            if lent := self._lent.get(address):
+                own[wire, lent] = port
+        return own
 
-    def addresses(self, node: str) -> tuple[str, ...]:
-        """The IPv4 addresses of a node, in the order of its interfaces."""
-        return tuple(
+    @cached_property
+    def _lent(self) -> dict[str, str]:
+        """The IPv4 addresses that NAT64s know IPv6 hosts by."""
+        return {
+            address: lent
+            for node in self.plan.nodes
+            if node.nat64
+            for address, lent in node.nat64.hosts
+        }
+
+    def own_addresses(self, node: str) -> tuple[str, ...]:
+        """The addresses of a node, in the order of its interfaces, IPv4 first."""
+        found = [
             text.partition("/")[0]
             for interface in self.nodes[node].interfaces
             for text in interface.addresses
-            if ":" not in text
-        )
+        ]
+        return tuple(sorted(found, key=lambda address: ":" in address))
+
+    def addresses(self, node: str) -> tuple[str, ...]:
+        """The addresses of a node, and those that a NAT64 knows it by."""
+        own = self.own_addresses(node)
+        return (*own, *(self._lent[address] for address in own if address in self._lent))
+
+    def source(self, node: str, to: str) -> str:
+        """The address from which `node` sends to `to`; "0.0.0.0" or "::" if it has none."""
+        leaves = self.interface_to(node, to)
+        on_way = [
+            text.partition("/")[0]
+            for interface in self.nodes[node].interfaces
+            if interface.name == leaves
+            for text in interface.addresses
+        ]
+        six = ":" in to
+        known = (*on_way, *self.addresses(node))
+        return next((a for a in known if (":" in a) == six), "::" if six else "0.0.0.0")
 
     def interface_to(self, node: str, address: str) -> str:
         """The interface that leads from `node` to `address`; empty if none does."""
@@ -83,29 +132,55 @@ class Map:
         return self._holders.get((self._wires[node, entry.interface], entry.gateway or address))
 
     def _lookup(self, node: str, address: str) -> _Entry | None:
-        number = address_number(address)
-        return next(
-            (e for e in self._table(node) if e.prefix.first <= number <= e.prefix.last), None
-        )
+        return next((e for e in self._table(node) if e.leads_to(address)), None)
 
     def _table(self, name: str) -> tuple[_Entry, ...]:
         """The routing table of a node, longest prefix first."""
         if name not in self._tables:
             node = self.nodes[name]
             entries = [
-                _Entry(Prefix.around(address_number(address), int(length)), "", interface.name)
-                for interface in node.interfaces
-                for address, _, length in (text.partition("/") for text in interface.addresses)
-                if ":" not in address
+                _Entry(_of(address).around(_of(address).number(address), int(length)), "", name)
+                for name, address, length in _addressed(node)
             ]
             entries += [
-                _Entry(Prefix.parse(route.destination), route.gateway, route.interface)
+                _Entry(
+                    _of(route.destination).parse(route.destination), route.gateway, route.interface
+                )
                 for route in node.routes
-                if ":" not in route.destination
             ]
+            entries += self._translated(node, entries)
             entries.sort(key=lambda entry: -entry.prefix.length)
             self._tables[name] = tuple(entries)
         return self._tables[name]
+
+    def _translated(self, node: Node, entries: Sequence[_Entry]) -> list[_Entry]:
+        """The ways of IPv4 through a NAT64: to it from its hosts, and from it to them."""
+        found = []
+        if any(address in self._lent for _, address, _ in _addressed(node)):
+            everywhere = Prefix.parse("0.0.0.0/0")
+            found += [
+                _Entry(everywhere, entry.gateway, entry.interface)
+                for entry in entries
+                if entry.family == 6 and entry.prefix.length == 0
+            ]
+        if node.nat64:
+            for address, lent in node.nat64.hosts:
+                way = next((entry for entry in entries if entry.leads_to(address)), None)
+                if way:
+                    found.append(_Entry(Prefix(Prefix.number(lent), 32), "", way.interface))
+        return found
+
+
+def _of(text: str) -> type[Prefix]:
+    return Prefix6 if ":" in text else Prefix
+
+
+def _addressed(node: Node) -> Iterator[tuple[str, str, str]]:
+    """Interface, address and prefix length of each address of a node."""
+    for interface in node.interfaces:
+        for text in interface.addresses:
+            address, _, length = text.partition("/")
+            yield interface.name, address, length
 
 
 @dataclass(slots=True)
@@ -118,7 +193,7 @@ class Network:
 
     def send(self, sender: str, protocol: str, port: int, to: Endpoint) -> Arrived | Lost:
         """Send from a port of a host; where it arrives, or what stops it."""
-        source = Endpoint(self._own_address(sender, to), port)
+        source = Endpoint(self.map.source(sender, to.address), port)
         packet = Packet(protocol, source, to)
         box = self._box(sender)
         if box and (lost := box.leave(packet)):
@@ -150,18 +225,11 @@ class Network:
         assert box  # noqa: S101 - a NAT is a middlebox
         return box.open_port(protocol, inside)
 
-    def _own_address(self, sender: str, to: Endpoint) -> str:
-        leaves = self.map.interface_to(sender, to.address)
-        node = self.map.nodes[sender]
-        for interface in node.interfaces:
-            if interface.name == leaves and interface.addresses:
-                return interface.addresses[0].partition("/")[0]
-        return next(iter(self.map.addresses(sender)), "0.0.0.0")
-
     def _travel(self, at: str, packet: Packet) -> Arrived | Lost:
         turned_by = ""
         trail: tuple[Step, ...] = ()
         entered: tuple[str, ...] = ()
+        answering: tuple[str, ...] = ()
         for _ in range(_LONGEST_WAY):
             hop = self.map.next_hop(at, packet.destination.address)
             if hop is None:
@@ -169,7 +237,8 @@ class Network:
             at, interface = hop
             box = self._box(at)
             if not is_router(self.map.nodes[at]):
-                return self._delivered(box, Arrived(at, packet, trail, entered, turned_by))
+                arrived = Arrived(at, packet, trail, entered, turned_by, answering)
+                return self._delivered(box, arrived)
             if box is None:
                 if packet.destination.address in self.map.addresses(at):
                     return Lost(Why.STRANGER, at, packet, trail)
@@ -181,6 +250,8 @@ class Network:
                 trail = (*trail, Step(at, passed.packet.source))
             if passed.packet.destination != packet.destination:
                 entered = (*entered, at)
+            if passed.answering:
+                answering = (*answering, at)
             packet = passed.packet
             turned_by = at if passed.turned else turned_by
         return Lost(Why.NO_ROUTE, at, packet, trail)

@@ -10,13 +10,19 @@ UDP, TCP = "udp", "tcp"
 
 
 class Endpoint(NamedTuple):
-    """An IPv4 address and a port."""
+    """An IP address and a port."""
 
     address: str
     port: int
 
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.address else 4
+
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
+        host = f"[{self.address}]" if self.family == 6 else self.address
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,11 @@ class Packet:
     protocol: str
     source: Endpoint
     destination: Endpoint
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.destination.family
 
     @property
     def key(self) -> tuple[str, Endpoint, Endpoint]:
@@ -93,3 +104,5 @@ class Arrived:
     """The NATs that let it in, outermost first."""
     turned_by: str = ""
     """The NAT that turned it around, if one did."""
+    answering: tuple[str, ...] = ()
+    """Routers whose firewall let it in only because its receiver had sent out before."""

@@ -16,9 +16,11 @@ class Peer:
 
     name: str
     addresses: tuple[str, ...]
-    stun: Endpoint | None
-    rendezvous: Endpoint | None
-    relay: Endpoint | None
+    """IPv4 first."""
+    stun: tuple[Endpoint, ...]
+    """Where it asks from where its packets come: one endpoint in each family that it reaches."""
+    rendezvous: tuple[Endpoint, ...]
+    relay: tuple[Endpoint, ...]
     silent: bool = False
     """Whether what runs there is known not to be a peer."""
 
@@ -31,14 +33,23 @@ class Peer:
         """
         node = plan.node(name)
         told = _environment(plan, node)
-        own = tuple(a for a in told.get("LAB_ADDRESSES", "").split(",") if a and ":" not in a)
+        own = tuple(filter(None, told.get("LAB_ADDRESSES", "").split(",")))
+        addresses = (own if node.program else ()) or addresses
+        families = {6 if ":" in address else 4 for address in addresses}
+        if "LAB_NAT64" in told:
+            families.add(4)
+
+        def reached(variable: str) -> tuple[Endpoint, ...]:
+            endpoints = _endpoints(told.get(variable, ""))
+            return tuple(e for e in endpoints if e.family in families) or endpoints
+
         roles = node.program.roles if node.program else ()
         return cls(
             name=name,
-            addresses=(own if node.program else ()) or addresses,
-            stun=_endpoint(told.get("LAB_STUN", "")),
-            rendezvous=_endpoint(told.get("LAB_RENDEZVOUS", "")),
-            relay=_endpoint(told.get("LAB_RELAY", "")),
+            addresses=addresses,
+            stun=reached("LAB_STUN"),
+            rendezvous=reached("LAB_RENDEZVOUS"),
+            relay=reached("LAB_RELAY"),
             silent=bool(roles) and PEER not in roles,
         )
 
@@ -48,7 +59,12 @@ def _environment(plan: Plan, node: Node) -> dict[str, str]:
     return dict(program.env) if program else {}
 
 
-def _endpoint(text: str) -> Endpoint | None:
-    """The first endpoint of a list; None if there is none."""
-    address, _, port = text.partition(",")[0].rpartition(":")
-    return Endpoint(address, int(port)) if address and port.isdigit() else None
+def _endpoints(text: str) -> tuple[Endpoint, ...]:
+    """The first endpoint of each family in a list."""
+    found: dict[int, Endpoint] = {}
+    for part in text.split(","):
+        address, _, port = part.rpartition(":")
+        if address and port.isdigit():
+            endpoint = Endpoint(address.strip("[]"), int(port))
+            found.setdefault(endpoint.family, endpoint)
+    return tuple(found.values())

@@ -63,7 +63,7 @@ def predict(plan: Plan, local: str, remote: str, wanted: Sequence[str] = ()) -> 
     if local == remote:
         raise InputError("a peer does not connect to itself", remedy="Name two hosts.")
     world = Map(plan)
-    a, b = (Peer.of(plan, name, world.addresses(name)) for name in (local, remote))
+    a, b = (Peer.of(plan, name, world.own_addresses(name)) for name in (local, remote))
     return Prediction(
         local=local,
         remote=remote,

@@ -78,6 +78,11 @@ def of_success(network: Network, arrived: Arrived, names: tuple[str, str]) -> st
     if arrived.turned_by:
         return f"{arrived.turned_by}, which both are behind, turns the packets of {sender} around"
     filters = {_dependence(network, at, "filtering") for at in arrived.entered}
+    if not filters and arrived.answering:
+        whose = _listed([f"the firewall of {at}" for at in arrived.answering])
+        over = "IPv6" if arrived.packet.family == 6 else "IPv4"
+        verb = "lets" if len(arrived.answering) == 1 else "let"
+        return f"{whose} {verb} {sender} in over {over}, as {receiver} has sent there before"
     if not filters:
         return f"{receiver} can be reached at {arrived.packet.destination}"
     verb = "admits" if len(arrived.entered) == 1 else "admit"

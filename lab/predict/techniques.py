@@ -49,6 +49,7 @@ from lab.predict.exchange import (
     Exchange,
     Side,
     learn,
+    reach,
     roundtrip,
     signalling,
 )
@@ -108,7 +109,7 @@ def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
     caller, callee = Side(a, CALLER_PORT), Side(b, CALLEE_PORT)
     missing = signalling(network, a, b)
     for side in (caller, callee):
-        if not missing and side.peer.stun is None:
+        if not missing and not side.peer.stun:
             missing = f"{side.peer.name} is told of no STUN server"
     if missing:
         return Finding(technique="udp-punch", possible=False, path="", reason=missing)
@@ -142,13 +143,18 @@ def _why_no_punch(exchange: Exchange, learned: list[Lost | None]) -> str:
     if untold:
         return "; ".join(untold)
     why = []
-    for one, other in (sides, sides[::-1]):
-        there, back = other.external, one.external
-        came = exchange.send(one, other, there) if there else None
-        if isinstance(came, Lost):
-            opener = exchange.send(other, one, back) if back else None
-            names = one.peer.name, other.peer.name
-            why.append(reasons.of_punch(exchange.network, came, opener, back, names))
+    shared = sorted(exchange.caller.external.keys() & exchange.callee.external.keys())
+    for family in shared:
+        for one, other in (sides, sides[::-1]):
+            there, back = other.external[family], one.external[family]
+            came = exchange.send(one, other, there)
+            if isinstance(came, Lost):
+                opener = exchange.send(other, one, back)
+                names = one.peer.name, other.peer.name
+                why.append(reasons.of_punch(exchange.network, came, opener, back, names))
+    if not shared:
+        a, b = (side.peer.name for side in sides)
+        why = [f"{a} and {b} have no address family in common"]
     first, *rest = dict.fromkeys(why) or [f"{exchange.callee.peer.name} is not heard"]
     return "; and back, ".join((first, *rest))
 
@@ -164,20 +170,22 @@ def relay(world: Map, a: Peer, b: Peer) -> Finding:
         return no(missing)
     ways = []
     for peer in (a, b):
-        if peer.relay is None:
+        if not peer.relay:
             return no(f"{peer.name} is told of no relay")
         for protocol in (UDP, TCP):
-            lost = roundtrip(network, peer.name, protocol, peer.relay)
+            lost = reach(network, peer.name, protocol, peer.relay)
             if lost is None:
                 ways.append(protocol)
                 break
         else:
             assert lost  # noqa: S101 - the loop was not left
             why = reasons.of_loss(network, lost, peer.name, "the relay")
-            return no(f"{peer.name} does not reach the relay {peer.relay}: {why}")
-    if ways[1] == UDP and a.relay:
+            return no(f"{peer.name} does not reach the relay {peer.relay[0]}: {why}")
+    own = a.relay[0]
+    """In whose family the caller has its port: IPv4, if it is told of the relay in that."""
+    if ways[1] == UDP and own.family in {server.family for server in b.relay}:
         # A callee with UDP sends to the relayed port itself.
-        relayed = Endpoint(a.relay.address, _RELAYED_PORT)
+        relayed = Endpoint(own.address, _RELAYED_PORT)
         if lost := roundtrip(network, b.name, UDP, relayed):
             why = reasons.of_loss(network, lost, b.name, "the relay")
             return no(f"{b.name} does not reach the port of {a.name} at the relay: {why}")
