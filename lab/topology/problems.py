@@ -116,5 +116,5 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 def one_of(word: str, words: Sequence[str], what: str) -> str:
     """A remedy: the nearest of `words`, then all of them (or as many as fit a line)."""
-    some = ", ".join(words[:24]) + (", ..." if len(words) > 24 else "")
+    some = ", ".join(words[:16]) + (", ..." if len(words) > 16 else "")
     return f"{nearest(word, words)} {what}: {some}".strip()
