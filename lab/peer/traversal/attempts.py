@@ -158,7 +158,10 @@ class Attempts:
         )
 
     async def _before(self, call: OutgoingCall) -> None:
-        call.rtt_before = await self._signalling.round_trip(call.peer, call.tally)
+        try:
+            call.rtt_before = await self._signalling.round_trip(call.peer, call.tally)
+        finally:
+            call.rtt_known.set()
 
     async def _run(
         self,

@@ -194,6 +194,11 @@ class OutgoingCall(Call):
     rtt_before: float | None = None
     """Round trip over the rendezvous service, once it is known."""
 
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.rtt_known = asyncio.Event()
+        """Set when `rtt_before` is, or when it can't be."""
+
     async def offer(
         self, candidates: Sequence[Candidate], details: Mapping[str, Any] | None = None
     ) -> Offer:
@@ -231,11 +236,13 @@ class OutgoingCall(Call):
             if signal.offer_digest == expected and signal.to == self.me:
                 return signal
 
-    def seal(self, answer: Offer) -> Seal:
-        """The seal of the path, once the callee's key is known."""
+    def seal(self, answer: Offer, path: int = 1) -> Seal:
+        """The seal of the path of that number, once the callee's key is known."""
         shared = transcript(self._offer, answer.ephemeral, self.mailbox.key)
         try:
-            return self.agreement.seal(self.attempt, answer.ephemeral, shared, caller=True)
+            return self.agreement.seal(
+                self.attempt, answer.ephemeral, shared, caller=True, path=path
+            )
         except ValueError as error:
             reason = f"{self.peer} sent a key that no honest peer sends"
             raise AttemptError(Outcome.FAILED, reason) from error
@@ -246,12 +253,14 @@ class IncomingCall(Call):
 
     incoming: Offer
 
-    def seal(self) -> Seal:
+    def seal(self, path: int = 1) -> Seal:
         """The seal of the path: known at once, so that the callee can send first."""
         me = self.signalling.identity.key
         shared = transcript(self.incoming, self.agreement.ephemeral, me)
         try:
-            return self.agreement.seal(self.attempt, self.incoming.ephemeral, shared, caller=False)
+            return self.agreement.seal(
+                self.attempt, self.incoming.ephemeral, shared, caller=False, path=path
+            )
         except ValueError as error:
             reason = f"{self.peer} sent a key that no honest peer sends"
             raise AttemptError(Outcome.FAILED, reason) from error

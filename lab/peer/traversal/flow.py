@@ -27,7 +27,7 @@ PATIENCE_S = 0.3
 
 
 class Flow:
-    """The sending end; a `lab.peer.machine.Machine`.  The prober hands it its answers."""
+    """The sending end; the prober of the path lends it the socket and hands it the answers."""
 
     def __init__(self, seal: Seal, remote: Endpoint, now: float, duration_s: float) -> None:
         self.started_at = now
@@ -68,9 +68,6 @@ class Flow:
         while self._under_way and next(iter(self._under_way)) < sequence - REORDERED:
             number, _ = self._under_way.popitem(last=False)
             self._lose(number)
-
-    def receive(self, data: bytes, source: Endpoint, now: float) -> str:
-        return ""
 
     def tick(self, now: float) -> None:
         self._now = now

@@ -35,12 +35,11 @@ async def goodput(path: Established, duration_s: float) -> float | None:
     if prober.nominated is None:
         return None
     flow = prober.flow = Flow(prober.seal, prober.nominated, driver.now, duration_s)
-    driver.add(flow)
+    driver.step()
     try:
         await driver.until(lambda: False, flow.until)
     finally:
         prober.flow = None
-        driver.remove(flow)
     return flow.goodput_bps or None
 
 

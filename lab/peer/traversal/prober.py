@@ -143,7 +143,7 @@ class Prober:
     def ping(self, now: float) -> None:
         """Measure one round trip on the chosen path; it appears in `samples`."""
         if self.nominated:
-            self._probe(self.nominated, now)
+            self.probe(self.nominated, now)
 
     # --- Machine ---
 
@@ -170,6 +170,8 @@ class Prober:
         return self._kind
 
     def tick(self, now: float) -> None:
+        if self.flow:
+            self.flow.tick(now)
         if self.settled or now < min(self._next, self._decide_at):
             return
         if self._second_best and now >= self._decide_at and not self.nominated:
@@ -182,7 +184,7 @@ class Prober:
             self._confirm(self.nominated)
         else:
             for remote in self.remotes:
-                self._probe(remote, now)
+                self.probe(remote, now)
         pause = self._pace.interval
         if self._pace.jitter:
             pause *= 1 + self._pace.jitter * self._rng.uniform(-1, 1)
@@ -196,7 +198,7 @@ class Prober:
 
     def take(self) -> list[Datagram]:
         out, self._out = self._out, []
-        return out
+        return out + self.flow.take() if self.flow else out
 
     # --- the exchange ---
 
@@ -207,7 +209,7 @@ class Prober:
             return
         self.expect((source,))
         if self._part is not Part.PASSIVE_CALLEE and not self.nominated and source in self.remotes:
-            self._probe(source, now)
+            self.probe(source, now)
 
     def _on_reply(self, packet: Opened, source: Endpoint, now: float) -> None:
         asked = self._probed.pop(packet.echo, None)
@@ -260,7 +262,8 @@ class Prober:
             self.flow.acknowledged(packet.echo, now)
         return DATA
 
-    def _probe(self, remote: Endpoint, now: float) -> None:
+    def probe(self, remote: Endpoint, now: float) -> None:
+        """Probe `remote` once, whether it is among the remotes or not."""
         sequence = self._send(Type.PROBE, remote, 0, NOWHERE)
         _remember(self._probed, sequence, (remote, now))
         self.probes += 1

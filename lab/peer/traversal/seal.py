@@ -169,11 +169,17 @@ class Agreement:
         self.ephemeral = self._private.public_key().public_bytes_raw()
         """The public half, 32 bytes, for the other peer."""
 
-    def seal(self, session: bytes, other: bytes, transcript: bytes, *, caller: bool) -> Seal:
-        """The session's seal; ValueError if `other` is a key that no honest peer sends."""
+    def seal(
+        self, session: bytes, other: bytes, transcript: bytes, *, caller: bool, path: int = 1
+    ) -> Seal:
+        """The session's seal; ValueError if `other` is a key that no honest peer sends.
+
+        An attempt with several paths has a seal for each, told apart by number:
+        two that seal the same sequence numbers must not share keys.
+        """
         secret = self._private.exchange(X25519PublicKey.from_public_bytes(other))
         salt = hashlib.sha256(transcript).digest()
-        keys = HKDF(SHA256(), length=64, salt=salt, info=b"lab peer path 1").derive(secret)
+        keys = HKDF(SHA256(), length=64, salt=salt, info=b"lab peer path %d" % path).derive(secret)
         to_callee, to_caller = keys[:32], keys[32:]
         return Seal(session, *((to_callee, to_caller) if caller else (to_caller, to_callee)))
 

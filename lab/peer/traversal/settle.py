@@ -18,15 +18,25 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.learn import Learned
 from lab.peer.traversal.prober import Prober
+from lab.peer.traversal.signals import MAX_WINDOW_S, Offer
 
 LEAST_WINDOW_S = 2.0
 ROUND_TRIPS = 10
 
 
-def probing_until(call: OutgoingCall) -> float:
-    """How long a caller probes: ten round trips, 2 s at least, the deadline at most."""
-    patience = max(LEAST_WINDOW_S, ROUND_TRIPS * (call.rtt_before or 0.0))
-    return min(call.now + patience, call.deadline)
+def probing_until(call: OutgoingCall, least: float = LEAST_WINDOW_S) -> float:
+    """How long a caller probes: ten round trips, `least` seconds at least, the deadline at most.
+
+    The option `window_s` has another opinion.
+    """
+    usual = max(least, ROUND_TRIPS * (call.rtt_before or 0.0))
+    return min(call.now + call.option("window_s", usual, 0.05, MAX_WINDOW_S), call.deadline)
+
+
+def said(call: Call, answer: Offer) -> str:
+    """What the other peer says of its own trouble, for a sentence; "" for nothing."""
+    trouble = answer.details.get("trouble")
+    return f"{call.peer} says: {trouble[:200]}" if isinstance(trouble, str) and trouble else ""
 
 
 async def settle(driver: Driver, prober: Prober, until: float) -> bool:

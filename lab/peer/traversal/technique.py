@@ -12,11 +12,17 @@ from types import MappingProxyType
 from typing import Protocol
 
 from lab.peer.settings import Settings
+from lab.peer.traversal.birthday import Birthday
 from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.direct import Direct
+from lab.peer.traversal.ice import Ice
+from lab.peer.traversal.mapped import PortMapped
+from lab.peer.traversal.predict import TcpPredict, UdpPredict
 from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.punch import UdpPunch
 from lab.peer.traversal.relay import Relay
+from lab.peer.traversal.reversal import Reversal
+from lab.peer.traversal.tcp_punch import TcpPunch
 
 
 class Technique(Protocol):
@@ -43,5 +49,17 @@ class Technique(Protocol):
 def techniques() -> Mapping[str, Technique]:
     """Every technique by name, cheapest path first: the order of `lab connect`."""
     asked = tuple(PortMapped(protocol) for protocol in ("upnp", "nat-pmp", "pcp"))
-    known: tuple[Technique, ...] = (Direct(), *asked, UdpPunch(), Relay())
+    known: tuple[Technique, ...] = (
+        Direct(),
+        *asked,
+        Reversal(),
+        UdpPunch(),
+        TcpPunch(),
+        UdpPredict(),
+        TcpPredict(),
+        Birthday(),
+        Ice(),
+        Ice(trickle=True),
+        Relay(),
+    )
     return MappingProxyType({technique.name: technique for technique in known})
