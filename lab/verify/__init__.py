@@ -2,7 +2,7 @@
 
 Every router is measured by itself: packets are made by hand at the ends of
 its two wires (`site`, `wire`, `packets`) and what comes out at the other one
-is looked at (`probe`).  `nat`, `lifetimes`, `firewall`, `portmap` and `host` measure
+is looked at (`probe`).  `nat`, `sharing`, `lifetimes`, `firewall`, `portmap` and `host` measure
 some dimensions, `expect` says what a plan lets one expect of them, `peers`
 asks a STUN server from inside the peers' own networks, and `report` is what
 all of it amounts to.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from itertools import pairwise
 
 from msgspec.structs import replace
@@ -63,16 +63,46 @@ def _only(protocol: str, port: int, remote: str) -> Rule:
     return Rule(verdict=Verdict.ACCEPT, protocol=protocol, ports=((port, port),), remote=remote)
 
 
-def far_side(rule: Rule) -> tuple[str, ...]:
-    """Addresses that `rule` speaks of by its remote: its first and last one; none if of IPv6."""
-    if not rule.remote:
-        return ()
-    network = ip_network(rule.remote, strict=False)
-    if network.version != 4 or network.prefixlen == 0:
+def far_side(rule: Rule, near: Sequence[IPv4Network]) -> tuple[str, ...]:
+    """Addresses that `rule` speaks of by its remote; none if of IPv6.
+
+    The first and the last one outside the networks that somebody is `near`:
+    who has an address answers, and ends what a probe begins.
+    """
+    network = _far_network(rule)
+    if network is None:
         return ()
     if network.prefixlen >= 31:
         return (str(network[0]),)
-    return (str(network[1]), str(network[-2]))
+    first, last = 1, network.num_addresses - 2
+    free = [n for n in (_beyond(network, first, near, 1), _beyond(network, last, near, -1)) if n]
+    return tuple(dict.fromkeys(str(network[n]) for n in free or (first, last)))
+
+
+def _beyond(network: IPv4Network, start: int, near: Sequence[IPv4Network], step: int) -> int:
+    """The first place from `start` on that is in none of `near`; 0 if there is none."""
+    place = start
+    while 0 < place < network.num_addresses - 1:
+        blocking = [one for one in near if network[place] in one]
+        if not blocking:
+            return place
+        largest = min(blocking, key=lambda one: one.prefixlen)
+        edge = largest[-1] if step > 0 else largest[0]
+        place = int(edge) - int(network[0]) + step
+    return 0
+
+
+def speaks_of(rule: Rule, address: str) -> bool:
+    """Whether `rule` names a part of the IPv4 network that `address` is in."""
+    network = _far_network(rule)
+    return network is not None and ip_address(address) in network
+
+
+def _far_network(rule: Rule) -> IPv4Network | None:
+    if not rule.remote:
+        return None
+    network = ip_network(rule.remote, strict=False)
+    return network if isinstance(network, IPv4Network) and network.prefixlen else None
 
 
 def telling_ports(direction: Direction, protocol: str, spare: Sequence[int]) -> tuple[int, ...]:

@@ -36,9 +36,15 @@ class Opening:
 def openings(direction: Direction, protocol: str, remotes: Sequence[str]) -> tuple[Opening, ...]:
     """What tells whether `direction` is what it says, for one protocol."""
     ports = (0,) if protocol == "icmp" else expect.telling_ports(direction, protocol, _SPARE)
-    named = {address for rule in direction.rules for address in expect.far_side(rule)}
     # A stranger, and everybody whom a rule of this direction speaks of.
-    tried = [remotes[0], *(address for address in remotes if address in named)]
+    tried = [
+        remotes[0],
+        *(
+            address
+            for address in remotes[1:]
+            if any(expect.speaks_of(rule, address) for rule in direction.rules)
+        ),
+    ]
     found = [
         Opening(protocol, port, remote, expect.verdict(direction, protocol, port, remote))
         for remote in tried
@@ -65,17 +71,18 @@ def findings(probe: Probe, firewall: Firewall) -> Iterator[Finding]:
 
 
 def _outward(probe: Probe, tried: Sequence[Opening]) -> list[Verdict]:
-    host = probe.site.hosts[0]
-    sends = [
-        probe.out(each.protocol, Endpoint(host, probe.port()), Endpoint(each.remote, each.port))
-        for each in tried
-    ]
+    sends = []
+    for each in tried:
+        if probe.site.node.nat is not None and probe.site.node.nat.sessions:
+            probe.change_hosts()
+        source = Endpoint(probe.hosts[0], probe.port())
+        sends.append(probe.out(each.protocol, source, Endpoint(each.remote, each.port)))
     return _verdicts(probe, sends, tried, OUTSIDE)
 
 
 def _inward(probe: Probe, outbound: Direction, tried: Sequence[Opening]) -> list[Verdict] | None:
     """None where nothing from outside gets as far as the firewall."""
-    nat, host = probe.site.node.nat, probe.site.hosts[0]
+    nat, host = probe.site.node.nat, probe.hosts[0]
     if nat is None:
         inside = [Endpoint(host, each.port) for each in tried]
     elif nat.filtering is not Dependence.ENDPOINT_INDEPENDENT or nat.ports.policy == "sequential":

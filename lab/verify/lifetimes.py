@@ -3,6 +3,10 @@
 A mapping that is looked at is refreshed by the look.  So there is one mapping
 for every moment of interest, each looked at once; all of them, for all
 protocols, run side by side.
+
+A packet from whom was sent to shows a permission, and with it the mapping.
+The mapping alone shows in its port: the host that comes back to it has it
+still, or, where inside ports are kept, another host can't have it.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lab.peer.endpoint import Endpoint
-from lab.topology.behaviour import Nat
+from lab.topology.behaviour import Nat, PortPolicy
 from lab.verify.nat import NatProbe
 from lab.verify.packets import ACK, Packet
 from lab.verify.probe import INSIDE, OUTSIDE, Probe, Sent
@@ -27,6 +31,8 @@ LIMIT_S = 300.0
 _BOTH, _OUTBOUND, _INBOUND, _NONE = "both", "outbound", "inbound", "none"
 _STEPS = (0.25, 0.5, 0.75)
 """Parts of a lifetime at which a mapping is looked at, to say when it died too early."""
+_TALK_S = (0.8, 1.6, 2.4)
+"""When both ends of a conversation speak again: Linux believes in one after two seconds."""
 
 
 @dataclass(slots=True)
@@ -36,8 +42,8 @@ class _Flow:
     inside: Endpoint
     external: Endpoint
     remote: Endpoint
-    look: Callable[[], Sent]
-    """The packet that shows whether the mapping is alive."""
+    knock: Callable[[], Sent]
+    """A packet from the remote end, which comes in as long as it may."""
 
 
 @dataclass(slots=True)
@@ -64,29 +70,11 @@ class Clocks:
 
     def findings(self) -> Iterator[Finding]:
         """All of them; takes as long as the longest life, or the limit."""
-        lifetimes = self.nat.lifetimes
-        lives = []
+        lives: list[_Life] = []
         for protocol in ("udp", "tcp"):
             nat = NatProbe(self.probe, self.nat, protocol)
-            if not nat.destinations:
-                continue
-            if protocol == "udp":
-                # Nobody answers these flows, and whoever may come in shows that they live.
-                idle = lifetimes.udp_one_way_s or lifetimes.udp_s
-                admitted = min(idle, lifetimes.permission_s or idle)
-                lives.append(self._life(nat, Dimension.LIFETIME, admitted, self._flow))
-                self._refreshes(nat)
-                continue
-            lives.append(
-                self._life(nat, Dimension.TRANSITORY, lifetimes.tcp_transitory_s, self._flow)
-            )
-            if self.probe.site.quiet:
-                # Where somebody has the address, he resets what he never began.
-                lives.append(
-                    self._life(
-                        nat, Dimension.ESTABLISHED, lifetimes.tcp_established_s, self._connection
-                    )
-                )
+            if nat.destinations:
+                lives += self._of_udp(nat) if protocol == "udp" else self._of_tcp(nat)
         while self._agenda:
             due, _, step = heapq.heappop(self._agenda)
             self.probe.idle(due)
@@ -94,6 +82,34 @@ class Clocks:
         yield from map(self._lifetime, lives)
         if self._kept:
             yield self._refresh()
+
+    def _of_udp(self, nat: NatProbe) -> Iterator[_Life]:
+        lifetimes = self.nat.lifetimes
+        one_way = lifetimes.udp_one_way_s or lifetimes.udp_s
+        permission = lifetimes.permission_s
+        held = partial(self._held, nat)
+        # Nobody answers these flows, and whoever may come in shows that they live.
+        shown = held if permission and permission < one_way else self._admitted
+        yield self._life(nat, Dimension.LIFETIME, one_way, shown)
+        shown = held if permission and permission < lifetimes.udp_s else self._admitted
+        yield self._life(nat, Dimension.TWO_WAY, lifetimes.udp_s, shown, talk=True)
+        if permission:
+            granted = min(permission, lifetimes.udp_s)
+            yield self._life(nat, Dimension.PERMISSION, granted, self._admitted, talk=True)
+        self._refreshes(nat, min(one_way, permission or one_way))
+
+    def _of_tcp(self, nat: NatProbe) -> Iterator[_Life]:
+        lifetimes = self.nat.lifetimes
+        yield self._life(nat, Dimension.TRANSITORY, lifetimes.tcp_transitory_s, self._admitted)
+        if self.probe.site.quiet:
+            # Where somebody has the address, he resets what he never began.
+            yield self._life(
+                nat,
+                Dimension.ESTABLISHED,
+                lifetimes.tcp_established_s,
+                self._admitted,
+                make=self._connection,
+            )
 
     def _at(self, when: float, step: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), step))
@@ -105,24 +121,64 @@ class Clocks:
         nat: NatProbe,
         dimension: Dimension,
         declared_s: int,
-        make: Callable[[NatProbe], _Flow | None],
+        shown: Callable[[_Flow], bool],
+        *,
+        make: Callable[[NatProbe], _Flow | None] | None = None,
+        talk: bool = False,
     ) -> _Life:
+        """Begin flows, each to be looked at once, by `shown`.
+
+        With `talk` both ends speak for a while before they fall silent.
+        """
         life = _Life(dimension, nat.protocol, declared_s)
         margin = margin_s(declared_s)
         ages = [declared_s * part for part in _STEPS]
         ages += [declared_s - margin, declared_s + margin]
         for age in sorted({min(age, self.limit_s) for age in ages}):
-            flow = make(nat)
+            flow = (make or self._flow)(nat)
             if flow is None:
                 life.looks[0.0] = False
                 break
-            self._at(time.monotonic() + age, partial(self._look, life, age, flow))
+            begun, look = time.monotonic(), partial(self._look, life, age, flow, shown)
+            if not talk:
+                self._at(begun + age, look)
+                continue
+            for when in (0.0, *_TALK_S):
+                last = when == _TALK_S[-1]
+                self._at(
+                    begun + when,
+                    partial(self._talk, flow, partial(self._after, age, look) if last else None),
+                )
         return life
 
-    def _look(self, life: _Life, age: float, flow: _Flow) -> None:
-        wanted = [0] if age < life.declared_s else []
-        (outcome,) = self.probe.exchange([flow.look()], wanted)
-        life.looks[age] = outcome.on(INSIDE) is not None
+    def _talk(self, flow: _Flow, afterwards: Callable[[], None] | None) -> None:
+        """Both ends speak, the inside last."""
+        self.probe.exchange([flow.knock()], [0])
+        self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
+        if afterwards is not None:
+            afterwards()
+
+    def _after(self, seconds: float, step: Callable[[], None]) -> None:
+        self._at(time.monotonic() + seconds, step)
+
+    def _look(self, life: _Life, age: float, flow: _Flow, shown: Callable[[_Flow], bool]) -> None:
+        life.looks[age] = shown(flow)
+
+    def _admitted(self, flow: _Flow) -> bool:
+        """Whether the remote end may come in."""
+        (outcome,) = self.probe.exchange([flow.knock()])
+        return outcome.on(INSIDE) is not None
+
+    def _held(self, nat: NatProbe, flow: _Flow) -> bool:
+        """Whether the mapping has its port still, whoever may come in."""
+        nat.begin()
+        source, other = flow.inside, self.probe.hosts[-1]
+        keeps = self.nat.ports.policy is PortPolicy.PRESERVE and other != source.address
+        if keeps:
+            source = Endpoint(other, source.port)
+        external = nat.open(source, flow.remote)
+        same = external is not None and external.port == flow.external.port
+        return same is not keeps
 
     def _lifetime(self, life: _Life) -> Finding:
         alive = [age for age, found in life.looks.items() if found]
@@ -147,9 +203,8 @@ class Clocks:
 
     # --- refresh --------------------------------------------------------------
 
-    def _refreshes(self, nat: NatProbe) -> None:
+    def _refreshes(self, nat: NatProbe, life: int) -> None:
         """Two mappings, each kept busy from one side for one and a half lifetimes."""
-        life = self.nat.lifetimes.udp_s
         if life * 1.5 > self.limit_s:
             return
         for side in (_OUTBOUND, _INBOUND):
@@ -158,24 +213,17 @@ class Clocks:
                 return
             begun = time.monotonic()
             for number in range(1, 5):
-                self._at(
-                    begun + life * number * 0.3,
-                    partial(self._keep, side, flow),
-                )
-            self._at(
-                begun + life * 1.5,
-                partial(self._kept_alive, side, flow),
-            )
+                self._at(begun + life * number * 0.3, partial(self._keep, side, flow))
+            self._at(begun + life * 1.5, partial(self._kept_alive, side, flow))
 
     def _keep(self, side: str, flow: _Flow) -> None:
         if side == _OUTBOUND:
             self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
         else:
-            self.probe.exchange([flow.look()])
+            self.probe.exchange([flow.knock()])
 
     def _kept_alive(self, side: str, flow: _Flow) -> None:
-        (outcome,) = self.probe.exchange([flow.look()])
-        self._kept[side] = outcome.on(INSIDE) is not None
+        self._kept[side] = self._admitted(flow)
 
     def _refresh(self) -> Finding:
         match self._kept.get(_OUTBOUND, False), self._kept.get(_INBOUND, False):
@@ -201,7 +249,8 @@ class Clocks:
 
     def _flow(self, nat: NatProbe) -> _Flow | None:
         """A first packet from inside, answered by nobody."""
-        inside, remote = Endpoint(self.probe.site.hosts[0], nat.fresh()), nat.destinations[0]
+        nat.begin()
+        inside, remote = Endpoint(self.probe.hosts[0], nat.fresh()), nat.destinations[0]
         first = self.probe.out(nat.protocol, inside, remote)
         (outcome,) = self.probe.exchange([first], [0])
         seen = outcome.on(OUTSIDE)
@@ -209,16 +258,17 @@ class Clocks:
             return None
         external = seen.source
 
-        def look() -> Sent:
+        def knock() -> Sent:
             if nat.protocol == "udp":
                 return self.probe.back("udp", remote, external)
             return Sent(OUTSIDE, seen.answered(self.probe.tag()))
 
-        return _Flow(inside, external, remote, look)
+        return _Flow(inside, external, remote, knock)
 
     def _connection(self, nat: NatProbe) -> _Flow | None:
         """A TCP connection: both ends are played."""
-        inside, remote = Endpoint(self.probe.site.hosts[0], nat.fresh()), nat.destinations[0]
+        nat.begin()
+        inside, remote = Endpoint(self.probe.hosts[0], nat.fresh()), nat.destinations[0]
         first = self.probe.out("tcp", inside, remote)
         (outcome,) = self.probe.exchange([first], [0])
         seen = outcome.on(OUTSIDE)
@@ -238,7 +288,7 @@ class Clocks:
         self.probe.exchange([Sent(INSIDE, third)], [0])
         external = seen.source
 
-        def look() -> Sent:
+        def knock() -> Sent:
             # A segment of the connection: its number is the one that the inside awaits.
             return Sent(
                 OUTSIDE,
@@ -252,7 +302,7 @@ class Clocks:
                 ),
             )
 
-        return _Flow(inside, external, remote, look)
+        return _Flow(inside, external, remote, knock)
 
 
 def margin_s(declared_s: float) -> float:

@@ -36,12 +36,13 @@ class NatProbe:
         self.protocol = protocol
         self.site = probe.site
         self.firewall = probe.site.node.firewall or Firewall()
-        outbound = expect.outbound_of(probe.site.node)
-        self.destinations = _destinations(outbound, protocol, probe.site.remotes)
+        self.outbound = expect.outbound_of(probe.site.node)
+        found = _destinations(self.outbound, protocol, probe.site.remotes)
+        self.destinations = found[: nat.sessions or None]
         """Where the firewall lets packets go: three addresses with two ports each, if it can be."""
         ports = nat.ports
         span = ports.last - ports.first + 1
-        self.many = max(2, min(_MANY, span // 32))
+        self.many = max(2, min(_MANY, span // 32, nat.sessions or _MANY))
 
     def findings(self) -> Iterator[Finding]:
         """Everything that takes no time of its own."""
@@ -54,7 +55,7 @@ class NatProbe:
         filtering = self.filtering()
         yield filtering
         yield self.ports(shared=shared)
-        if len(self.site.hosts) > 1:
+        if len(self.probe.hosts) > 1:
             yield from self.hairpin()
         yield self.unsolicited()
         if self.protocol == "udp":
@@ -67,10 +68,11 @@ class NatProbe:
 
         Also whether two mappings share a port.
         """
+        self.begin()
         port = self.fresh()
         sends = [
             self.probe.out(self.protocol, Endpoint(host, port), to)
-            for host in self.site.hosts
+            for host in self.probe.hosts
             for to in (*self.destinations, self.destinations[0])
         ]
         seen = self.probe.external(self.protocol, sends)
@@ -79,10 +81,10 @@ class NatProbe:
         if None in seen:
             lost = seen.count(None)
             text = f"{lost} of {len(seen)} packets did not leave"
-            return self._finding(Dimension.MAPPING, declared, "packets lost", text), False
+            return self.finding(Dimension.MAPPING, declared, "packets lost", text), False
         names = []
         held: list[set[Endpoint]] = []
-        for index in range(len(self.site.hosts)):
+        for index in range(len(self.probe.hosts)):
             external = [each for each in seen[index * count : (index + 1) * count] if each]
             found = dict(zip(self.destinations, external[:-1], strict=True))
             name = expect.name_mapping(self.nat.mapping, found)
@@ -92,17 +94,18 @@ class NatProbe:
         observed = names[0] if len(set(names)) == 1 else "mixed"
         addresses = {each.address for each in seen if each} - set(self.site.pool)
         if addresses:
-            observed = "not translated" if addresses <= set(self.site.hosts) else "wrong address"
+            observed = "not translated" if addresses <= set(self.probe.hosts) else "wrong address"
         detail = ", ".join(f"{to} from {by}" for to, by in found.items())
-        return self._finding(Dimension.MAPPING, declared, observed, detail), shared
+        return self.finding(Dimension.MAPPING, declared, observed, detail), shared
 
     # --- filtering ------------------------------------------------------------
 
     def filtering(self) -> Finding:
         """Who comes in by a mapping that has sent to one destination."""
+        self.begin()
         port = self.fresh()
         asked = self.destinations[0]
-        inside = Endpoint(self.site.hosts[0], port)
+        inside = Endpoint(self.probe.hosts[0], port)
         external = self.open(inside, asked)
         effective = expect.effective_filtering(
             self.nat.filtering, self.firewall, self.protocol, self.site.remotes[1], port
@@ -111,7 +114,7 @@ class NatProbe:
         if effective is not self.nat.filtering:
             declared += " (firewall)"
         if external is None:
-            return self._finding(Dimension.FILTERING, declared, _BLOCKED)
+            return self.finding(Dimension.FILTERING, declared, _BLOCKED)
         callers = [
             caller
             for caller in _callers(asked, self.site.remotes[1])
@@ -123,7 +126,7 @@ class NatProbe:
         if effective is not self.nat.filtering and observed == str(effective):
             observed = declared
         detail = ", ".join(str(caller) for caller, passed in came.items() if passed)
-        return self._finding(Dimension.FILTERING, declared, observed, detail and f"in: {detail}")
+        return self.finding(Dimension.FILTERING, declared, observed, detail and f"in: {detail}")
 
     def _callers(
         self,
@@ -149,7 +152,9 @@ class NatProbe:
         ports = self.nat.ports
         blocks = ports.policy is PortPolicy.BLOCK and bool(self.site.node.subscribers)
         hosts = self.site.node.subscribers[:_SUBSCRIBERS] if blocks else ()
-        hosts = hosts or self.site.node.subscribers[:1] or self.site.hosts[:1]
+        if not hosts:
+            limited = self.begin()
+            hosts = (not limited and self.site.node.subscribers[:1]) or self.probe.hosts[:1]
         first, last = (
             (ports.first, ports.last) if ports.policy is PortPolicy.PRESERVE else (1024, 65535)
         )
@@ -170,7 +175,7 @@ class NatProbe:
                 (port, each_.port) for port, each_ in zip(inside, seen, strict=True) if each_
             ]
             if len(pairs[host]) < len(inside):
-                return self._finding(Dimension.PORTS, declared, "packets lost", f"of {host}")
+                return self.finding(Dimension.PORTS, declared, "packets lost", f"of {host}")
         own = pairs[hosts[0]]
         everything = [port for made in pairs.values() for _, port in made]
         shared |= len(set(everything)) < len(everything)
@@ -181,7 +186,7 @@ class NatProbe:
             blocks=lambda: all(self._in_block(host, made) for host, made in pairs.items()),
         )
         detail = ", ".join(f"{a} to {b}" for a, b in own[:4])
-        return self._finding(Dimension.PORTS, declared, observed, detail)
+        return self.finding(Dimension.PORTS, declared, observed, detail)
 
     @property
     def full_range(self) -> bool:
@@ -198,16 +203,17 @@ class NatProbe:
 
     def hairpin(self) -> Iterator[Finding]:
         """Two inside hosts meet by their external endpoints."""
+        self.begin()
         nat = self.nat
         independent = nat.mapping is Dependence.ENDPOINT_INDEPENDENT
         open_to_all = nat.filtering is Dependence.ENDPOINT_INDEPENDENT
         if nat.hairpin is not Hairpin.OFF and not (independent or open_to_all):
             return  # The port that would be let in is not the one that anybody has seen.
-        one, other = (Endpoint(host, self.fresh()) for host in self.site.hosts)
+        one, other = (Endpoint(host, self.fresh()) for host in self.probe.hosts)
         at_one, at_other = (self.open(each, self.destinations[0]) for each in (one, other))
         declared = str(nat.hairpin)
         if at_one is None or at_other is None:
-            yield self._finding(Dimension.HAIRPIN, declared, _BLOCKED)
+            yield self.finding(Dimension.HAIRPIN, declared, _BLOCKED)
             return
         there = [
             self.probe.out(self.protocol, source, to)
@@ -230,7 +236,7 @@ class NatProbe:
                 if external
                 else f"from {packet.source}"
             )
-        yield self._finding(Dimension.HAIRPIN, declared, observed)
+        yield self.finding(Dimension.HAIRPIN, declared, observed)
 
     # --- unsolicited ----------------------------------------------------------
 
@@ -244,11 +250,15 @@ class NatProbe:
         names = [_fate(outcome, self.nat.unsolicited) for outcome in outcomes]
         # A mapping of somebody's may have the one or the other port.
         observed = max(names, key=names.count)
-        return self._finding(
+        return self.finding(
             Dimension.UNSOLICITED, unsolicited_words(self.nat.unsolicited, self.protocol), observed
         )
 
     # --- helpers --------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Before a test: other hosts, where each may have a few flows only; whether it is so."""
+        return bool(self.nat.sessions) and self.probe.change_hosts()
 
     def fresh(self) -> int:
         """An inside port for the next test: one that the NAT can keep, if it keeps ports."""
@@ -264,19 +274,20 @@ class NatProbe:
     def _blocked(self) -> Finding:
         """The firewall lets nothing of this protocol out: so it must be."""
         to = Endpoint(self.site.remotes[0], self.probe.port())
-        source = Endpoint(self.site.hosts[0], self.probe.port())
+        source = Endpoint(self.probe.hosts[0], self.probe.port())
         (outcome,) = self.probe.exchange([self.probe.out(self.protocol, source, to)])
         observed = "passes" if outcome.on(OUTSIDE) else _BLOCKED
-        return self._finding(Dimension.MAPPING, _BLOCKED, observed)
+        return self.finding(Dimension.MAPPING, _BLOCKED, observed)
 
     def _class(self, mapping: Finding, filtering: Finding) -> Finding:
         declared = expect.kind(mapping.declared, filtering.declared.removesuffix(" (firewall)"))
         observed = expect.kind(mapping.observed, filtering.observed.removesuffix(" (firewall)"))
-        return self._finding(Dimension.CLASS, str(declared), str(observed))
+        return self.finding(Dimension.CLASS, str(declared), str(observed))
 
-    def _finding(
+    def finding(
         self, dimension: Dimension, declared: str, observed: str, detail: str = ""
     ) -> Finding:
+        """A line of the report about this NAT and protocol."""
         ok = declared == observed
         return Finding(
             node=self.site.node.name,

@@ -68,6 +68,11 @@ class Probe:
         self.site = site
         self._tags = itertools.count(secrets.randbits(31))
         self._used: set[int] = set()
+        self.hosts = site.hosts
+        """Two inside addresses to play; one if the LAN has no more."""
+        own = (*site.hosts, *site.spares)
+        self._spares = list(site.spares)
+        secrets.SystemRandom().shuffle(self._spares)
         self._answers_ping = {INSIDE: True, OUTSIDE: True}
         self.wires = {
             OUTSIDE: Wire(
@@ -82,8 +87,8 @@ class Probe:
                 paths.netns(site.inside.node),
                 site.inside.interface,
                 site.inside.peer_mac,
-                addresses=site.hosts,
-                own=site.hosts if site.quiet else (),
+                addresses=own,
+                own=own if site.quiet else (),
             )
             self.wires[INSIDE].announce(site.inner)
         except BaseException:
@@ -98,6 +103,18 @@ class Probe:
     def __exit__(self, *_: object) -> None:
         for wire in self.wires.values():
             wire.close()
+
+    def change_hosts(self) -> bool:
+        """Play two others from now on; False where the LAN has no more.
+
+        Nothing of the lab, nor of an earlier verification, is known of them.
+        """
+        if len(self._spares) < 2:
+            return False
+        self.hosts = (self._spares[0], self._spares[1])
+        # Round and round, if need be.
+        self._spares = self._spares[2:] + self._spares[:2]
+        return True
 
     # --- packets --------------------------------------------------------------
 

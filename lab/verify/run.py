@@ -10,7 +10,7 @@ from functools import partial
 
 from lab.paths import LabPaths
 from lab.plan.model import Node, NodeKind, Plan
-from lab.verify import firewall, host, peers, portmap, site
+from lab.verify import firewall, host, peers, portmap, sharing, site
 from lab.verify.lifetimes import LIMIT_S, Clocks
 from lab.verify.nat import NatProbe
 from lab.verify.probe import Probe
@@ -80,7 +80,9 @@ def _router(plan: Plan, paths: LabPaths, node: Node, limit_s: float) -> _Found:
     with Probe(where, paths) as probe:
         if node.nat is not None:
             for protocol in ("udp", "tcp"):
-                found.findings += NatProbe(probe, node.nat, protocol).findings()
+                nat = NatProbe(probe, node.nat, protocol)
+                found.findings += nat.findings()
+                found.findings += sharing.findings(nat)
         if node.firewall is not None:
             found.findings += firewall.findings(probe, node.firewall)
         if node.nat is not None:

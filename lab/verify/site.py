@@ -12,6 +12,8 @@ from lab.verify.expect import far_side, outbound_of
 
 OUTSIDE = ("198.51.100.11", "198.51.100.12", "203.0.113.13")
 """Outside addresses that probes play: documentation space (RFC 5737), which no lab routes."""
+_FREE = 34
+"""Free inside addresses to look for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Site:
     """Over both wires, without queues."""
     loss: float
     """Of a packet that passes the router: over both wires."""
+    spares: tuple[str, ...]
+    """More inside addresses that nobody has: for a test that spoils the one that it plays."""
     remotes: tuple[str, ...]
     """Outside addresses to play: three of no consequence, and those that rules speak of."""
 
@@ -71,7 +75,8 @@ def of_router(plan: Plan, node: Node) -> Site:
     """The site of a router; UnreachableError if it has no wire inside or outside."""
     outer, outer_link = _place(plan, node.name, node.wan)
     inner, inner_link = _place(plan, node.name, node.lan)
-    hosts, quiet = _hosts(plan, node)
+    free = _free(plan, node)
+    hosts = free[:2] or node.subscribers[:2]
     ways = [*_ways(outer_link), *_ways(inner_link)]
     return Site(
         node=node,
@@ -81,10 +86,11 @@ def of_router(plan: Plan, node: Node) -> Site:
         pool=_addresses(node, node.wan)[: node.nat.pool if node.nat else None],
         inner=address_of(node, node.lan),
         hosts=hosts,
-        quiet=quiet,
+        quiet=bool(free),
+        spares=free[2:],
         round_trip_s=sum(way.delay_us for way in ways) / 1e6,
         loss=1 - math.prod(1 - way.loss for way in ways),
-        remotes=_remotes(node),
+        remotes=_remotes(plan, node),
     )
 
 
@@ -104,9 +110,10 @@ def of_host(plan: Plan, node: Node) -> Site:
         inner="",
         hosts=(_ipv4(port),),
         quiet=False,
+        spares=(),
         round_trip_s=sum(way.delay_us for way in ways) / 1e6,
         loss=1 - math.prod(1 - way.loss for way in ways),
-        remotes=_remotes(node),
+        remotes=_remotes(plan, node),
     )
 
 
@@ -137,11 +144,11 @@ def _ways(link: Link) -> tuple[Impairment, Impairment]:
     return (link.a_to_b, link.b_to_a)
 
 
-def _hosts(plan: Plan, node: Node) -> tuple[tuple[str, ...], bool]:
-    """Whom to play inside: addresses that nobody has, or else those of subscribers."""
+def _free(plan: Plan, node: Node) -> tuple[str, ...]:
+    """Inside addresses that nobody has: two at least, or none, where subscribers have to do."""
     nat = node.nat
     if nat is not None and nat.ports.policy is PortPolicy.BLOCK and not _rest(node):
-        return node.subscribers[:2], False
+        return ()
     taken = {
         text.partition("/")[0]
         for other in plan.nodes
@@ -162,11 +169,19 @@ def _hosts(plan: Plan, node: Node) -> tuple[tuple[str, ...], bool]:
         text = str(ipaddress.IPv4Address(number))
         if text not in taken:
             free.append(text)
-        if len(free) == 2:
-            return tuple(free), True
+        if len(free) == _FREE:
+            break
+    if len(free) > 1:
+        return tuple(free)
     if not node.subscribers:
         raise UnreachableError("its LAN has no free address to measure from")
-    return node.subscribers[:2], False
+    return ()
+
+
+def _near(plan: Plan) -> list[ipaddress.IPv4Network]:
+    """The networks that any node is attached to."""
+    texts = (text for node in plan.nodes for port in node.interfaces for text in port.addresses)
+    return list({ipaddress.IPv4Interface(text).network for text in texts if ":" not in text})
 
 
 def _rest(node: Node) -> bool:
@@ -178,12 +193,13 @@ def _rest(node: Node) -> bool:
     return not node.subscribers or (ports.block or available // count) * count < available
 
 
-def _remotes(node: Node) -> tuple[str, ...]:
+def _remotes(plan: Plan, node: Node) -> tuple[str, ...]:
     named: list[str] = []
+    near = _near(plan)
     if node.firewall is not None:
         for direction in (outbound_of(node), node.firewall.inbound):
             for rule in direction.rules:
-                named += far_side(rule)
+                named += far_side(rule, near)
     return tuple(dict.fromkeys((*OUTSIDE, *named)))
 
 

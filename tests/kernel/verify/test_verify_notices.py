@@ -15,6 +15,7 @@ from lab.topology.behaviour import (
     Firewall,
     Hairpin,
     Nat,
+    Pooling,
     PortPolicy,
     Ports,
     Rule,
@@ -89,6 +90,37 @@ CASES = {
         RANDOM,
         both("ports"),
     ),
+    "no parity": (
+        replace(HOME, ports=Ports(policy=PortPolicy.RANDOM, parity=True)),
+        RANDOM,
+        both("ports"),
+    ),
+    "ports overloaded": (
+        HOME,
+        replace(HOME, ports=Ports(overload=True)),
+        both("overloading"),
+    ),
+    "ports not overloaded": (
+        replace(HOME, ports=Ports(overload=True)),
+        HOME,
+        both("overloading"),
+    ),
+    "addresses not paired": (
+        replace(FULL_CONE, pool=2),
+        replace(FULL_CONE, pool=2, pooling=Pooling.ARBITRARY),
+        both("pooling"),
+    ),
+    "addresses paired": (
+        replace(RANDOM, pool=2, pooling=Pooling.ARBITRARY),
+        replace(RANDOM, pool=2),
+        both("pooling"),
+    ),
+    "no limit of sessions": (replace(HOME, sessions=12), HOME, {("sessions", "udp")}),
+    "fewer sessions": (
+        replace(HOME, sessions=24),
+        replace(HOME, sessions=20),
+        {("sessions", "udp")},
+    ),
     "hairpin missing": (
         replace(FULL_CONE, hairpin=Hairpin.EXTERNAL_SOURCE),
         FULL_CONE,
@@ -125,6 +157,14 @@ CASES = {
         {("unsolicited", "tcp")},
     ),
 }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_declared(one: Running, case: str) -> None:
+    declared, _, _ = CASES[case]
+    one.fresh(declared)
+    report = one.verify(declared)
+    assert report.ok, report.differences
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -208,6 +248,16 @@ def test_a_hole_in_a_firewall(one: Running, arguments: tuple[str, ...], noticed:
         report = one.verify(None, GUARD)
         assert different(report) == noticed, report.differences
     assert one.verify(None, GUARD).ok
+
+
+def test_a_prefix_that_the_lab_itself_is_in(one: Running) -> None:
+    """Nobody who has an address there is mistaken for an answer to the probe."""
+    web = (Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((80, 80),), remote="45.0.0.0/8"),)
+    guard = Firewall(outbound=Direction(default=Verdict.DROP, rules=web))
+    one.load(HOME, guard)
+    report = one.verify(HOME, guard)
+    assert report.ok, report.differences
+    assert said(report, "filtering", "tcp").observed == "address-and-port-dependent"
 
 
 def test_a_firewall_that_is_not_there(one: Running) -> None:

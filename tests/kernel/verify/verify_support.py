@@ -22,7 +22,7 @@ ONE_ROUTER = """\
 name: one
 internet: 0ms
 routers:
-  home: {nat: home, lan: 192.168.1.0/24}
+  home: {nat: {preset: home, pool: 2}, lan: 192.168.1.0/24}
 nodes:
   stun: {via: internet, service: stun}
   alice: {via: home, peer: true}
