@@ -42,13 +42,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MappingProxyType
 
-from lab.predict import mapped, reasons
+from lab.predict import guessing, ice, mapped, punching, reasons
 from lab.predict.exchange import (
     CALLEE_PORT,
     CALLER_PORT,
     Exchange,
     Side,
-    learn,
     reach,
     roundtrip,
     signalling,
@@ -71,7 +70,21 @@ def techniques() -> MappingProxyType[str, Technique]:
     One that is not here (the peer may have more) has no prediction.
     """
     asked = {protocol: mapped.technique(protocol) for protocol in mapped.PROTOCOLS}
-    return MappingProxyType({"direct": direct, **asked, "udp-punch": udp_punch, "relay": relay})
+    return MappingProxyType(
+        {
+            "direct": direct,
+            **asked,
+            "reversal": punching.reversal,
+            "udp-punch": punching.udp_punch,
+            "tcp-punch": punching.tcp_punch,
+            "udp-predict": guessing.udp_predict,
+            "tcp-predict": guessing.tcp_predict,
+            "birthday": guessing.birthday,
+            "ice": ice.technique("ice", punching.udp_punch, relay),
+            "ice-trickle": ice.technique("ice-trickle", punching.udp_punch, relay),
+            "relay": relay,
+        }
+    )
 
 
 def direct(world: Map, a: Peer, b: Peer) -> Finding:
@@ -101,62 +114,6 @@ def direct(world: Map, a: Peer, b: Peer) -> Finding:
         path="",
         reason="; ".join(dict.fromkeys(why)) or f"no answer of {b.name} comes back",
     )
-
-
-def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
-    """Both learn their external endpoint, and send to each other's."""
-    network = Network(world)
-    caller, callee = Side(a, CALLER_PORT), Side(b, CALLEE_PORT)
-    missing = signalling(network, a, b)
-    for side in (caller, callee):
-        if not missing and not side.peer.stun:
-            missing = f"{side.peer.name} is told of no STUN server"
-    if missing:
-        return Finding(technique="udp-punch", possible=False, path="", reason=missing)
-    learned = [learn(network, caller)]
-    callee.remotes = caller.candidates
-    exchange = Exchange(network, caller, callee)
-    exchange.run()  # what comes before the answer: the callee's probes
-    learned.append(learn(network, callee))
-    caller.remotes += [c for c in callee.candidates if c not in caller.remotes]
-    if exchange.run() and exchange.path:
-        return Finding(
-            technique="udp-punch",
-            possible=True,
-            path=DIRECT,
-            reason=reasons.of_success(network, exchange.path, (a.name, b.name)),
-            by_chance=network.by_chance,
-        )
-    return Finding(
-        technique="udp-punch", possible=False, path="", reason=_why_no_punch(exchange, learned)
-    )
-
-
-def _why_no_punch(exchange: Exchange, learned: list[Lost | None]) -> str:
-    sides = exchange.caller, exchange.callee
-    untold = [
-        f"{side.peer.name} learns no external endpoint, as "
-        + reasons.of_loss(exchange.network, lost, side.peer.name, "the STUN server")
-        for side, lost in zip(sides, learned, strict=True)
-        if lost
-    ]
-    if untold:
-        return "; ".join(untold)
-    why = []
-    shared = sorted(exchange.caller.external.keys() & exchange.callee.external.keys())
-    for family in shared:
-        for one, other in (sides, sides[::-1]):
-            there, back = other.external[family], one.external[family]
-            came = exchange.send(one, other, there)
-            if isinstance(came, Lost):
-                opener = exchange.send(other, one, back)
-                names = one.peer.name, other.peer.name
-                why.append(reasons.of_punch(exchange.network, came, opener, back, names))
-    if not shared:
-        a, b = (side.peer.name for side in sides)
-        why = [f"{a} and {b} have no address family in common"]
-    first, *rest = dict.fromkeys(why) or [f"{exchange.callee.peer.name} is not heard"]
-    return "; and back, ".join((first, *rest))
 
 
 def relay(world: Map, a: Peer, b: Peer) -> Finding:

@@ -13,6 +13,7 @@ from lab.peer.rendezvous.member import Message
 from lab.peer.traversal.signals import (
     Decline,
     End,
+    More,
     Offer,
     Ping,
     Pong,
@@ -24,6 +25,7 @@ from lab.peer.traversal.signals import (
 
 KIND = "rendezvous"
 MAX_WAITING = 64
+MAX_MORE = 32
 
 
 class Mailbox:
@@ -36,6 +38,8 @@ class Mailbox:
         self.ended = asyncio.Event()
         """Set when the other peer needs the attempt no more."""
         self.signals: asyncio.Queue[Offer | Decline] = asyncio.Queue(MAX_WAITING)
+        self.more: asyncio.Queue[More] = asyncio.Queue(MAX_MORE)
+        """What was added to the offer or answer."""
 
 
 class Signalling:
@@ -116,15 +120,18 @@ class Signalling:
                     asked[1].set_result(message.size)
             case Offer() if not signal.offer_digest:
                 self._on_offer(message.sender, message.key, signal, message.size)
-            case Offer() | Decline() | End():
+            case Offer() | Decline() | More() | End():
                 self._sort(signal, message)
 
-    def _sort(self, signal: Offer | Decline | End, message: Message) -> None:
+    def _sort(self, signal: Offer | Decline | More | End, message: Message) -> None:
         mailbox = self._mailboxes.get(signal.attempt)
         if mailbox is None or (mailbox.peer, mailbox.key) != (message.sender, message.key):
             return
         mailbox.tally.count(KIND, message.size)
         if isinstance(signal, End):
             mailbox.ended.set()
+        elif isinstance(signal, More):
+            if not mailbox.more.full():
+                mailbox.more.put_nowait(signal)
         elif not mailbox.signals.full():
             mailbox.signals.put_nowait(signal)

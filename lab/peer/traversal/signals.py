@@ -8,6 +8,7 @@ Bodies of rendezvous messages; `kind` names them::
      "window_ms": 10000, "details": {}, "signature": <base64, 64 bytes>}
     {"kind": "answer", ... as above, "offer": <hex, SHA-256 of the offer>}
     {"kind": "decline", "attempt": ..., "code": "unsupported", "reason": "..."}
+    {"kind": "more", "attempt": ..., "details": {}}
     {"kind": "end", "attempt": ...}
     {"kind": "ping", "token": <hex, 8 bytes>}     {"kind": "pong", "token": ...}
 
@@ -65,6 +66,17 @@ class Decline:
 
 
 @dataclass(frozen=True, slots=True)
+class More:
+    """What a technique adds to its offer or answer later.
+
+    It is not signed: what it says must not matter to anything but success.
+    """
+
+    attempt: bytes
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The caller needs the attempt no more."""
 
@@ -83,7 +95,7 @@ class Pong:
     token: bytes
 
 
-Signal = Offer | Decline | End | Ping | Pong
+Signal = Offer | Decline | More | End | Ping | Pong
 
 
 def encode(signal: Signal, identity: Identity) -> dict[str, Any]:
@@ -99,6 +111,12 @@ def encode(signal: Signal, identity: Identity) -> dict[str, Any]:
                 "attempt": signal.attempt.hex(),
                 "code": signal.code,
                 "reason": signal.reason[:300],
+            }
+        case More():
+            return {
+                "kind": "more",
+                "attempt": signal.attempt.hex(),
+                "details": dict(signal.details),
             }
         case End():
             return {"kind": "end", "attempt": signal.attempt.hex()}
@@ -122,6 +140,10 @@ def parse(body: Mapping[str, Any], sender: str, key: bytes) -> Signal:
             if not isinstance(reason, str) or not isinstance(code, str):
                 raise SignalError("a decline says why")
             return Decline(_octets(body["attempt"]), code[:40], reason[:300])
+        if kind == "more":
+            if not isinstance(body["details"], dict):
+                raise SignalError("what is added is an object")
+            return More(_octets(body["attempt"]), body["details"])
         if kind == "end":
             return End(_octets(body["attempt"]))
         if kind == "ping":

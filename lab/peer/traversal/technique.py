@@ -18,7 +18,6 @@ from lab.peer.traversal.direct import Direct
 from lab.peer.traversal.ice import Ice
 from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.predict import TcpPredict, UdpPredict
-from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.punch import UdpPunch
 from lab.peer.traversal.relay import Relay
 from lab.peer.traversal.reversal import Reversal

@@ -1,0 +1,57 @@
+"""Ways through NATs that need more than two peers and a STUN server, in shipped networks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.kernel.end_to_end.support import Command
+
+pytestmark = pytest.mark.kernel
+
+
+class Network:
+    """A shipped topology that is up."""
+
+    def __init__(self, lab: Command, topology: str, *more: str) -> None:
+        self.lab = lab
+        self.name = lab.name()
+        lab.ok("up", topology, "--name", self.name, "--runtime", "process", "--quiet", *more)
+
+    def connect(self, caller: str, callee: str, *techniques: str) -> dict[str, dict[str, Any]]:
+        """The record of each technique; nothing may contradict what was predicted."""
+        words = [word for technique in techniques for word in ("-t", technique)]
+        answer = self.lab.run("connect", caller, callee, "--lab", self.name, "--json", *words)
+        found = json.loads(answer.stdout)
+        assert found["contradicted"] == []
+        return {record["technique"]: record for record in found["attempts"]}
+
+
+@pytest.fixture
+def network(lab: Command):
+    return lambda topology, *more: Network(lab, topology, *more)
+
+
+def test_one_router_that_opens_ports_is_enough_for_both_directions(network):
+    here = network("upnp-home")
+    for ends in (("alice", "bob"), ("bob", "alice")):
+        for name, record in here.connect(*ends, "upnp", "nat-pmp", "pcp").items():
+            assert (record["outcome"], record["path"]) == ("success", "direct"), record
+            assert record["packets"][name] > 0
+    # What was asked for was given back.
+    rules = here.lab.ok(
+        "exec", "--lab", here.name, "home-a", "nft", "list", "table", "inet", "upnp"
+    )
+    assert "dnat" not in rules
+
+
+def test_ice_finds_the_path_that_there_is(network):
+    for topology, path in (("two-homes", "direct"), ("blocked-udp", "relayed")):
+        here = network(topology)
+        for record in here.connect("alice", "bob", "ice", "ice-trickle").values():
+            assert (record["outcome"], record["path"]) == ("success", path), record
+            assert record["rtt_after_s"] > 0.02
+            assert record["packets"]["ice"] > 0
+        here.lab.ok("down", here.name)
