@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.errors import LabError
-from lab.fabric import messages, sysctls
+from lab.fabric import messages, sysctls, tun
 from lab.fabric.netlink import Request, Session
 from lab.plan.model import Interface, Node, NodeKind, Route
+from lab.plan.names import NAT64
 
 BRIDGE = "br0"
 """The bridge in the namespace of a segment."""
@@ -46,12 +47,16 @@ def configure(after: Node, before: Node | None, neighbours: Sequence[Neighbour] 
         if _has_ipv6(port) and not (port.name in known and _has_ipv6(known[port.name])):
             settings += sysctls.link_local(port.name)
     sysctls.apply(settings, after.name)
+    if after.nat64:
+        tun.ensure(NAT64)
     indexes = _indexes(after)
     requests = differences(after, before, indexes)
     requests += [
         messages.put_neighbour(indexes[it.interface], it.address, it.mac, it.interface)
         for it in neighbours
     ]
+    if before is not None and before.nat64 and not after.nat64:
+        requests.append(messages.delete_link(NAT64))
     if requests:
         with Session() as session:
             session.demand(requests, after.name)
@@ -123,6 +128,8 @@ def _indexes(node: Node) -> dict[str, int]:
     names = [port.name for port in node.interfaces]
     if node.kind is NodeKind.SEGMENT:
         names.append(BRIDGE)
+    if node.nat64:
+        names.append(NAT64)
     return {name: _lookup(name, node.name) for name in names}
 
 

@@ -28,12 +28,13 @@ from lab.plan.history import History
 from lab.plan.ipv4 import address_text
 from lab.plan.ipv6 import LAN_LENGTH, Prefix6
 from lab.plan.machine import Machine
-from lab.plan.model import Interface, Node, NodeKind, Plan, Program, Route
+from lab.plan.model import Interface, Nat64, Node, NodeKind, Plan, Program, Route
 from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6, HOST_UPLINK, LAN, WAN, segment_name
 from lab.plan.portmap import daemons_of
 from lab.plan.programs import notes as program_notes
 from lab.plan.programs import program_of
 from lab.plan.services import Services
+from lab.plan.translation import nat64_daemon, nat64_of, nat64_routes, nptv6_of
 from lab.plan.tree import Tree
 from lab.plan.wiring import links_of, port_tables
 from lab.plan.wiring import notes as link_notes
@@ -161,6 +162,8 @@ class _Network:
 
     def _router(self, spec: RouterSpec, routed: dict[str, tuple[str, ...]]) -> Node:
         delegated = self.addresses.six.delegated.get(spec.name)
+        nat64 = nat64_of(spec, self.tree, self.addresses, self.history)
+        translator = (nat64_daemon(spec, nat64, self.addresses),) if nat64 else ()
         return Node(
             name=spec.name,
             kind=NodeKind.ROUTER,
@@ -171,6 +174,7 @@ class _Network:
             ),
             routes=(
                 *self._defaults(spec.name, WAN),
+                *nat64_routes(spec, self.addresses),
                 *(
                     route
                     for member in self.tree.members[spec.name]
@@ -184,8 +188,10 @@ class _Network:
             firewall=spec.firewall,
             firewall6=self._firewall6(spec),
             delegated=str(delegated or ""),
-            subscribers=self._subscribers(spec),
-            daemons=daemons_of(spec, self.seed),
+            nptv6=nptv6_of(spec, self.tree, self.addresses.six),
+            nat64=nat64,
+            subscribers=self._subscribers(spec, nat64),
+            daemons=(*translator, *daemons_of(spec, self.seed)),
         )
 
     def _firewall6(self, spec: RouterSpec) -> Firewall | None:
@@ -261,16 +267,11 @@ class _Network:
             destination = str(six.delegated[member])
             yield Route(destination=destination, gateway=gateway, interface=interface)
 
-    def _subscribers(self, spec: RouterSpec) -> tuple[str, ...]:
+    def _subscribers(self, spec: RouterSpec, nat64: Nat64 | None) -> tuple[str, ...]:
         """Those of before in their order, so that their port blocks stay where they can."""
         if spec.nat is None:
             return ()
-        now = tuple(
-            address_text(number)
-            for member in self.tree.behind(spec.name)
-            if member.name in self.addresses.uplinks
-            for number in self.addresses.uplinks[member.name].addresses
-        )
+        now = tuple(four for _, four in nat64.hosts) if nat64 else self._inside4(spec)
         before = self.history.subscribers.get(spec.name, ())
         if not before:
             return now
@@ -278,4 +279,13 @@ class _Network:
         return (
             *(address for address in before if address in still),
             *(address for address in now if address not in known),
+        )
+
+    def _inside4(self, spec: RouterSpec) -> tuple[str, ...]:
+        """Everything behind a NAT, by its IPv4 address."""
+        return tuple(
+            address_text(number)
+            for member in self.tree.behind(spec.name)
+            if member.name in self.addresses.uplinks
+            for number in self.addresses.uplinks[member.name].addresses
         )

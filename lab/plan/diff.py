@@ -175,6 +175,7 @@ def _network(node: Node) -> tuple[object, ...]:
         frozenset(node.interfaces),
         frozenset(node.routes),
         node.forwarding,
+        node.nat64,
         node.wan,
         node.lan,
     )
@@ -187,6 +188,8 @@ def _rules(node: Node) -> tuple[object, ...]:
         node.port_mapping,
         node.firewall,
         node.firewall6,
+        node.nptv6,
+        node.nat64,
         node.resolver,
         node.proxy,
         node.subscribers,
@@ -197,4 +200,4 @@ def _rules(node: Node) -> tuple[object, ...]:
 
 
 def _has_rules(node: Node) -> bool:
-    return any((node.nat, node.firewall, node.firewall6))
+    return any((node.nat, node.firewall, node.firewall6, node.nptv6))

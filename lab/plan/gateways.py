@@ -1,6 +1,6 @@
-"""What firewalls run for who is inside: a resolver, a web proxy, a captive portal.
+"""What routers run for who is inside: a resolver, also with DNS64, a web proxy, a captive portal.
 
-A plan with firewalls becomes a plan in which their routers have the daemons
+A plan with firewalls or NAT64s becomes a plan in which their routers have the daemons
 for it, and every node below knows the nearest ones.  It is done to whole plans
 (when one is compiled, and when a firewall changes while a lab runs), and doing
 it again changes nothing.
@@ -20,9 +20,12 @@ from lab.plan.services import SERVICES
 from lab.topology.behaviour import Firewall
 from lab.topology.model import INTERNET
 
-RESOLVER, PROXY, PORTAL = "resolver", "proxy", "portal"
-_DAEMONS = frozenset({RESOLVER, PROXY, PORTAL})
+RESOLVER, PROXY, PORTAL, DNS64 = "resolver", "proxy", "portal", "dns64"
+_DAEMONS = frozenset({RESOLVER, PROXY, PORTAL, DNS64})
 _LOOPBACK = "127.0.0.1"
+_DNS_PORT = 53
+_NAMES_PORT = 5353
+"""Where the resolver is, behind the one that does DNS64."""
 
 _RESOLVER_CONFIGURATION = """\
 # Answers for the lab's nodes; no other name exists, and nobody else is asked.
@@ -33,9 +36,40 @@ no-resolv
 # What a program asked a moment ago may have changed in the lab.
 local-ttl=0
 bind-interfaces
+port=%d
 listen-address=%s
 user=root
 pid-file=
+"""
+
+_DNS64_CONFIGURATION = """\
+server:
+    directory: "{{dir}}"
+    chroot: ""
+    username: ""
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    num-threads: 1
+    port: 53
+    interface: {loopback}
+    interface: {inside}
+    access-control: 0.0.0.0/0 allow
+    access-control: ::/0 allow
+    # An AAAA record for what has none, made of its A record (RFC 6147).
+    module-config: "dns64 iterator"
+    dns64-prefix: {prefix}
+    do-not-query-localhost: no
+    # What a program asked a moment ago may have changed in the lab.
+    cache-max-ttl: 0
+    cache-max-negative-ttl: 0
+    # Names that are none elsewhere may be nodes here.
+    local-zone: "test." transparent
+    local-zone: "invalid." transparent
+    local-zone: "onion." transparent
+forward-zone:
+    name: "."
+    forward-addr: {loopback}@{names_port}
 """
 
 _PROXY_CONFIGURATION = """\
@@ -75,7 +109,9 @@ def told(node: Node) -> dict[str, str]:
 def _touched(node: Node) -> bool:
     """Whether a firewall of `node` has servers, or had some."""
     wanted = node.firewall
-    asks = wanted is not None and (wanted.resolver or wanted.proxy or wanted.portal)
+    asks = node.nat64 is not None or (
+        wanted is not None and (wanted.resolver or wanted.proxy or wanted.portal)
+    )
     had = node.resolver or node.proxy or any(d.name in _DAEMONS for d in node.daemons)
     return bool(asks or had)
 
@@ -104,14 +140,16 @@ class _Surroundings:
         resolver, proxy = "", ""
         for router in self._above(node.name):
             wanted = router.firewall
-            if wanted is not None and wanted.resolver and not resolver:
+            if _has_resolver(router) and not resolver:
                 resolver = _inner_address(router)
             if wanted is not None and wanted.proxy and not proxy:
-                proxy = f"{_inner_address(router)}:{wanted.proxy.port}"
+                inside = _inner_address(router)
+                host = f"[{inside}]" if ":" in inside else inside
+                proxy = f"{host}:{wanted.proxy.port}"
         wanted = node.firewall
         own: tuple[Daemon, ...] = ()
-        if wanted is not None and node.kind is NodeKind.ROUTER:
-            own = tuple(self._daemons(node, wanted, proxy))
+        if node.kind is NodeKind.ROUTER and (wanted is not None or node.nat64):
+            own = tuple(self._daemons(node, wanted or Firewall(), proxy))
         elif wanted is not None and wanted.portal:
             raise InputError(
                 f"{node.name} is a host, and a captive portal stands in a router",
@@ -130,15 +168,34 @@ class _Surroundings:
 
     def _daemons(self, router: Node, wanted: Firewall, proxy_above: str) -> Iterator[Daemon]:
         inside = _inner_address(router)
-        if wanted.resolver or wanted.proxy:
+        if wanted.proxy or _has_resolver(router):
             names = "".join(f"{address} {name}\n" for name, address in self._names(router))
-            addresses = f"{_LOOPBACK},{inside}" if wanted.resolver else _LOOPBACK
+            outer = wanted.resolver and not router.nat64
+            listen = f"{_LOOPBACK},{inside}" if outer else _LOOPBACK
+            port = _NAMES_PORT if router.nat64 else _DNS_PORT
             yield Daemon(
                 name=RESOLVER,
                 command=("dnsmasq", "--keep-in-foreground", "--conf-file={dir}/dnsmasq.conf"),
                 package="dnsmasq-base",
-                files=(("dnsmasq.conf", _RESOLVER_CONFIGURATION % addresses), ("names", names)),
-                ready=("udp/53", "tcp/53"),
+                files=(
+                    ("dnsmasq.conf", _RESOLVER_CONFIGURATION % (port, listen)),
+                    ("names", names),
+                ),
+                ready=(f"udp/{port}", f"tcp/{port}"),
+            )
+        if router.nat64:
+            text = _DNS64_CONFIGURATION.format(
+                inside=inside,
+                loopback=_LOOPBACK,
+                prefix=router.nat64.prefix,
+                names_port=_NAMES_PORT,
+            )
+            yield Daemon(
+                name=DNS64,
+                command=("unbound", "-d", "-c", "{dir}/unbound.conf"),
+                package="unbound",
+                files=(("unbound.conf", text),),
+                ready=(f"udp/{_DNS_PORT}", f"tcp/{_DNS_PORT}"),
             )
         if wanted.proxy:
             text = _PROXY_CONFIGURATION % (wanted.proxy.port, inside)
@@ -194,6 +251,12 @@ class _Surroundings:
             if router.nat:
                 yield router.name
         yield INTERNET
+
+
+def _has_resolver(router: Node) -> bool:
+    """Whether who is inside has a name server in the router."""
+    wanted = router.firewall
+    return router.nat64 is not None or (wanted is not None and wanted.resolver)
 
 
 def _inner_address(router: Node) -> str:

@@ -43,6 +43,8 @@ class History:
     """By attached node."""
     delegated6: dict[str, Prefix6] = field(default_factory=dict)
     """By router."""
+    nat64: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """By router, the hosts behind its NAT64 and their IPv4 addresses."""
     members6: dict[str, set[int]] = field(default_factory=dict)
     segments: frozenset[str] = frozenset()
     """Routers whose LAN is a shared segment."""
@@ -78,6 +80,8 @@ class History:
                     own = next(_addresses(interface, six=False), "").partition("/")[0]
                     if settled := _settled(Prefix, node.name, interface, own):
                         history.lans[node.name] = settled
+            if node.nat64:
+                history.nat64[node.name] = node.nat64.hosts
             if node.delegated:
                 history.delegated6[node.name] = Prefix6.parse(node.delegated)
         return history

@@ -172,7 +172,8 @@ class Daemon(Frozen, frozen=True):
     files: tuple[tuple[str, str], ...] = ()
     """Names and texts, written into its folder each time before it starts."""
     ready: tuple[str, ...] = ()
-    """Ports that are open when it is ready: `tcp/8888`, `udp/53`; started means ready if none."""
+    """Ports that are open when it is ready: `tcp/8888`, `udp/53`; or `tun/nat64`, a device that
+    it holds.  Started means ready if there are none."""
 
     def key(self, node: str) -> str:
         """What it is called in `node`: `router/upnpd`."""

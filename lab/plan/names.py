@@ -15,6 +15,8 @@ from lab import seeds
 HOST_UPLINK = "eth0"
 WAN = "wan"
 LAN = "lan"
+NAT64 = "nat64"
+"""The device of the translator in a router with NAT64."""
 UPLINKS = frozenset({HOST_UPLINK, WAN})
 """Interfaces by which a host or a router is attached upstream."""
 
@@ -27,7 +29,7 @@ _LONGEST = 15
 
 _RESERVED = frozenset(
     {
-        "lo", "br0", "bridge", ".", "..",
+        "lo", NAT64, "br0", "bridge", ".", "..",
         # Folders of /proc/sys/net/ipv4/conf that are no interfaces.
         "all", "default",
         # Interfaces that kernel modules make in every namespace.

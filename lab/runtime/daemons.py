@@ -84,6 +84,8 @@ async def listening(pid: int, ports: tuple[str, ...], ended: asyncio.Event) -> b
 
 def _open(pid: int, port: str) -> bool:
     protocol, _, number = port.partition("/")
+    if protocol == "tun":
+        return _attached(pid, number)
     wanted = f"{int(number):04X}"
     for table in (protocol, f"{protocol}6"):
         try:
@@ -95,4 +97,15 @@ def _open(pid: int, port: str) -> bool:
             local, _, state = line.split()[1:4]
             if state == _LISTENING[protocol] and local.rpartition(":")[2] == wanted:
                 return True
+    return False
+
+
+def _attached(pid: int, device: str) -> bool:
+    """Whether the process itself holds that TUN device."""
+    try:
+        for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
+            if f"iff:\t{device}\n" in descriptor.read_text():
+                return True
+    except OSError:
+        pass  # It ended, or closed that file, while we looked.
     return False

@@ -28,7 +28,9 @@ table ip lab {
 }
 """
 _END = "\nCOMMIT\n"
-_OURS = frozenset({"ip filter", "ip nat", "ip lab", "inet upnp", "ip6 filter", "inet portal"})
+_OURS = frozenset(
+    {"ip filter", "ip nat", "ip lab", "inet upnp", "ip6 filter", "ip6 nptv6", "inet portal"}
+)
 
 
 def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
@@ -53,7 +55,7 @@ def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
     leave = _tables(rules)
     gone = [table for table in nftables.tables() if table in _OURS and table not in leave]
     deletions = "".join(f"delete table {table}\n" for table in gone)
-    script = nft + portmap + rules.portal + deletions
+    script = nft + portmap + rules.portal + rules.nptv6 + deletions
     if script:
         nftables.run(script)
 
@@ -101,6 +103,8 @@ def _tables(rules: RuleSet) -> set[str]:
         tables.add("inet upnp")
     if rules.portal:
         tables.add("inet portal")
+    if rules.nptv6:
+        tables.add("ip6 nptv6")
     for family, text in (("ip", rules.ip4), ("ip6", rules.ip6)):
         tables |= {f"{family} {line[1:]}" for line in text.splitlines() if line.startswith("*")}
     return tables

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from lab.errors import LabError
-from lab.fabric.rules import firewall, nat
+from lab.fabric.rules import firewall, nat, nptv6
 from lab.fabric.rules.ruleset import RuleSet
 from lab.plan.model import Node, NodeKind
+from lab.plan.names import NAT64
 from lab.topology.behaviour import Direction, Nat, Rule, Unsolicited, Verdict
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def render(node: Node) -> RuleSet:
     Raises InputError if the NAT's ports can't be had, LabError if the node
     lacks the interfaces that the rules are about.
     """
-    if node.nat is None and node.firewall is None and node.firewall6 is None:
+    if not any((node.nat, node.firewall, node.firewall6, node.nptv6)):
         return RuleSet()
     six = {"firewall": node.firewall or node.firewall6}
     common: dict[str, Any] = {
@@ -51,8 +52,13 @@ def render(node: Node) -> RuleSet:
     if node.firewall is not None and node.firewall.portal and common["router"]:
         portal = _text("portal.nft.j2", common)
     ip6 = _ip6(common | six) if six["firewall"] else ""
+    prefixes = _text("nptv6.nft.j2", common | nptv6.words(node.nptv6)) if node.nptv6 else ""
+    if node.nat64:
+        # To the NAT, who comes out of the translator is who is inside.
+        common["lan"] = NAT64
     if node.nat is None:
-        return RuleSet(ip4=_ip4(common) if node.firewall else "", ip6=ip6, portal=portal)
+        ip4 = _ip4(common) if node.firewall else ""
+        return RuleSet(ip4=ip4, ip6=ip6, portal=portal, nptv6=prefixes)
     externals = _external_addresses(node, node.nat)
     words = nat.words(
         node.nat, externals=externals, subscribers=node.subscribers, where=f"router {node.name}"
@@ -68,6 +74,7 @@ def render(node: Node) -> RuleSet:
         nft="" if node.nat.ports.overload else _text("nat.nft.j2", {**common, **words}),
         portmap=_text("portmap.nft.j2", common) if common["mark"] else "",
         portal=portal,
+        nptv6=prefixes,
         sysctls=timeouts,
     )
 
@@ -134,7 +141,8 @@ def _admitted(node: Node) -> tuple[Rule, ...]:
     if wanted.proxy and node.proxy:
         address, _, port = node.proxy.rpartition(":")
         span = (int(port), int(port))
-        rules.append(Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=(span,), remote=address))
+        remote = address.strip("[]")
+        rules.append(Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=(span,), remote=remote))
     return tuple(rules)
 
 

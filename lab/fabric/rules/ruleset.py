@@ -23,6 +23,8 @@ class RuleSet:
     """For nft: table `inet portal`."""
     portmap: str = ""
     """For nft: table `inet upnp`, empty; the port mapping daemon fills it."""
+    nptv6: str = ""
+    """For nft: table `ip6 nptv6`."""
     sysctls: tuple[tuple[str, str], ...] = ()
 
     @property

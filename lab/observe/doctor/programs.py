@@ -35,6 +35,8 @@ _TOOLS = (
     _Tool("miniupnpd", "miniupnpd-nftables", "port mapping: UPnP, NAT-PMP, PCP", Level.WARNING),
     _Tool("dnsmasq", "dnsmasq-base", "firewalls with a resolver or a proxy", Level.WARNING),
     _Tool("tinyproxy", "tinyproxy-bin", "firewalls with a web proxy", Level.WARNING),
+    _Tool("tayga", "tayga", "NAT64", Level.WARNING),
+    _Tool("unbound", "unbound", "NAT64: the resolver with DNS64", Level.WARNING),
     _Tool("turnserver", "coturn", "a TURN server that is not ours", Level.WARNING, fixable=False),
 )
 
