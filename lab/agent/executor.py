@@ -20,7 +20,9 @@ from lab.plan.operations import (
     AnyOperation,
     CreateNode,
     DeleteNode,
+    PauseNode,
     Phase,
+    ResumeNode,
     StartDaemon,
     StartProgram,
     StopDaemon,
@@ -51,6 +53,11 @@ class Programs(Protocol):
         """Start it and wait until it is ready."""
 
     async def stop_daemon(self, node: str, daemon: Daemon) -> None: ...
+
+    async def pause(self, node: Node) -> None:
+        """Have everything in the node hold still."""
+
+    async def resume(self, node: str) -> None: ...
 
 
 Emit = Callable[[dict[str, object]], None]
@@ -99,7 +106,14 @@ class Executor:
         tasks: list[asyncio.Task[None]] = []
         for operation in operations:
             match operation:
-                case StartProgram() | StopProgram() | StartDaemon() | StopDaemon():
+                case (
+                    StartProgram()
+                    | StopProgram()
+                    | StartDaemon()
+                    | StopDaemon()
+                    | PauseNode()
+                    | ResumeNode()
+                ):
                     tasks.append(asyncio.create_task(self._program(operation, done)))
                 case CreateNode(node=node) if _wants_container(node):
                     tasks.append(asyncio.create_task(self._container(operation, done)))
@@ -131,7 +145,7 @@ class Executor:
 
     async def _program(
         self,
-        operation: StartProgram | StopProgram | StartDaemon | StopDaemon,
+        operation: StartProgram | StopProgram | StartDaemon | StopDaemon | PauseNode | ResumeNode,
         done: Callable[[AnyOperation, float], None],
     ) -> None:
         began = time.monotonic()
@@ -144,6 +158,10 @@ class Executor:
                 await self._programs.start_daemon(node, daemon)
             case StopDaemon(node=node, daemon=daemon):
                 await self._programs.stop_daemon(node, daemon)
+            case PauseNode(node=whole):
+                await self._programs.pause(whole)
+            case ResumeNode(node=whole):
+                await self._programs.resume(whole.name)
         done(operation, time.monotonic() - began)
 
     async def _container(

@@ -30,8 +30,9 @@ from lab.observe.exporter import LOOPBACK, Exporter
 from lab.observe.health import HealthSampler
 from lab.observe.state import AgentState, ProgramState, to_wire
 from lab.paths import LabPaths
-from lab.plan.change import Layers, changed, describe_change, momentary
+from lab.plan.change import changed, describe_change, momentary
 from lab.plan.diff import diff
+from lab.plan.layers import Layers
 from lab.plan.model import Plan, decode, encode
 from lab.plan.operations import AnyOperation, LoadRules, ResetNode
 from lab.plan.progress import Running

@@ -20,7 +20,7 @@ from lab.fabric.journal import Journal
 from lab.observe.state import ProgramState, Stage, program_words
 from lab.paths import LabPaths
 from lab.plan.model import Daemon, Node, Plan, Program
-from lab.runtime import daemons, group
+from lab.runtime import daemons, freeze, group
 from lab.runtime.containers import Containers
 from lab.runtime.contract import Event, Tail, last_lines
 from lab.runtime.docker import Engine
@@ -116,8 +116,35 @@ class Programs:
             self._replace(node, state=Stage.FAILED, reason=error.message)
             raise
 
+    async def pause(self, node: Node) -> None:
+        """Have everything in the node hold still; returns when it does."""
+        if self.holds_container(node.name) and self._containers is not None:
+            await self._containers.pause(node.name)
+        else:
+            await asyncio.to_thread(freeze.pause, self._paths.netns(node.name))
+        for name in node.programs:
+            if name in self._states and self._states[name].state is Stage.READY:
+                self._replace(name, state=Stage.PAUSED)
+
+    async def resume(self, node: str) -> None:
+        """Let what holds still in the node go on."""
+        if self.holds_container(node) and self._containers is not None:
+            await self._containers.resume(node)
+        else:
+            await asyncio.to_thread(freeze.resume, self._paths.netns(node))
+        for name, state in self._states.items():
+            if state.state is Stage.PAUSED and name.partition("/")[0] == node:
+                self._replace(name, state=Stage.READY)
+
+    async def _wake(self, name: str) -> None:
+        """What is to be ended has to be able to end."""
+        state = self._states.get(name)
+        if state is not None and state.state is Stage.PAUSED:
+            await self.resume(name.partition("/")[0])
+
     async def stop(self, node: str, program: Program) -> None:
         """End the program; returns when it has ended."""
+        await self._wake(node)
         self._stopping.add(node)
         try:
             if program.runtime is Runtime.PROCESS and self._zygote is not None:
@@ -161,6 +188,7 @@ class Programs:
     async def stop_daemon(self, node: str, daemon: Daemon) -> None:
         """End the daemon, giving it time to say goodbye; returns when it has ended."""
         name = daemon.key(node)
+        await self._wake(name)
         self._stopping.add(name)
         try:
             if self._zygote is not None:

@@ -23,6 +23,8 @@ from threading import Event
 from time import perf_counter
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from lab.errors import LabError
 from lab.fabric import messages, netns, sysctls
 from lab.fabric.configure import BRIDGE, configure
@@ -39,11 +41,12 @@ from lab.plan.operations import (
     CreateNode,
     DeleteLink,
     DeleteNode,
+    FenceNode,
     LoadRules,
     ResetNode,
     ShapeLink,
 )
-from lab.topology.behaviour import Backend
+from lab.topology.behaviour import Backend, Impairment
 
 OnDone = Callable[[AnyOperation, float], None]
 """Told of each operation that was carried out, with the seconds it took."""
@@ -171,6 +174,8 @@ class Network:
                 self._load_rules(node, before)
             case ResetNode(node=node):
                 self._reset(node)
+            case FenceNode(node=node):
+                self._fence(node)
             case ShapeLink(link=link):
                 self._shape(link)
             case DeleteLink(link=link):
@@ -223,6 +228,12 @@ class Network:
         with self._inside(node.name):
             rules.reset(standing)
 
+    def _fence(self, node: Node) -> None:
+        from lab.fabric import fence  # noqa: PLC0415 - only for a lab that is divided
+
+        with self._inside(node.name):
+            fence.put_up(node)
+
     # --- links ----------------------------------------------------------------
 
     def _create_links(self, home: str, group: Sequence[CreateLink], on_done: OnDone) -> None:
@@ -234,7 +245,7 @@ class Network:
         for operation, refusal in zip(group, refusals, strict=True):
             if refusal is None:
                 start = perf_counter()
-                if operation.link.backend is Backend.KERNEL:
+                if operation.link.backend is Backend.KERNEL or operation.link.down:
                     self._shape(operation.link)
                 on_done(operation, each + perf_counter() - start)
             else:
@@ -270,17 +281,21 @@ class Network:
                 stack.callback(os.close, file)
                 files.append(file)
             stack.pop_all()  # The ferry closes them, whatever happens.
-        ferry.attach(link, *files)
+        ferry.attach(_carried(link), *files)
 
     def _shape(self, link: Link) -> None:
         if link.backend is Backend.FERRY:
-            self._the_ferry(link).shape(link)
+            self._the_ferry(link).shape(_carried(link))
             return
         from lab.fabric.links import kernel  # noqa: PLC0415 - pyroute2: only where a link is shaped
 
         for end, impairment in ((link.a, link.a_to_b), (link.b, link.b_to_a)):
             with self._inside(end.node):
-                kernel.shape(end.interface, impairment)
+                if link.down:
+                    kernel.cut(end.interface)
+                else:
+                    kernel.join(end.interface)
+                    kernel.shape(end.interface, impairment)
 
     def _delete_link(self, link: Link) -> None:
         if link.backend is Backend.FERRY:
@@ -299,6 +314,14 @@ class Network:
 
     def _inside(self, node: str) -> contextlib.AbstractContextManager[None]:
         return netns.inside(self._paths.netns(node))
+
+
+def _carried(link: Link) -> Link:
+    """`link` as the ferry is to carry it: one that is cut loses all that enters it."""
+    if not link.down:
+        return link
+    nothing = Impairment(loss=1.0)
+    return replace(link, a_to_b=nothing, b_to_a=nothing)
 
 
 def _by_home(operations: Iterable[CreateLink]) -> dict[str, list[CreateLink]]:

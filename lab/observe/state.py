@@ -23,6 +23,8 @@ class Stage(StrEnum):
     STARTING = "starting"
     """Its process exists; it has not said that it is ready."""
     READY = "ready"
+    PAUSED = "paused"
+    """It holds still by order."""
     EXITED = "exited"
     """It ended by itself, with `ProgramState.exit_code`."""
     FAILED = "failed"
@@ -54,7 +56,7 @@ class ProgramState(Frozen, frozen=True):
 
     def uptime_s(self, now: float) -> float:
         """Seconds since it started; 0 for one that does not run."""
-        alive = self.state in (Stage.STARTING, Stage.READY)
+        alive = self.state in (Stage.STARTING, Stage.READY, Stage.PAUSED)
         return max(now - self.started_at, 0.0) if alive and self.started_at else 0.0
 
 

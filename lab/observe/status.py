@@ -26,6 +26,7 @@ from lab.observe.outline import Branch, lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.words import plural
+from lab.topology.changes import Activity
 from lab.topology.fields import CONNECTED
 
 Record = Mapping[str, Any]
@@ -33,6 +34,7 @@ Record = Mapping[str, Any]
 _STAGES = {
     Stage.STARTING: ("◌", "yellow"),
     Stage.READY: ("●", "green"),
+    Stage.PAUSED: ("‖", "yellow"),
     Stage.EXITED: ("✗", "red"),
     Stage.FAILED: ("✗", "red"),
 }
@@ -46,7 +48,7 @@ _WIDE = 100
 """Columns from which on links, inner addresses and details of attempts have room."""
 _VERY_WIDE = 140
 """Columns from which on NATs have room for more than their name."""
-_ASCII = str.maketrans(dict(zip("├└│─●◌○✗✓→…", "|`|-*ooxv>~", strict=True)))
+_ASCII = str.maketrans(dict(zip("├└│─●◌○✗✓→…‖■", "|`|-*ooxv>~=#", strict=True)))
 
 
 def render(
@@ -145,6 +147,7 @@ def status_json(
                 "addresses": {face.name: list(face.addresses) for face in node.interfaces},
                 "nat": _stated(node.nat),
                 "firewall": _stated(node.firewall),
+                "activity": str(node.activity),
                 "program": _program_json(node.program, programs.get(node.name), agent, now),
                 "daemons": {
                     daemon.name: _daemon_json(programs.get(daemon.key(node.name)), agent, now)
@@ -279,6 +282,8 @@ def _states(node: Node, programs: Mapping[str, ProgramState], now: float, *, wid
     """The state of what runs in `node`: of its program or, by name, of the first that is not up."""
     if not node.programs:
         return Text()
+    if node.activity is Activity.STOPPED:
+        return Text("■ stopped", style="yellow")
     down = [name for name in node.programs if name not in programs or not programs[name].up]
     name = (down or node.programs)[0]
     text = _state(programs.get(name), now, wide=wide)

@@ -8,18 +8,35 @@ router's state is lost) comes as operations of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from lab.errors import InputError
 from lab.plan import words
+from lab.plan.attachment import Attachments, cut_link, declared_link, find_link, set_link
 from lab.plan.gateways import furnish
-from lab.plan.model import Node, NodeKind, Plan
+from lab.plan.model import Link, Node, NodeKind, Plan
+from lab.plan.move import moved, told_anew
+from lab.plan.names import upstream_name
 from lab.plan.operations import AnyOperation, ResetNode, StartDaemon, StopDaemon
+from lab.plan.partition import fenced, format_groups
 from lab.plan.portmap import DAEMON as PORT_MAPPER
 from lab.topology.behaviour import Firewall, Nat
-from lab.topology.changes import AnyChange, FlushNat, Reboot, SetFirewall, SetNat
+from lab.topology.changes import (
+    Activity,
+    AnyChange,
+    CutLink,
+    Divide,
+    FlushNat,
+    Heal,
+    Move,
+    Reboot,
+    SetActivity,
+    SetFirewall,
+    SetLink,
+    SetNat,
+)
+from lab.topology.link import LinkSpec
 from lab.topology.problems import one_of
 
 
@@ -53,27 +70,80 @@ def filtering(plan: Plan, name: str) -> Node:
     return _find(plan, name, (NodeKind.ROUTER, NodeKind.HOST), "node")
 
 
-def changed(plan: Plan, changes: Iterable[AnyChange]) -> Plan:
+def changed(plan: Plan, changes: Sequence[AnyChange]) -> Plan:
     """`plan` after `changes`; InputError if one of them is about what is not there."""
-    nodes = {node.name: node for node in plan.nodes}
-    filters = False
+    after = plan
     for change in changes:
-        match change:
-            case SetNat(router=router, nat=nat):
-                _check_pool(translating(plan, router), nat)
-                nodes[router] = replace(nodes[router], nat=nat)
-            case SetFirewall(node=name, firewall=firewall):
-                filtering(plan, name)
-                nodes[name] = replace(nodes[name], firewall=firewall)
-                filters = True
-            case FlushNat(router=router):
-                translating(plan, router)
-            case Reboot(router=router):
-                _find(plan, router, (NodeKind.ROUTER,), "router")
-    if all(nodes[node.name] is node for node in plan.nodes):
+        after = _with(after, change)
+    if after is plan:
         return plan
-    after = replace(plan, nodes=tuple(nodes.values()))
-    return furnish(after) if filters else after
+    if any(isinstance(change, SetFirewall | Move) for change in changes):
+        after = furnish(after)
+    return fenced(after)
+
+
+def _with(plan: Plan, change: AnyChange) -> Plan:
+    """`plan` after one change, without what follows from it for other nodes."""
+    match change:
+        case SetNat(router=router, nat=nat):
+            node = translating(plan, router)
+            _check_pool(node, nat)
+            return _instead(plan, replace(node, nat=nat))
+        case SetFirewall(node=name, firewall=firewall):
+            return _instead(plan, replace(filtering(plan, name), firewall=firewall))
+        case FlushNat(router=router):
+            translating(plan, router)
+            return plan
+        case Reboot(router=router):
+            _find(plan, router, (NodeKind.ROUTER,), "router")
+            return plan
+        case SetLink(node=node, via=via, link=link):
+            return set_link(plan, node, via, link)
+        case CutLink(node=node, via=via, down=down):
+            return cut_link(plan, node, via, down=down)
+        case SetActivity(node=name, activity=activity):
+            return _with_activity(plan, name, activity)
+        case Divide(groups=groups, on=on):
+            if on == (groups in plan.partitions):
+                return plan
+            others = tuple(each for each in plan.partitions if each != groups)
+            return replace(plan, partitions=(*others, groups) if on else others)
+        case Heal():
+            return replace(plan, partitions=())
+        case Move(node=node, via=via, link=link):
+            return moved(plan, node, via, link)
+    raise TypeError(f"not a change: {change!r}")
+
+
+def _instead(plan: Plan, node: Node) -> Plan:
+    """`plan` with `node` instead of the one of that name."""
+    nodes = (node if each.name == node.name else each for each in plan.nodes)
+    return replace(plan, nodes=tuple(nodes))
+
+
+def running(plan: Plan, name: str) -> Node:
+    """The node of that name, in which something runs; else InputError."""
+    node = _find(plan, name, (NodeKind.ROUTER, NodeKind.HOST), "node")
+    if not node.programs:
+        upstream = Attachments.of(plan).upstream(name)
+        raise InputError(
+            f"nothing runs in {name} that could be stopped or paused",
+            remedy=f"to take it off the network: lab link down {name} {upstream}",
+        )
+    return node
+
+
+def _with_activity(plan: Plan, name: str, activity: Activity) -> Plan:
+    node = running(plan, name)
+    if node.activity is activity:
+        return plan
+    if (node.activity, activity) == (Activity.STOPPED, Activity.PAUSED):
+        raise InputError(
+            f"{name} is stopped: there is nothing to pause", remedy=f"lab node start {name}"
+        )
+    if node.activity is Activity.STOPPED:
+        node = told_anew(plan, name)
+    return _instead(plan, replace(node, activity=activity))
 
 
 def momentary(plan: Plan, changes: Iterable[AnyChange]) -> tuple[AnyOperation, ...]:
@@ -110,7 +180,28 @@ def describe_change(change: AnyChange) -> str:
             return f"{router}: mappings forgotten"
         case Reboot(router=router):
             return f"{router}: rebooted"
+        case SetLink(node=node, via=via, link=None):
+            return f"{node} -- {via}: as declared"
+        case SetLink(node=node, via=via, link=LinkSpec() as link):
+            return f"{node} -- {via}: {_link(link)}"
+        case CutLink(node=node, via=via, down=down):
+            return f"{node} -- {via}: {'down' if down else 'up'}"
+        case SetActivity(node=node, activity=activity):
+            return f"{node}: {activity}"
+        case Divide(groups=groups, on=on):
+            return f"{format_groups(groups)}: {'' if on else 'no longer '}apart"
+        case Heal():
+            return "no partitions"
+        case Move(node=node, via=via, link=None):
+            return f"{node}: moved to {via}"
+        case Move(node=node, via=via, link=LinkSpec() as link):
+            return f"{node}: moved to {via} ({_link(link)})"
     raise TypeError(f"not a change: {change!r}")
+
+
+def _link(spec: LinkSpec) -> str:
+    name = f"{spec.preset}: " if spec.preset else ""
+    return name + (words.ways(spec.up, spec.down) or "plain wire")
 
 
 def as_it_is(plan: Plan, change: AnyChange) -> AnyChange | None:
@@ -126,57 +217,58 @@ def as_it_is(plan: Plan, change: AnyChange) -> AnyChange | None:
                 return None if nat is None else SetNat(router=router, nat=nat)
             case SetFirewall(node=node):
                 return SetFirewall(node=node, firewall=plan.node(node).firewall)
+            case SetLink(node=node, via=via):
+                link = find_link(plan, node, via)
+                return replace(change, node=link.a.node, via=_via(link), link=link.spec)
+            case CutLink(node=node, via=via):
+                link = find_link(plan, node, via)
+                return replace(change, node=link.a.node, via=_via(link), down=link.down)
+            case SetActivity(node=node):
+                return replace(change, activity=plan.node(node).activity)
+            case Divide(groups=groups):
+                return replace(change, on=groups in plan.partitions)
+            case Move(node=node):
+                link = Attachments.of(plan).links[node]
+                return replace(change, via=_via(link), link=link.spec)
             case _:
                 return None
-    except KeyError:
+    except (KeyError, InputError):
         return None
 
 
-@dataclass(slots=True)
-class _Layer:
-    key: object
-    change: AnyChange
-    below: AnyChange
-    """What it covers."""
+def canonical(plan: Plan, change: AnyChange) -> AnyChange:
+    """`change` as `as_it_is` tells it once it is made to `plan`."""
+    match change:
+        case SetLink(node=node, via=via, link=spec):
+            link = find_link(plan, node, via)
+            spec = declared_link(plan, link.a.node) if spec is None else spec
+            return replace(change, node=link.a.node, via=_via(link), link=spec)
+        case CutLink(node=node, via=via):
+            link = find_link(plan, node, via)
+            return replace(change, node=link.a.node, via=_via(link))
+        case Move(node=node, link=None):
+            return replace(change, link=Attachments.of(plan).links[node].spec)
+    return change
 
 
-@dataclass(slots=True)
-class Layers:
-    """What lasts for a time lies over what was there before; layers end in any order.
-
-    The undoing of a layer brings back what it covers.  If another layer lies
-    over it, that one covers it from then on; if somebody set something else
-    meanwhile, that stays.
-    """
-
-    _layers: list[_Layer] = field(default_factory=list)
-
-    def laid(self, plan: Plan, key: object, changes: Sequence[AnyChange]) -> None:
-        """Take note that `changes` are about to be made to `plan`, until `lifted`."""
-        for change in changes:
-            below = as_it_is(plan, change)
-            if below is not None:
-                self._layers.append(_Layer(key, change, below))
-
-    def lifted(self, plan: Plan, key: object) -> tuple[AnyChange, ...]:
-        """The changes to `plan` that undo those laid with `key`; forgets them."""
-        undoing: list[AnyChange] = []
-        for layer in [each for each in self._layers if each.key == key]:
-            place = self._layers.index(layer)
-            del self._layers[place]
-            over = [
-                each for each in self._layers[place:] if _about(each.change) == _about(layer.change)
-            ]
-            if over and over[0].below == layer.change:
-                over[0].below = layer.below
-            elif not over and as_it_is(plan, layer.change) == layer.change:
-                undoing.append(layer.below)
-        return tuple(undoing)
-
-
-def _about(change: AnyChange) -> tuple[type, str]:
+def about(change: AnyChange) -> tuple[object, ...]:
     """What a change sets: two that are about the same cover each other."""
-    return type(change), change.node if isinstance(change, SetFirewall) else change.router
+    match change:
+        case SetNat(router=name) | FlushNat(router=name) | Reboot(router=name):
+            return type(change), name
+        case SetFirewall(node=name) | SetActivity(node=name) | Move(node=name):
+            return type(change), name
+        case SetLink(node=node, via=via) | CutLink(node=node, via=via):
+            return type(change), node, via
+        case Divide(groups=groups):
+            return type(change), groups
+        case Heal():
+            return (type(change),)
+    raise TypeError(f"not a change: {change!r}")
+
+
+def _via(link: Link) -> str:
+    return upstream_name(link.b.node)
 
 
 def _check_pool(router: Node, nat: Nat) -> None:

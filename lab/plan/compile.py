@@ -38,7 +38,8 @@ from lab.plan.translation import nat64_daemon, nat64_of, nat64_routes, nptv6_of
 from lab.plan.tree import Tree
 from lab.plan.wiring import links_of, port_tables
 from lab.plan.wiring import notes as link_notes
-from lab.topology.behaviour import Direction, Firewall, Verdict
+from lab.topology.behaviour import Backend, Direction, Firewall, Verdict
+from lab.topology.changes import Happening, Move
 from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
 
 
@@ -85,17 +86,41 @@ def compile_topology(
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
     plan = furnish(plan, {spec.name: spec.where for spec in tree.attached})
-    _try_out(plan)
+    plan = _tried_out(plan)
     return replace(plan, nodes=tuple(map(_informed, plan.nodes)))
 
 
-def _try_out(plan: Plan) -> None:
-    """Raise InputError if something that is to happen could not, whenever it comes."""
-    for happening in plan.timeline:
+def _tried_out(plan: Plan) -> Plan:
+    """`plan` with what carries its links ready for all that is to happen to them.
+
+    Raises InputError if something that is to happen could not, whenever it comes.
+    """
+    ferried: set[str] = set()
+    roamed = plan
+    for happening in sorted(plan.timeline, key=lambda each: each.at_us):
         try:
-            changed(plan, happening.changes)
+            after = _possible(plan, roamed, happening)
         except InputError as error:
             raise InputError(error.message, remedy=error.remedy, where=happening.where) from None
+        if any(isinstance(change, Move) for change in happening.changes):
+            roamed = after
+        ferried |= {link.name for link in after.links if link.backend is Backend.FERRY}
+    # Another wire would cut off both ends for a moment.
+    links = (
+        replace(link, backend=Backend.FERRY) if link.name in ferried else link
+        for link in plan.links
+    )
+    return replace(plan, links=tuple(links)) if ferried else plan
+
+
+def _possible(plan: Plan, roamed: Plan, happening: Happening) -> Plan:
+    """What `happening` makes of `plan`, or of `roamed`, where hosts are where they went before."""
+    try:
+        return changed(plan, happening.changes)
+    except InputError:
+        if roamed is plan:
+            raise
+    return changed(roamed, happening.changes)
 
 
 def _informed(node: Node) -> Node:

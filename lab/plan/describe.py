@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.plan import words
-from lab.plan.model import Link, Node, NodeKind, Plan
+from lab.plan.model import Fence, Link, Node, NodeKind, Plan
 from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6
 from lab.plan.operations import (
     AnyOperation,
@@ -12,8 +12,11 @@ from lab.plan.operations import (
     CreateNode,
     DeleteLink,
     DeleteNode,
+    FenceNode,
     LoadRules,
+    PauseNode,
     ResetNode,
+    ResumeNode,
     ShapeLink,
     StartDaemon,
     StartProgram,
@@ -49,6 +52,13 @@ def describe(operation: AnyOperation) -> str:
             return _line("rules", node.name, _rules(node))
         case ResetNode(node=node):
             return _line("reset", node.name, "flows and mappings forgotten")
+        case FenceNode(node=node):
+            apart = "; ".join(map(_fence, node.fences))
+            return _line("fence", node.name, apart or "everything passes")
+        case PauseNode(node=node):
+            return _line("pause", node.name, ", ".join(node.programs))
+        case ResumeNode(node=node):
+            return _line("resume", node.name, ", ".join(node.programs))
         case StartDaemon(node=name, daemon=daemon):
             return _line("start", f"{name}/{daemon.name}", " ".join(daemon.command))
         case StartProgram(node=name, program=program):
@@ -116,6 +126,10 @@ def _configuration(before: Node | None, after: Node) -> str:
     if lost:
         parts.append(f"{words.plural(lost, 'route')} fewer")
     return ", ".join(parts)
+
+
+def _fence(fence: Fence) -> str:
+    return f"{', '.join(fence.ports)} / {', '.join((*fence.others, *fence.prefixes))}"
 
 
 def _rules(node: Node) -> str:

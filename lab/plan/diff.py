@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from lab.plan.model import Link, Node, Plan
 from lab.plan.operations import (
     AnyOperation,
@@ -25,7 +27,10 @@ from lab.plan.operations import (
     CreateNode,
     DeleteLink,
     DeleteNode,
+    FenceNode,
     LoadRules,
+    PauseNode,
+    ResumeNode,
     ShapeLink,
     StartDaemon,
     StartProgram,
@@ -36,6 +41,7 @@ from lab.plan.operations import (
 from lab.plan.portmap import DAEMON as PORT_MAPPER
 from lab.plan.progress import without
 from lab.topology.behaviour import Backend, Runtime
+from lab.topology.changes import Activity
 
 
 def diff(running: Plan | None, desired: Plan | None) -> tuple[AnyOperation, ...]:
@@ -84,7 +90,11 @@ class _Change:
                 yield ConfigureNode(after=node)
                 if _has_rules(node):
                     yield LoadRules(node=node)
+                if node.fences:
+                    yield FenceNode(node=node)
                 yield from _start(node)
+                if node.activity is Activity.PAUSED:
+                    yield PauseNode(node=node)
             else:
                 yield from self._staying(self.before[name], node)
 
@@ -107,6 +117,12 @@ class _Change:
                 yield ShapeLink(link=link)
 
     def _staying(self, before: Node, after: Node) -> Iterator[AnyOperation]:
+        if before.fences != after.fences:
+            yield FenceNode(node=after)
+        was_paused = before.activity is Activity.PAUSED
+        before, after = _at_work(before), _at_work(after)
+        if was_paused and after.activity is Activity.RUNNING:
+            yield ResumeNode(node=before)
         left = without(before, self.cut.get(before.name, set()))
         if _network(left) != _network(after):
             yield ConfigureNode(before=left, after=after)
@@ -130,12 +146,22 @@ class _Change:
         for daemon in after.daemons:
             if daemon not in same:
                 yield StartDaemon(node=after.name, daemon=daemon)
+        anew = before.program != after.program or not set(after.daemons) <= set(same)
+        if after.activity is Activity.PAUSED and (anew or not was_paused):
+            yield PauseNode(node=after)
 
     def _between_staying(self, link: Link) -> bool:
         return link.a.node in self.stays and link.b.node in self.stays
 
 
+def _at_work(node: Node) -> Node:
+    """`node` with what runs in it: nothing, where that was stopped."""
+    stopped = node.activity is Activity.STOPPED
+    return replace(node, program=None, daemons=()) if stopped else node
+
+
 def _stop(node: Node) -> Iterator[AnyOperation]:
+    node = _at_work(node)
     if node.program:
         yield StopProgram(node=node.name, program=node.program)
     for daemon in node.daemons:
@@ -143,6 +169,7 @@ def _stop(node: Node) -> Iterator[AnyOperation]:
 
 
 def _start(node: Node) -> Iterator[AnyOperation]:
+    node = _at_work(node)
     for daemon in node.daemons:
         yield StartDaemon(node=node.name, daemon=daemon)
     if node.program:
@@ -157,7 +184,11 @@ def _replaced(before: Node, after: Node) -> bool:
         program is not None and program.runtime is Runtime.DOCKER
         for program in (before.program, after.program)
     )
-    return container and before.program != after.program
+    if not container:
+        return False
+    # A container that was stopped keeps its namespace, but another one can't enter it.
+    began = before.activity is Activity.STOPPED and after.activity is not Activity.STOPPED
+    return began or before.program != after.program
 
 
 def _same_wire(before: Link, after: Link) -> bool:

@@ -26,7 +26,7 @@ from lab.topology.behaviour import (
     PortMapping,
     Runtime,
 )
-from lab.topology.changes import Happening
+from lab.topology.changes import Activity, Happening, Partition
 from lab.topology.model import Expectation, LinkSpec, Topology
 
 # --- links ----------------------------------------------------------------
@@ -73,16 +73,6 @@ class NodeKind(StrEnum):
     HOST = "host"
     SEGMENT = "segment"
     """A shared Ethernet segment: a bridge in a namespace of its own."""
-
-
-class Activity(StrEnum):
-    """What has become of a node's program and daemons by order; its network stands in any case."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
-    """They were ended, and do not run."""
-    PAUSED = "paused"
-    """They hold still: they get no processor time, and keep all they have."""
 
 
 class Fence(Frozen, frozen=True):
@@ -220,10 +210,6 @@ class Node(Frozen, frozen=True):
         """The names of what runs here: `router` for its program, `router/upnpd` for a daemon."""
         own = () if self.program is None else (self.name,)
         return (*own, *(daemon.key(self.name) for daemon in self.daemons))
-
-
-Partition = tuple[tuple[str, ...], ...]
-"""Groups of nodes, routers (with all behind them) or regions that can't reach one another."""
 
 
 class Plan(Frozen, frozen=True):

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 
 from lab import seeds
+from lab.topology.model import INTERNET
 
 HOST_UPLINK = "eth0"
 WAN = "wan"
@@ -24,6 +25,7 @@ DEFAULT_ROUTE = "0.0.0.0/0"
 DEFAULT_ROUTE6 = "::/0"
 
 _SEGMENT_SUFFIX = ".lan"
+_CORE_PREFIX = f"{INTERNET}."
 _LONGEST = 15
 """IFNAMSIZ without the final zero."""
 
@@ -46,6 +48,21 @@ def segment_name(router: str) -> str:
 def segment_owner(segment: str) -> str:
     """The router whose LAN `segment` is; empty if it is not the name of a segment."""
     return segment.removesuffix(_SEGMENT_SUFFIX) if segment.endswith(_SEGMENT_SUFFIX) else ""
+
+
+def core_name(region: str) -> str:
+    """The part of the internet that is in `region`; the internet itself without one."""
+    return f"{INTERNET}.{region}" if region else INTERNET
+
+
+def core_region(core: str) -> str:
+    """The region of a part of the internet; empty for another node."""
+    return core.removeprefix(_CORE_PREFIX) if core.startswith(_CORE_PREFIX) else ""
+
+
+def upstream_name(node: str) -> str:
+    """What somebody whose link leads to `node` is attached to: a router, or the internet."""
+    return INTERNET if core_region(node) else segment_owner(node) or node
 
 
 def port_names(nodes: Sequence[str]) -> dict[str, str]:

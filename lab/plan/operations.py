@@ -27,6 +27,8 @@ class Phase(IntEnum):
     RULES = 6
     SERVICES = 7
     PROGRAMS = 8
+    PAUSE = 9
+    """What is to hold still does so once it runs."""
 
 
 class Operation(Frozen, frozen=True, tag=True):
@@ -102,6 +104,24 @@ class ResetNode(Operation, frozen=True):
     node: Node
 
 
+class FenceNode(Operation, frozen=True):
+    """Let a core or a segment pass nothing between the ports that `node.fences` keeps apart."""
+
+    node: Node
+
+
+class PauseNode(Operation, frozen=True):
+    """Have everything that runs in the node hold still."""
+
+    node: Node
+
+
+class ResumeNode(Operation, frozen=True):
+    """Let what holds still in the node go on."""
+
+    node: Node
+
+
 class StartDaemon(Operation, frozen=True):
     """Write its files, start it, and wait until it is ready."""
 
@@ -125,6 +145,9 @@ AnyOperation = (
     | ConfigureNode
     | LoadRules
     | ResetNode
+    | FenceNode
+    | PauseNode
+    | ResumeNode
     | StartDaemon
     | StartProgram
 )
@@ -133,7 +156,7 @@ AnyOperation = (
 def phase(operation: Operation) -> Phase:
     """When `operation` is carried out."""
     match operation:
-        case StopProgram() | StopDaemon():
+        case StopProgram() | StopDaemon() | ResumeNode():
             return Phase.STOP
         case DeleteLink():
             return Phase.UNLINK
@@ -145,10 +168,12 @@ def phase(operation: Operation) -> Phase:
             return Phase.LINKS
         case ShapeLink() | ConfigureNode():
             return Phase.NETWORK
-        case LoadRules() | ResetNode():
+        case LoadRules() | ResetNode() | FenceNode():
             return Phase.RULES
         case StartDaemon():
             return Phase.SERVICES
         case StartProgram(program=program):
             return Phase.SERVICES if program.stage == 0 else Phase.PROGRAMS
+        case PauseNode():
+            return Phase.PAUSE
     raise TypeError(f"not an operation: {operation!r}")

@@ -20,14 +20,18 @@ from lab.plan.operations import (
     CreateNode,
     DeleteLink,
     DeleteNode,
+    FenceNode,
     LoadRules,
+    PauseNode,
     ResetNode,
+    ResumeNode,
     ShapeLink,
     StartDaemon,
     StartProgram,
     StopDaemon,
     StopProgram,
 )
+from lab.topology.changes import Activity
 
 
 def without(node: Node, interfaces: Collection[str]) -> Node:
@@ -86,6 +90,8 @@ class Running:
                     subscribers=now.subscribers,
                     program=now.program,
                     daemons=now.daemons,
+                    activity=now.activity,
+                    fences=now.fences,
                 )
             case LoadRules(node=node):
                 self._replace(
@@ -97,11 +103,19 @@ class Running:
                 )
             case ResetNode():
                 pass  # What it forgets is no part of a plan.
+            case FenceNode(node=node):
+                self._replace(node.name, fences=node.fences)
+            case PauseNode(node=node):
+                self._replace(node.name, activity=Activity.PAUSED)
+            case ResumeNode(node=node):
+                self._replace(node.name, activity=Activity.RUNNING)
             case StartProgram(node=name, program=program):
+                self._begin(name)
                 self._replace(name, program=program)
             case StopProgram(node=name):
                 self._replace(name, program=None)
             case StartDaemon(node=name, daemon=daemon):
+                self._begin(name)
                 self._replace(name, daemons=(*self._nodes[name].daemons, daemon))
             case StopDaemon(node=name, daemon=daemon):
                 left = (each for each in self._nodes[name].daemons if each != daemon)
@@ -112,6 +126,11 @@ class Running:
         for end in (link.a, link.b):
             if end.node in self._nodes:
                 self._nodes[end.node] = without(self._nodes[end.node], {end.interface})
+
+    def _begin(self, name: str) -> None:
+        """Something starts in a node; what had been stopped is not running beside it."""
+        if self._nodes[name].activity is Activity.STOPPED:
+            self._replace(name, activity=Activity.RUNNING, program=None, daemons=())
 
     def _replace(self, name: str, **changes: object) -> None:
         self._nodes[name] = msgspec.structs.replace(self._nodes[name], **changes)

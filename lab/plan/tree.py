@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lab.errors import InputError
 from lab.topology.behaviour import PortPolicy
+from lab.topology.changes import Move
 from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
 
 Attached = RouterSpec | NodeSpec
@@ -33,6 +34,8 @@ class Tree:
     """The realm of a router's LAN: the router with the NAT above it, or the internet."""
     top_down: tuple[RouterSpec, ...]
     nodes: tuple[NodeSpec, ...]
+    roamed: frozenset[str] = frozenset()
+    """Routers that hosts leave or come to while the lab runs."""
 
     @classmethod
     def of(cls, topology: Topology) -> Tree:
@@ -82,6 +85,7 @@ class Tree:
             realms=realms,
             top_down=tuple(top_down),
             nodes=topology.nodes,
+            roamed=frozenset(_roamed(topology)),
         )
 
     @property
@@ -127,6 +131,14 @@ class Tree:
 def has_ip4(spec: Attached) -> bool:
     """Whether it has IPv4 where it is attached: for itself, or for what its NAT64 translates."""
     return spec.ip.v4 or (isinstance(spec, RouterSpec) and bool(spec.nat64))
+
+
+def _roamed(topology: Topology) -> Iterator[str]:
+    home = {node.name: node.via for node in topology.nodes}
+    for happening in topology.timeline:
+        for change in happening.changes:
+            if isinstance(change, Move) and change.node in home:
+                yield from (home[change.node], change.via)
 
 
 def addresses_needed(spec: Attached) -> int:

@@ -27,9 +27,11 @@ def has_segment(tree: Tree, router: str, history: History) -> bool:
     """Whether a LAN is a shared segment rather than a direct wire to its one member.
 
     It stays one when its members leave: replacing it would cut off the last.
-    A LAN without members is one as well, so that the router has its LAN side.
+    A LAN without members is one as well, so that the router has its LAN side,
+    and so is one that hosts roam from or to: nobody else notices then.
     """
-    return len(tree.members[router]) != 1 or router in history.segments
+    alone = len(tree.members[router]) == 1 and router not in tree.roamed
+    return not alone or router in history.segments
 
 
 def links_of(

@@ -71,16 +71,23 @@ def link(link: Link, *, backend: bool = True) -> str:
 
     Up is from `a`, which is attached, to `b`.  Empty for a plain wire.
     """
-    up, down = link.a_to_b, link.b_to_a
-    words = [
-        *_both_ways(up, down, lambda way: rate(way.rate_bit) if way.rate_bit else ""),
-        *_both_ways(up, down, lambda way: delay(way.delay_us) if way.delay_us else ""),
-        *_both_ways(up, down, lambda way: loss(way.loss) if way.loss else ""),
-    ]
+    words = list(filter(None, (ways(link.a_to_b, link.b_to_a),)))
+    if link.down:
+        words.insert(0, "down")
     if link.mtu != 1500:
         words.append(f"MTU {link.mtu}")
     if backend and link.backend in _BACKENDS:
         words.append(_BACKENDS[link.backend])
+    return ", ".join(words)
+
+
+def ways(up: Impairment, down: Impairment) -> str:
+    """The character of both directions: `8 Mbit/s up, 50 Mbit/s down, 10 ms`."""
+    words = (
+        *_both_ways(up, down, lambda way: rate(way.rate_bit) if way.rate_bit else ""),
+        *_both_ways(up, down, lambda way: delay(way.delay_us) if way.delay_us else ""),
+        *_both_ways(up, down, lambda way: loss(way.loss) if way.loss else ""),
+    )
     return ", ".join(words)
 
 

@@ -134,6 +134,18 @@ class Containers:
             await self._in_thread(self._engine.stop, container.identifier, grace_s)
             await container.ended.wait()
 
+    async def pause(self, node: str) -> None:
+        """Freeze the node's container; fine if it has ended."""
+        container = self._containers.get(node)
+        if container is not None and not container.ended.is_set():
+            await self._in_thread(self._engine.pause, container.identifier)
+
+    async def resume(self, node: str) -> None:
+        """Let a paused container go on; fine if it has ended."""
+        container = self._containers.get(node)
+        if container is not None and not container.ended.is_set():
+            await self._in_thread(self._engine.unpause, container.identifier)
+
     async def remove(self, node: str) -> None:
         """Remove the node's container, running or not; fine if there is none."""
         container = self._containers.pop(node, None)

@@ -254,6 +254,16 @@ class Engine:
         with _explained(f"container {identifier}"):
             self._client.stop(identifier, timeout=round(grace_s))
 
+    def pause(self, identifier: str) -> None:
+        """Freeze every process of the container."""
+        with _explained(f"container {identifier}"):
+            self._client.pause(identifier)
+
+    def unpause(self, identifier: str) -> None:
+        """Let a paused container go on."""
+        with _explained(f"container {identifier}"):
+            self._client.unpause(identifier)
+
     def containers_of(self, paths: LabPaths) -> tuple[str, ...]:
         """The identifiers of the lab's containers, in whatever state."""
         labels = [f"{LABEL_LAB}={paths.lab}", f"{LABEL_STATE}={paths.root}"]

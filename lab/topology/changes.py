@@ -9,11 +9,30 @@ there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from lab.topology.behaviour import Firewall, Frozen, Nat
+from lab.topology.link import LinkSpec
+
+
+class Activity(StrEnum):
+    """What has become of a node's program and daemons by order; its network stands in any case."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """They were ended, and do not run."""
+    PAUSED = "paused"
+    """They hold still: they get no processor time, and keep all they have."""
+
+
+Partition = tuple[tuple[str, ...], ...]
+"""Groups of nodes, routers (with all behind them) or regions that can't reach one another.
+
+A single group is kept apart from everything else.
+"""
 
 
 class Change(Frozen, frozen=True, tag=True):
@@ -46,7 +65,66 @@ class Reboot(Change, frozen=True):
     router: str
 
 
-AnyChange = SetNat | SetFirewall | FlushNat | Reboot
+class SetLink(Change, frozen=True):
+    """Another character of the link by which `node` is attached to `via`."""
+
+    node: str
+    via: str
+    link: LinkSpec | None = None
+    """None for the one that it is declared with."""
+
+
+class CutLink(Change, frozen=True):
+    """The link by which `node` is attached to `via` carries nothing any more, or again."""
+
+    node: str
+    via: str
+    down: bool = True
+
+
+class SetActivity(Change, frozen=True):
+    """A node's program and daemons are stopped, started, paused or resumed."""
+
+    node: str
+    activity: Activity
+
+
+class Divide(Change, frozen=True):
+    """A partition comes into force, or ends."""
+
+    groups: Partition
+    on: bool = True
+
+
+class Heal(Change, frozen=True):
+    """Every partition ends."""
+
+
+class Move(Change, frozen=True):
+    """A host leaves its router for another one, where it gets another address.
+
+    Its program runs on; sockets that were bound to the former address have
+    none any more.
+    """
+
+    node: str
+    via: str
+    link: LinkSpec | None = None
+    """How it is attached there; None for as before."""
+
+
+AnyChange = (
+    SetNat
+    | SetFirewall
+    | FlushNat
+    | Reboot
+    | SetLink
+    | CutLink
+    | SetActivity
+    | Divide
+    | Heal
+    | Move
+)
 
 
 class Happening(Frozen, frozen=True):

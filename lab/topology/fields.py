@@ -327,6 +327,35 @@ def _image(value: Any) -> Any:
     return value
 
 
+def _link_ends(value: Any) -> Any:
+    words = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(words, list) or len(words) != 2 or not all(isinstance(w, str) for w in words):
+        raise WrongValueError(
+            f"{show(value)} does not name a link", "write its ends: [alice, home]"
+        )
+    if words[0] == words[1]:
+        raise WrongValueError(f"{show(value)} names one end twice", "write both: [alice, home]")
+    return tuple(words)
+
+
+PARTITION_HELP = "write groups: alice, bob / carol; one group is kept apart from the rest"
+
+
+def parse_partition(value: Any) -> tuple[tuple[str, ...], ...]:
+    """The groups of `alice, bob / carol`, or of a list of lists; WrongValueError if they aren't."""
+    groups = value
+    if isinstance(value, str):
+        groups = [part.replace(",", " ").split() for part in value.split("/")]
+    if not isinstance(groups, list) or not groups:
+        raise WrongValueError(f"{show(value)} is no partition", PARTITION_HELP)
+    for group in groups:
+        if not isinstance(group, list) or not all(isinstance(name, str) for name in group):
+            raise WrongValueError(f"{show(group)} is no group of names", PARTITION_HELP)
+        if not group:
+            raise WrongValueError(f"{show(value)} has an empty group", PARTITION_HELP)
+    return tuple(tuple(dict.fromkeys(group)) for group in groups)
+
+
 def _outcome(value: Any) -> Any:
     if value not in OUTCOMES:
         raise WrongValueError(
@@ -429,6 +458,16 @@ _DIRECTION = WithJsonSchema(
 _WORD_OR_LIST = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
 _SERVICE = {"enum": list(SERVICE_WORDS)}
 
+LinkEnds = Annotated[
+    tuple[str, str],
+    BeforeValidator(_link_ends),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}),
+]
+PartitionField = Annotated[
+    tuple[tuple[str, ...], ...],
+    BeforeValidator(parse_partition),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]}),
+]
 DelayField = Annotated[int, BeforeValidator(_delay), _text(f"One way. {DURATION_HELP}")]
 RateField = Annotated[int, BeforeValidator(_link_rate), _text(RATE_HELP)]
 LossField = Annotated[

@@ -27,6 +27,7 @@ from lab.topology.complain import report_validation
 from lab.topology.document import Document, Loc, parse, plain
 from lab.topology.expand import Declared, Form, Instance, expand, instance_names
 from lab.topology.families import families
+from lab.topology.faults import Faults
 from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.files import find, read_text, shipped
 from lab.topology.linkfields import FOLDER
@@ -37,6 +38,7 @@ from lab.topology.portmap import port_mapping
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, show
 from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
+from lab.topology.subjects import Subjects
 from lab.topology.timeline import Timeline
 
 NAT64_FILTERING = Dependence.ADDRESS_DEPENDENT
@@ -115,7 +117,11 @@ class _Understanding:
         known = {one: nat for one, nat in nats.items() if nat is not None}
         check_capacity(document, instances, declared, known)
         self._check_expectations(file, declared)
-        timeline = Timeline(document, self._presets, declared, instances, nats)
+        moves = [form.move for form in file.timeline or () if form.move is not None]
+        roams = frozenset((move.node, move.to) for move in moves)
+        subjects = Subjects(document, declared, instances, nats, roams)
+        faults = Faults(subjects, self._presets, links)
+        timeline = Timeline(document, self._presets, subjects, faults)
         happenings = timeline.happenings(file.timeline or ())
         name = self._checked_name(file)
         document.raise_problems()

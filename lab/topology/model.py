@@ -10,17 +10,11 @@ from enum import StrEnum
 
 from lab.topology.behaviour import Firewall, Frozen, Impairment, Mount, Nat, PortMapping
 from lab.topology.changes import Happening
+from lab.topology.link import LinkSpec as LinkSpec  # noqa: PLC0414 - a part of this model
+from lab.topology.link import WantedBackend as WantedBackend  # noqa: PLC0414 - as above
 
 INTERNET = "internet"
 """What `via:` says for a direct attachment to the core."""
-
-
-class WantedBackend(StrEnum):
-    """Which link backend a file asks for."""
-
-    AUTO = "auto"
-    KERNEL = "kernel"
-    FERRY = "ferry"
 
 
 class Ip(StrEnum):
@@ -39,16 +33,6 @@ class Ip(StrEnum):
     def v6(self) -> bool:
         """Whether IPv6 is one of them."""
         return self is not Ip.V4
-
-
-class LinkSpec(Frozen, frozen=True):
-    """The access link of a router or node: `up` leaves it, `down` comes to it."""
-
-    up: Impairment = Impairment()
-    down: Impairment = Impairment()
-    mtu: int = 1500
-    backend: WantedBackend = WantedBackend.AUTO
-    preset: str = ""
 
 
 class InternetSpec(Frozen, frozen=True):

@@ -28,6 +28,7 @@ from lab.topology.fields import (
     IpField,
     LanField,
     LifetimeField,
+    LinkEnds,
     LossField,
     MemoryField,
     MomentField,
@@ -36,6 +37,7 @@ from lab.topology.fields import (
     Nat64Field,
     OutboundField,
     OutcomeField,
+    PartitionField,
     PoolingField,
     PortMappingField,
     PortPolicyField,
@@ -366,23 +368,51 @@ class ExpectForm(Form):
     )
 
 
-class SetForm(Form):
-    """What changes: the NAT or the firewall of a router, the firewall of a node."""
+class SetForm(LinkForm):
+    """What changes: a router's NAT, a firewall, or a link in the words of links."""
+
+    terse: ClassVar[str] = ""
 
     router: str | None = Field(None, description="A router; with a count, all of them or one.")
     node: str | None = Field(None, description="A node; with a count, all of them or one.")
     nat: NatForm | None = Field(None, description="Its NAT from then on.")
     firewall: FirewallForm | None = Field(None, description="Its firewall from then on.")
+    link: LinkEnds | None = Field(
+        None,
+        description="The two ends of a link: [alice, home]. The other keys say what it is like "
+        "from then on; without a preset they change what is declared.",
+    )
+
+
+class MoveForm(Form):
+    """A host that roams: it leaves its router, and gets another address at another one."""
+
+    node: str = Field(description="The host.")
+    to: str = Field(description="The router that it comes to.")
+    link: LinkForm | None = Field(None, description="Its link there; absent, as before.")
 
 
 class HappeningForm(Form):
-    """Something that happens while the lab runs: set, reboot or flush."""
+    """Something that happens while the lab runs; each entry is one thing."""
 
     at: MomentField = Field(description="When, counted from the moment the lab is up.")
     set_: SetForm | None = Field(None, description="Changes a behaviour.")
     reboot: str | None = Field(None, description="A router that loses all its state.")
     flush: str | None = Field(None, description="A router whose NAT forgets its mappings.")
-    for_: SpanField | None = Field(None, description="With set: how long, then it is undone.")
+    down: LinkEnds | None = Field(None, description="A link that is cut: [alice, home].")
+    up: LinkEnds | None = Field(None, description="A link that is whole again.")
+    stop: str | None = Field(None, description="A node whose program is stopped.")
+    start: str | None = Field(None, description="A node whose program is started again.")
+    pause: str | None = Field(None, description="A node in which everything holds still.")
+    resume: str | None = Field(None, description="A node in which everything goes on.")
+    partition: PartitionField | None = Field(
+        None,
+        description="Groups that can't reach one another: alice, bob / carol. Names are nodes, "
+        "routers with all behind them, or regions; one group is kept apart from the rest.",
+    )
+    heal: Literal[True] | None = Field(None, description="Every partition ends.")
+    move: MoveForm | None = Field(None, description="A host that leaves its router for another.")
+    for_: SpanField | None = Field(None, description="How long; then it is undone.")
     every: SpanField | None = Field(None, description="Happens again each time this has passed.")
     times: int | None = Field(None, ge=1, le=1_000_000, description="How often, with every.")
     jitter: SpanField | None = Field(

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from lab.topology.behaviour import Firewall, Nat
 from lab.topology.complain import report_validation
 from lab.topology.document import Document, Node, parse, plain
-from lab.topology.model import INTERNET
-from lab.topology.overlay import overlay_firewall, overlay_nat
+from lab.topology.model import INTERNET, LinkSpec
+from lab.topology.overlay import overlay_firewall, overlay_link, overlay_nat
 from lab.topology.override import put
 from lab.topology.presets import Presets
 from lab.topology.problems import Problem, TopologyError, WrongValueError, show
@@ -69,6 +69,23 @@ def firewall_of(
             base = running or Firewall()
             return replace(overlay_firewall(base, form), preset=_changed(base.preset))
         return Presets().resolve_firewall(form)
+    except WrongValueError as error:
+        raise _wrong(" ".join(words), error.message, error.remedy) from None
+
+
+def link_of(words: Sequence[str], node: str, running: LinkSpec) -> LinkSpec:
+    """The access link of `node` that `words` mean: a preset, choices, or both.
+
+    Choices without a preset change the `running` link.  Raises TopologyError
+    for everything that is wrong.
+    """
+    form = (_form(words, "routers", node, "link").routers or {})[node].link
+    if form is None:
+        raise _wrong(node, "no link is named", "name a preset (lte), or choices: delay=80ms")
+    try:
+        if form.preset is None:
+            return replace(overlay_link(running, form), preset=_changed(running.preset))
+        return Presets().resolve_link(form)
     except WrongValueError as error:
         raise _wrong(" ".join(words), error.message, error.remedy) from None
 

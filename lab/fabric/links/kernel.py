@@ -59,6 +59,7 @@ _DELAY_HANDLE = 0x00010000
 _DELAY_CLASS = 0x00010001
 _RATE_HANDLE = 0x00020000
 _TBF_HANDLE = 0x00030000
+_CUT_HANDLE = 0x00040000
 
 _TCA_KIND = 1
 _TCA_OPTIONS = 2
@@ -114,6 +115,23 @@ def clear(interface: str) -> None:
     with _Conversation(interface) as kernel:
         kernel.delete(_DELAY_HANDLE)
         kernel.delete(_TBF_HANDLE)
+
+
+def cut(interface: str) -> None:
+    """Let nothing leave `interface`; what waits in its queue is lost.
+
+    The interface keeps its carrier, its addresses and its routes: it is as if
+    somebody had cut the cable behind the next box.  In the calling thread's
+    namespace, as `shape` is.  Raises LabError if the kernel refuses.
+    """
+    with _Conversation(interface) as kernel:
+        kernel.blackhole()
+
+
+def join(interface: str) -> None:
+    """End a `cut`; `shape` says what passes then.  Fine if it was not cut."""
+    with _Conversation(interface) as kernel:
+        kernel.delete(_CUT_HANDLE)
 
 
 def supported() -> bool:
@@ -196,6 +214,13 @@ class _Conversation:
         with self._explained("TBF", "sch_tbf"):
             options = _tbf_options(Impairment())
             self._qdisc(0, _TC_H_ROOT, _TBF_HANDLE, "tbf", options, _ABSENT)
+
+    def blackhole(self) -> None:
+        """Make the root discipline one that drops everything (sch_blackhole, always built in)."""
+        body = struct.pack("=BxxxiIII", 0, self._index, _CUT_HANDLE, _TC_H_ROOT, 0)
+        with self._explained("blackhole", "sch_blackhole"):
+            kind = _attribute(_TCA_KIND, b"blackhole\0")
+            self._ask(_RTM_NEWQDISC, _NLM_F_CREATE | _NLM_F_REPLACE, body + kind)
 
     def delete(self, handle: int) -> None:
         """Remove the root discipline if it is `handle`."""

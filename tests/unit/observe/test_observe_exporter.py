@@ -107,6 +107,7 @@ def test_programs_that_should_run_and_those_that_do(exporter):
         (("state", "ready"),): 1,
         (("state", "exited"),): 1,
         (("state", "failed"),): 0,
+        (("state", "paused"),): 0,
     }
     assert list(got["lab_program_start_time_seconds"].values()) == [7.0]
 

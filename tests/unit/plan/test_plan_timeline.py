@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from plan_support import NETEM
 
 from lab.errors import InputError
-from lab.plan.change import Layers, as_it_is, changed
+from lab.plan.change import as_it_is, changed
 from lab.plan.compile import compile_topology
+from lab.plan.layers import Layers
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.timeline import Moment, moments
 from lab.topology.behaviour import Firewall, Nat, PortPolicy, Ports

@@ -1,0 +1,72 @@
+"""The links of a plan for people and programs: `lab link show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from lab.plan import words
+from lab.plan.attachment import Attachments, declared_link
+from lab.plan.model import Link, Plan
+from lab.plan.names import upstream_name
+
+
+def access_links(plan: Plan, end: str | None = None) -> list[Link]:
+    """The access links, or those that have an end at `end`, in the order of the plan."""
+    links = Attachments.of(plan).links.values()
+    return [
+        link for link in links if end is None or end in (link.a.node, upstream_name(link.b.node))
+    ]
+
+
+def as_json(plan: Plan, link: Link) -> dict[str, Any]:
+    """A link: its ends, what it is like each way, and whether that is as declared."""
+    declared = declared_link(plan, link.a.node)
+    return {
+        "a": link.a.node,
+        "b": upstream_name(link.b.node),
+        "state": "down" if link.down else "up",
+        "backend": str(link.backend),
+        "preset": link.preset,
+        "mtu": link.mtu,
+        "up": _stated(link.a_to_b),
+        "down": _stated(link.b_to_a),
+        "declared": {
+            "preset": declared.preset,
+            "mtu": declared.mtu,
+            "up": _stated(declared.up),
+            "down": _stated(declared.down),
+        },
+        "changed": link.spec != declared or link.down,
+    }
+
+
+def table(plan: Plan, links: Sequence[Link]) -> list[str]:
+    """A line for each link: its ends, state, what carries it, and what it is like."""
+    rows = [("LINK", "STATE", "BACKEND", "CHARACTER")]
+    for link in links:
+        declared = declared_link(plan, link.a.node)
+        like = words.link(msgspec.structs.replace(link, down=False), backend=False) or "plain wire"
+        name = f"{link.preset}: " if link.preset else ""
+        was = ""
+        if link.spec != declared:
+            usual = words.ways(declared.up, declared.down) or "plain wire"
+            was = f"  (declared: {declared.preset or usual})"
+        ends = f"{link.a.node} -- {upstream_name(link.b.node)}"
+        rows.append((ends, "down" if link.down else "up", str(link.backend), f"{name}{like}{was}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [
+        "  ".join(
+            (*(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)), row[3])
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _stated(data: Any) -> Any:
+    """`data` with every field, also where it is the default."""
+    if isinstance(data, msgspec.Struct):
+        return {field: _stated(getattr(data, field)) for field in data.__struct_fields__}
+    return msgspec.to_builtins(data)

@@ -1,0 +1,107 @@
+"""Access links of a plan: who is attached to whom, by which link, and changes of these links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from lab.errors import InputError
+from lab.plan.model import Link, Plan
+from lab.plan.names import UPLINKS, core_region, upstream_name
+from lab.plan.tree import Attached
+from lab.plan.wiring import shaped
+from lab.topology.link import LinkSpec
+from lab.topology.model import INTERNET
+from lab.topology.problems import one_of
+
+
+@dataclass(frozen=True, slots=True)
+class Attachments:
+    """Who is attached to whom in a plan; the internet is one, however many regions it has."""
+
+    links: Mapping[str, Link]
+    """By attached node."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Attachments:
+        """The attachments of `plan`."""
+        return cls({link.a.node: link for link in plan.links if link.a.interface in UPLINKS})
+
+    def upstream(self, node: str) -> str:
+        """The router that `node` is attached to, or the internet; empty for the internet itself."""
+        link = self.links.get(node)
+        return upstream_name(link.b.node) if link else ""
+
+    def above(self, node: str) -> Iterator[str]:
+        """What is between `node` and the internet, nearest first, and the internet."""
+        while node := self.upstream(node):
+            yield node
+
+    def below(self, router: str) -> Iterator[str]:
+        """`router` and everything behind it."""
+        behind: dict[str, list[str]] = {}
+        for node in self.links:
+            behind.setdefault(self.upstream(node), []).append(node)
+        reached = [router]
+        for one in reached:
+            reached += behind.get(one, ())
+        yield from reached
+
+
+def find_link(plan: Plan, one: str, other: str) -> Link:
+    """The link by which one of the two nodes is attached to the other; InputError if none is.
+
+    The internet may be named by the region that is meant, too.
+    """
+    attachments = Attachments.of(plan)
+    for node, via in ((one, other), (other, one)):
+        link = attachments.links.get(node)
+        if link and via in (upstream_name(link.b.node), link.b.node, core_region(link.b.node)):
+            return link
+    names = [node.name for node in plan.nodes if node.name in attachments.links]
+    for name in (one, other):
+        if name not in (*names, INTERNET):
+            raise InputError(
+                f"lab {plan.lab!r} has no node {name!r}", remedy=one_of(name, names, "nodes")
+            )
+    there = [f"{name} {attachments.upstream(name)}" for name in (one, other) if name in names]
+    raise InputError(
+        f"there is no link between {one} and {other}",
+        remedy=f"links that there are: {', '.join(there) or 'none of the internet'}",
+    )
+
+
+def declared_link(plan: Plan, node: str) -> LinkSpec:
+    """The link of `node` as its file, or the last move, has it."""
+    topology = plan.topology
+    specs: tuple[Attached, ...] = (*topology.routers, *topology.nodes) if topology else ()
+    return next((spec.link for spec in specs if spec.name == node), LinkSpec())
+
+
+def with_link(plan: Plan, link: Link) -> Plan:
+    """`plan` with `link` instead of the one of that name."""
+    links = (link if each.name == link.name else each for each in plan.links)
+    return replace(plan, links=tuple(links))
+
+
+def set_link(plan: Plan, one: str, other: str, spec: LinkSpec | None) -> Plan:
+    """`plan` with another character of a link, or with that which was declared, and whole.
+
+    Raises InputError if there is no such link, or nothing here can carry it.
+    """
+    link = find_link(plan, one, other)
+    wanted = declared_link(plan, link.a.node) if spec is None else spec
+    after = shaped(link, wanted, netem=plan.netem)
+    if after is None:
+        raise InputError(
+            f"the link of {link.a.node} is to be carried by the kernel, which has no netem here",
+            remedy="leave the backend at auto: then it is carried in user space",
+        )
+    return with_link(plan, replace(after, down=False) if spec is None else after)
+
+
+def cut_link(plan: Plan, one: str, other: str, *, down: bool) -> Plan:
+    """`plan` with a link cut, or whole again; InputError if there is no such link."""
+    return with_link(plan, replace(find_link(plan, one, other), down=down))

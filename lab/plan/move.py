@@ -1,0 +1,114 @@
+"""A host leaves its router for another one: what that makes of a plan.
+
+The topology that the plan was made from is compiled again with the host in its
+new place and the running plan as history, so that everything else keeps its
+addresses.  What was changed while the lab ran is laid over the result.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from lab.errors import InputError
+from lab.plan.attachment import Attachments
+from lab.plan.machine import Machine
+from lab.plan.model import Link, Node, NodeKind, Plan
+from lab.plan.names import UPLINKS
+from lab.topology.link import LinkSpec
+from lab.topology.model import INTERNET, NodeSpec, Topology
+from lab.topology.problems import one_of
+
+
+def moved(plan: Plan, host: str, via: str, link: LinkSpec | None) -> Plan:
+    """`plan` with `host` attached to `via`, by `link` or else by one like its present one.
+
+    Its address there is a new one; its program stays as it is.  Raises
+    InputError if it can't move there.
+    """
+    topology, spec = _checked(plan, host, via)
+    now = Attachments.of(plan).links[host]
+    there = replace(spec, via=via, link=link or now.spec, address="")
+    nodes = tuple(there if each is spec else each for each in topology.nodes)
+    fresh = _compiled(plan, replace(topology, nodes=nodes))
+    before = {each.name: each for each in plan.nodes}
+    wires = {each.a: each for each in plan.links if each.a.interface in UPLINKS}
+    wires.pop(now.a)
+    return replace(
+        plan,
+        nodes=tuple(_as_it_runs(each, before.get(each.name)) for each in fresh.nodes),
+        links=tuple(_as_it_is(each, wires.get(each.a)) for each in fresh.links),
+        topology=fresh.topology,
+    )
+
+
+def told_anew(plan: Plan, name: str) -> Node:
+    """The node of that name, its program's environment true of where it is now."""
+    node = plan.node(name)
+    if node.program is None or plan.topology is None:
+        return node
+    fresh = _compiled(plan, plan.topology).node(name).program
+    if fresh is None:
+        return node
+    return replace(node, program=replace(node.program, env=fresh.env))
+
+
+def _checked(plan: Plan, host: str, via: str) -> tuple[Topology, NodeSpec]:
+    """What the plan was made from, and the host in it."""
+    topology = plan.topology
+    if topology is None:
+        raise InputError("this plan does not say what it was made from")
+    spec = next((each for each in topology.nodes if each.name == host), None)
+    if spec is None:
+        if any(each.name == host for each in topology.routers):
+            raise InputError(
+                f"{host} is a router, and only hosts roam",
+                remedy="change its via: in the file, then `lab apply` it",
+            )
+        names = [each.name for each in topology.nodes]
+        raise InputError(
+            f"lab {plan.lab!r} has no host {host!r}", remedy=one_of(host, names, "hosts")
+        )
+    routers = [each.name for each in topology.routers]
+    if via not in routers:
+        where = "the internet" if via == INTERNET else repr(via)
+        raise InputError(
+            f"{host} can't move to {where}, which is no router",
+            remedy=one_of(via, [each for each in routers if each != spec.via], "routers"),
+        )
+    if via == spec.via:
+        raise InputError(
+            f"{host} is attached to {via} already",
+            remedy=one_of("", [each for each in routers if each != via], "other routers")
+            + f"; `lab link set {host} {via}` changes its link",
+        )
+    if spec.services:
+        raise InputError(
+            f"{host} is a service ({', '.join(spec.services)}), which others know by its address",
+            remedy="move a node without a service",
+        )
+    return topology, spec
+
+
+def _compiled(plan: Plan, topology: Topology) -> Plan:
+    from lab.plan.compile import compile_topology  # noqa: PLC0415 - it plays the timeline, and so us
+
+    machine = Machine(netem=plan.netem, containers=True, runtime=plan.runtime)
+    return compile_topology(topology, machine, lab=plan.lab, previous=plan)
+
+
+def _as_it_runs(fresh: Node, running: Node | None) -> Node:
+    """`fresh` with what commands and the timeline may have changed, and the program that runs."""
+    if running is None or fresh.kind not in (NodeKind.ROUTER, NodeKind.HOST):
+        return fresh
+    return replace(
+        fresh,
+        nat=running.nat,
+        firewall=running.firewall,
+        program=running.program,
+        activity=running.activity,
+    )
+
+
+def _as_it_is(fresh: Link, wire: Link | None) -> Link:
+    """`fresh` with the character that the link has now."""
+    return fresh if wire is None else replace(wire, a=fresh.a, b=fresh.b)

@@ -1,0 +1,137 @@
+"""The words of a timeline for links, programs, partitions and roaming hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from lab.topology.changes import (
+    Activity,
+    AnyChange,
+    CutLink,
+    Divide,
+    Heal,
+    Move,
+    SetActivity,
+    SetLink,
+)
+from lab.topology.document import Loc
+from lab.topology.link import LinkSpec
+from lab.topology.overlay import overlay_link
+from lab.topology.presets import Presets
+from lab.topology.problems import WrongValueError, one_of, show
+from lab.topology.schema import HappeningForm, LinkForm, MoveForm, SetForm
+from lab.topology.subjects import Subjects
+
+_ACTIVITIES = {
+    "stop": Activity.STOPPED,
+    "start": Activity.RUNNING,
+    "pause": Activity.PAUSED,
+    "resume": Activity.RUNNING,
+}
+_LINK_KEYS = frozenset(LinkForm.model_fields)
+
+
+def says_link(form: SetForm) -> bool:
+    """Whether `form` says what a link is to be like."""
+    return bool(form.model_fields_set & _LINK_KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """The links, programs and places of one file's timeline."""
+
+    subjects: Subjects
+    presets: Presets
+    links: Mapping[Loc, LinkSpec]
+    """The link of each declaration."""
+    regions: frozenset[str] = frozenset()
+
+    def changes(self, loc: Loc, form: HappeningForm) -> Iterator[AnyChange]:
+        """What an entry asks for, but for `set`, `reboot` and `flush`."""
+        for word in ("down", "up"):
+            if (ends := getattr(form, word)) is not None:
+                for one in self.subjects.links((*loc, word), ends):
+                    yield CutLink(node=one.name, via=one.via, down=word == "down")
+        for word, activity in _ACTIVITIES.items():
+            if (name := getattr(form, word)) is not None:
+                for one in self.subjects.anybody((*loc, word), name):
+                    yield SetActivity(node=one.name, activity=activity)
+        if form.partition is not None:
+            yield from self._partition((*loc, "partition"), form.partition)
+        if form.heal:
+            yield Heal()
+        if form.move is not None:
+            yield from self._move((*loc, "move"), form.move)
+
+    def link(self, loc: Loc, form: SetForm) -> Iterator[SetLink]:
+        """The links that `form` sets."""
+        document = self.subjects.document
+        other = next((k for k in ("router", "node", "nat", "firewall") if getattr(form, k)), None)
+        if form.link is None or other is not None:
+            document.report(
+                (*loc, other) if form.link is not None and other else loc,
+                f"what a link is like needs link: [alice, home]{' alone' if other else ''}",
+                "write link: and its two ends, and what it is like; other things are entries "
+                "of their own",
+            )
+            return
+        if not says_link(form):
+            document.report(
+                loc, f"the link of {' and '.join(form.link)} is set to nothing",
+                "write a preset, or what it is like: delay: 80ms",
+            )  # fmt: skip
+            return
+        wanted = LinkForm.model_construct(
+            _fields_set=form.model_fields_set & _LINK_KEYS,
+            **{key: getattr(form, key) for key in _LINK_KEYS},
+        )
+        for one in self.subjects.links((*loc, "link"), form.link):
+            link = self._resolved(loc, wanted, self.links.get(one.loc, LinkSpec()))
+            if link is None:
+                return
+            yield SetLink(node=one.name, via=one.via, link=link)
+
+    def _resolved(self, loc: Loc, form: LinkForm, base: LinkSpec) -> LinkSpec | None:
+        """The link that `form` makes of `base`, or of a preset; None if it was reported."""
+        try:
+            if form.preset is not None:
+                return self.presets.resolve_link(form)
+            preset = base.preset and f"{base.preset.partition(',')[0]}, changed"
+            return replace(overlay_link(base, form), preset=preset)
+        except WrongValueError as error:
+            self.subjects.report(loc, error)
+            return None
+
+    def _partition(self, loc: Loc, groups: tuple[tuple[str, ...], ...]) -> Iterator[Divide]:
+        named: list[tuple[str, ...]] = []
+        for group in groups:
+            names: list[str] = []
+            for name in group:
+                if name in self.regions:
+                    names.append(name)
+                else:
+                    found = self.subjects.anybody(loc, name)
+                    names += (one.name for one in found)
+            named.append(tuple(names))
+        if all(named):
+            yield Divide(groups=tuple(named))
+
+    def _move(self, loc: Loc, form: MoveForm) -> Iterator[Move]:
+        subjects = self.subjects
+        hosts = subjects.known((*loc, "node"), "nodes", form.node)
+        routers = [one.name for one in subjects.instances if one.loc[0] == "routers"]
+        if form.to not in routers:
+            subjects.document.report(
+                (*loc, "to"),
+                f"there is no router {show(form.to)} for {form.node} to come to",
+                one_of(form.to, routers, "routers"),
+            )
+            return
+        link = None
+        if form.link is not None:
+            link = self._resolved((*loc, "link"), form.link, LinkSpec())
+        for host in hosts:
+            yield Move(node=host.name, via=form.to, link=link)
