@@ -47,6 +47,9 @@ class Exchange:
     callee: Side
     path: Arrived | None = None
     """The caller's packet that came through and was answered."""
+    protocol: str = UDP
+    """With TCP, a port that listens and connects at the same time: what admits a datagram
+    admits a SYN, and whoever hears one answers it (`pairs.punches`)."""
 
     def run(self) -> bool:
         """Probe until there is a path, or until no packet does anything new."""
@@ -70,7 +73,7 @@ class Exchange:
 
     def send(self, one: Side, other: Side, remote: Endpoint) -> Arrived | Lost:
         """Send a packet; whether it reaches the other side's port."""
-        came = self.network.send(one.peer.name, UDP, one.port, remote)
+        came = self.network.send(one.peer.name, self.protocol, one.port, remote)
         if isinstance(came, Lost):
             return came
         if (came.at, came.packet.destination.port) != (other.peer.name, other.port):
@@ -105,15 +108,15 @@ def signalling(network: Network, a: Peer, b: Peer) -> str:
     return ""
 
 
-def learn(network: Network, side: Side) -> Lost | None:
+def learn(network: Network, side: Side, protocol: str = UDP) -> Lost | None:
     """Ask STUN in each family from the side's port; what was lost if there is no answer at all."""
     losses = []
     for server in side.peer.stun:
-        came = network.send(side.peer.name, UDP, side.port, server)
+        came = network.send(side.peer.name, protocol, side.port, server)
         if isinstance(came, Lost):
             losses.append(came)
             continue
-        answer = network.send(came.at, UDP, came.packet.destination.port, came.packet.source)
+        answer = network.send(came.at, protocol, came.packet.destination.port, came.packet.source)
         if isinstance(answer, Lost):
             losses.append(answer)
         else:

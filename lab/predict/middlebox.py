@@ -73,6 +73,9 @@ class Middlebox:
     opened: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
     """Ports that a host asked for, and where they lead; nothing filters there."""
 
+    counted: dict[str, int] = field(default_factory=dict)
+    """The last port that a NAT which counts has given, by protocol."""
+
     @property
     def externals(self) -> tuple[str, ...]:
         """The addresses that mappings are on; none without a NAT."""
@@ -224,13 +227,23 @@ class Middlebox:
         if key not in self.mappings:
             own = packet.protocol, packet.source.port
             keep = nat.ports.policy is PortPolicy.PRESERVE and own not in self.inside
-            port = packet.source.port if keep else next(self.fresh)
+            port = packet.source.port if keep else self._next_port(packet.protocol)
             # Of a pool's addresses, the one that helps: `by_chance` says that it is luck.
             self.mappings[key] = Endpoint(self.externals[0], port)
             self.inside[packet.protocol, port] = packet.source
         made = self.mappings[key]
         self.asked.setdefault((packet.protocol, made.port), set()).add(packet.destination)
         return made
+
+    def _next_port(self, protocol: str) -> int:
+        """The port of a new mapping: one that nobody can guess, unless this NAT counts."""
+        nat = self.node.nat
+        if nat is None or nat.ports.policy is not PortPolicy.SEQUENTIAL:
+            return next(self.fresh)
+        port = self.counted.get(protocol)
+        port = next(self.fresh) if port is None else port + nat.ports.stride
+        self.counted[protocol] = port
+        return port
 
     def _confirm(self, packet: Packet, source: Endpoint, destination: Endpoint) -> None:
         """Remember a flow and the way back."""

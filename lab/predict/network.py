@@ -191,9 +191,14 @@ class Network:
     boxes: dict[str, Middlebox] = field(default_factory=dict)
     _fresh: Iterator[int] = field(default_factory=lambda: itertools.count(50001))
 
-    def send(self, sender: str, protocol: str, port: int, to: Endpoint) -> Arrived | Lost:
-        """Send from a port of a host; where it arrives, or what stops it."""
-        source = Endpoint(self.map.source(sender, to.address), port)
+    def send(
+        self, sender: str, protocol: str, port: int, to: Endpoint, address: str = ""
+    ) -> Arrived | Lost:
+        """Send from a port of a host; where it arrives, or what stops it.
+
+        `address` is for a host with several that answers from where it was asked.
+        """
+        source = Endpoint(address or self.map.source(sender, to.address), port)
         packet = Packet(protocol, source, to)
         box = self._box(sender)
         if box and (lost := box.leave(packet)):

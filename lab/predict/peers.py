@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.plan.model import Node, Plan
@@ -21,6 +22,8 @@ class Peer:
     """Where it asks from where its packets come: one endpoint in each family that it reaches."""
     rendezvous: tuple[Endpoint, ...]
     relay: tuple[Endpoint, ...]
+    stun_sites: tuple[Endpoint, ...] = ()
+    """Every IPv4 endpoint of the STUN server: each of its addresses at each of its ports."""
     silent: bool = False
     """Whether what runs there is known not to be a peer."""
 
@@ -50,6 +53,7 @@ class Peer:
             stun=reached("LAB_STUN"),
             rendezvous=reached("LAB_RENDEZVOUS"),
             relay=reached("LAB_RELAY"),
+            stun_sites=_sites(told.get("LAB_STUN", "")) if 4 in families else (),
             silent=bool(roles) and PEER not in roles,
         )
 
@@ -62,9 +66,21 @@ def _environment(plan: Plan, node: Node) -> dict[str, str]:
 def _endpoints(text: str) -> tuple[Endpoint, ...]:
     """The first endpoint of each family in a list."""
     found: dict[int, Endpoint] = {}
+    for endpoint in _listed(text):
+        found.setdefault(endpoint.family, endpoint)
+    return tuple(found.values())
+
+
+def _sites(text: str) -> tuple[Endpoint, ...]:
+    """The IPv4 addresses of a list at each of its ports, in the order in which peers ask them."""
+    told = [endpoint for endpoint in _listed(text) if endpoint.family == 4]
+    addresses = dict.fromkeys(endpoint.address for endpoint in told)
+    ports = dict.fromkeys(endpoint.port for endpoint in told)
+    return tuple(Endpoint(address, port) for port in ports for address in addresses)
+
+
+def _listed(text: str) -> Iterator[Endpoint]:
     for part in text.split(","):
         address, _, port = part.rpartition(":")
         if address and port.isdigit():
-            endpoint = Endpoint(address.strip("[]"), int(port))
-            found.setdefault(endpoint.family, endpoint)
-    return tuple(found.values())
+            yield Endpoint(address.strip("[]"), int(port))

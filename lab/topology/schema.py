@@ -353,7 +353,12 @@ class ExpectForm(Form):
     direct: OutcomeField | None = Field(
         None, description="Contact at an address that is reachable as it stands."
     )
+    reversal: OutcomeField | None = Field(None, description="The callee is asked to call.")
     udp_punch: OutcomeField | None = Field(None, description="UDP hole punching.")
+    tcp_punch: OutcomeField | None = Field(None, description="TCP hole punching.")
+    udp_predict: OutcomeField | None = Field(None, description="UDP punching by port prediction.")
+    tcp_predict: OutcomeField | None = Field(None, description="TCP punching by port prediction.")
+    birthday: OutcomeField | None = Field(None, description="UDP punching by birthday probing.")
     lan: OutcomeField | None = Field(None, description="Found on the LAN, without servers.")
     upnp: OutcomeField | None = Field(None, description="A router opens a port: UPnP IGD.")
     nat_pmp: OutcomeField | None = Field(None, description="A router opens a port: NAT-PMP.")

@@ -166,6 +166,8 @@ def attempt(
         "time_to_path_s": 0.0431 if worked else None,
         "rtt_before_s": 0.0512,
         "rtt_after_s": 0.0508 if worked else None,
+        "jitter_s": 0.0004 if worked else None,
+        "goodput_bps": 15.2e6 if worked else None,
         "packets": {"stun": 2, "rendezvous": 4, "punch": 6, "relay": 0},
         "bytes": {"stun": 120, "rendezvous": 900, "punch": 400, "relay": 0},
     } | more
