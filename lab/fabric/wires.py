@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from threading import Lock
 
 from lab.fabric.configure import Neighbour
-from lab.plan.model import Link, Node
+from lab.plan.model import Link, Node, NodeKind
 
 _Place = tuple[str, str]
 """Node and interface."""
@@ -46,8 +46,11 @@ class Wires:
     def neighbours(self, node: Node) -> list[Neighbour]:
         """Who is at the other ends of the wires of `node`, as far as it is known.
 
-        What is not known yet is asked for by ARP, as ever.
+        What is not known yet is asked for by ARP, as ever.  A switch sends to
+        nobody by itself.
         """
+        if node.kind is NodeKind.SEGMENT:
+            return []
         with self._lock:
             return [
                 Neighbour(port.name, address, mac)
