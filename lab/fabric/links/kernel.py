@@ -34,7 +34,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from lab.errors import LabError, MissingError
-from lab.fabric.links.model import FULL_FRAME, queue_packets
+from lab.fabric.links.transmitter import FULL_FRAME, queue_packets
 from lab.topology.behaviour import Impairment
 
 DELAY_LINE_PACKETS = 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from lab.fabric.links.model import (
     queue_packets,
     serialisation_ns,
 )
+from lab.seeds import stream
 from lab.topology.behaviour import Impairment
 
 RATES = st.sampled_from((0, 64_000, 1_000_000, 10_000_000, 999_999_937, 10_000_000_000))
@@ -32,6 +32,11 @@ TRAFFIC = st.lists(
 """Gaps in nanoseconds and sizes in bytes."""
 
 
+def lots(seed: int):
+    """The streams of one direction."""
+    return lambda what: stream(seed, what)
+
+
 def carry(direction: Direction, traffic, start_ns: int = 0):
     """Arrival, size and departure of each packet."""
     now = start_ns
@@ -45,7 +50,7 @@ def carry(direction: Direction, traffic, start_ns: int = 0):
 @given(IMPAIRMENTS, TRAFFIC, st.integers(0, 100))
 def test_nothing_leaves_early_or_overtakes(impairment, traffic, seed):
     last = 0
-    for arrival, size, departure in carry(Direction(impairment, Random(seed)), traffic):
+    for arrival, size, departure in carry(Direction(impairment, lots(seed)), traffic):
         if departure is None:
             continue
         least = impairment.delay_us * 1000
@@ -60,7 +65,7 @@ def test_nothing_leaves_early_or_overtakes(impairment, traffic, seed):
 def test_departures_never_exceed_the_rate(impairment, traffic):
     carried = [
         (size, departure)
-        for _, size, departure in carry(Direction(impairment, Random(1)), traffic)
+        for _, size, departure in carry(Direction(impairment, lots(1)), traffic)
         if departure is not None
     ]
     for (_, before), (size, departure) in pairwise(carried):
@@ -69,7 +74,7 @@ def test_departures_never_exceed_the_rate(impairment, traffic):
 
 @given(LOSSLESS, TRAFFIC)
 def test_an_idle_link_adds_exactly_its_delay_and_transmission(impairment, traffic):
-    direction = Direction(impairment, Random(1))
+    direction = Direction(impairment, lots(1))
     now = 0
     for _, size in traffic:
         departure = direction.offer(now, size)
@@ -81,14 +86,14 @@ def test_an_idle_link_adds_exactly_its_delay_and_transmission(impairment, traffi
 
 @given(IMPAIRMENTS, TRAFFIC, st.integers(0, 100))
 def test_equal_seeds_and_traffic_give_equal_fates(impairment, traffic, seed):
-    first = carry(Direction(impairment, Random(seed)), traffic)
-    assert first == carry(Direction(impairment, Random(seed)), traffic)
+    first = carry(Direction(impairment, lots(seed)), traffic)
+    assert first == carry(Direction(impairment, lots(seed)), traffic)
 
 
 @given(st.integers(0, 1000))
 def test_more_loss_loses_the_same_packets_and_more(seed):
     def lost(loss: float) -> set[int]:
-        direction = Direction(Impairment(loss=loss), Random(seed))
+        direction = Direction(Impairment(loss=loss), lots(seed))
         return {i for i in range(500) if direction.offer(i, 100) is None}
 
     assert lost(0.0) <= lost(0.01) <= lost(0.05) <= lost(0.5) <= lost(1.0)
@@ -98,7 +103,7 @@ def test_more_loss_loses_the_same_packets_and_more(seed):
 
 @given(st.lists(st.tuples(LOSSLESS, TRAFFIC), min_size=2, max_size=5))
 def test_changes_overtake_nothing_and_lose_only_to_a_full_queue(stages):
-    direction = Direction(stages[0][0], Random(1))
+    direction = Direction(stages[0][0], lots(1))
     offered = delivered = last = now = 0
     for impairment, traffic in stages:
         direction.change(impairment)
@@ -117,7 +122,7 @@ def test_changes_overtake_nothing_and_lose_only_to_a_full_queue(stages):
 def test_a_burst_fills_the_queue_exactly(rate):
     impairment = Impairment(rate_bit=rate, delay_us=50_000)
     limit = queue_packets(impairment)
-    direction = Direction(impairment, Random(1))
+    direction = Direction(impairment, lots(1))
     fates = [direction.offer(0, FULL_FRAME) for _ in range(limit + 10)]
     assert None not in fates[:limit]
     assert fates[limit:] == [None] * 10
@@ -139,4 +144,4 @@ def test_the_queue_is_a_bandwidth_delay_product_of_full_frames():
 
 
 def test_a_plain_wire_delivers_at_once():
-    assert Direction(Impairment(), Random(1)).offer(12_345, 100) == 12_345
+    assert Direction(Impairment(), lots(1)).offer(12_345, 100) == 12_345

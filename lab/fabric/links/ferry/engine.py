@@ -21,7 +21,9 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush, heapreplace
+from random import Random
 
 from lab.errors import LabError
 from lab.fabric.links.ferry.protocol import (
@@ -32,9 +34,11 @@ from lab.fabric.links.ferry.protocol import (
     Lateness,
     LinkStats,
 )
-from lab.fabric.links.model import Direction
+from lab.fabric.links.line import Line
+from lab.fabric.links.model import Direction, Lots, straight
 from lab.plan.model import Link
 from lab.seeds import stream
+from lab.topology.behaviour import Impairment
 
 _BATCH = 32
 """Frames read from one device before others have their turn."""
@@ -54,25 +58,42 @@ class Port:
         "bytes",
         "direction",
         "frame_bytes",
+        "line",
+        "lots",
         "number",
         "packets",
         "pending",
         "refused",
         "round",
+        "scheduled_ns",
         "sink",
         "source",
     )
 
     def __init__(
-        self, number: int, source: int, sink: int, frame_bytes: int, direction: Direction
+        self,
+        number: int,
+        ends: tuple[int, int],
+        frame_bytes: int,
+        impairment: Impairment,
+        lots: Lots,
     ) -> None:
+        """Raises LabError if a file that `impairment` names is gone or changed."""
         self.number = number
         """Orders ports in the heap that are due at the same time."""
-        self.source = source
-        self.sink = sink
+        self.source, self.sink = ends
         self.frame_bytes = frame_bytes
-        self.direction = direction
+        self.lots = lots
+        now_ns = time.monotonic_ns()
+        self.direction = Direction(impairment, lots, now_ns)
         self.pending: deque[tuple[int, bytes]] = deque()
+        """Frames and when they are due, as long as a `Direction` is all it takes."""
+        self.line: Line | None = None
+        """The frames and the rest of the model, where it is not."""
+        self.scheduled_ns = 0
+        """The time of its entry in the heap, with a line; 0 for none."""
+        if not straight(impairment):
+            self.line = Line(self.direction, impairment, lots, now_ns)
         self.batch = 1
         self.round = 0
         """The last wakeup in which it was read."""
@@ -80,14 +101,31 @@ class Port:
         self.bytes = 0
         self.refused = 0
 
+    def change(self, impairment: Impairment) -> None:
+        """From the next packet on, be like `impairment`; LabError as in the beginning."""
+        now_ns = time.monotonic_ns()
+        if self.line is not None:
+            self.line.change(impairment, now_ns)
+            return
+        self.direction.change(impairment, now_ns)
+        if not straight(impairment):
+            self.scheduled_ns = self.pending[0][0] if self.pending else 0
+            self.line = Line(self.direction, impairment, self.lots, now_ns, self.pending)
+            self.pending.clear()
+
     def stats(self) -> DirectionStats:
+        line = self.line
         return DirectionStats(
             packets=self.packets,
             bytes=self.bytes,
             lost=self.direction.lost,
             overflowed=self.direction.overflowed,
+            early=line.early if line else 0,
+            duplicated=line.duplicated if line else 0,
+            corrupted=line.corrupted if line else 0,
+            reordered=line.reordered if line else 0,
             refused=self.refused,
-            waiting=len(self.pending),
+            waiting=len(self.pending) + (line.waiting if line else 0),
         )
 
 
@@ -130,28 +168,34 @@ class Engine:
     def attach(self, link: Link, end_a: int, end_b: int) -> None:
         """Carry `link` between the devices `end_a` and `end_b`, which are the engine's now.
 
-        Raises LabError, and closes both, if a link of that name is carried.
+        Raises LabError, and closes both, if a link of that name is carried, or
+        a file that its impairments are read from is gone or has changed.
         """
         if link.name in self._links:
             os.close(end_a)
             os.close(end_b)
             raise LabError(f"link {link.name} is attached already", remedy="detach it first")
         frame_bytes = link.mtu + _FRAME_OVERHEAD
-        forth, back = (
-            Port(
-                self._numbers + i,
-                source,
-                sink,
-                frame_bytes,
-                Direction(impairment, stream(self._seed, "link", link.name, way)),
-            )
-            for i, (source, sink, impairment, way) in enumerate(
-                (
-                    (end_a, end_b, link.a_to_b, "a-to-b"),
-                    (end_b, end_a, link.b_to_a, "b-to-a"),
+        try:
+            forth, back = (
+                Port(
+                    self._numbers + i,
+                    ends,
+                    frame_bytes,
+                    impairment,
+                    partial(self._lots, link.name, way),
+                )
+                for i, (ends, impairment, way) in enumerate(
+                    (
+                        ((end_a, end_b), link.a_to_b, "a-to-b"),
+                        ((end_b, end_a), link.b_to_a, "b-to-a"),
+                    )
                 )
             )
-        )
+        except LabError:
+            os.close(end_a)
+            os.close(end_b)
+            raise
         self._numbers += 2
         carried = self._links[link.name] = Carried(link, forth, back)
         for port in (forth, back):
@@ -162,12 +206,14 @@ class Engine:
     def shape(self, link: Link) -> None:
         """From now on `link` has these impairments; frames on their way are not touched.
 
-        Raises LabError if no link of that name is carried.
+        Raises LabError if no link of that name is carried, or a file that
+        they are read from is gone or has changed.
         """
         carried = self._carried(link.name)
+        for port, impairment in ((carried.a_to_b, link.a_to_b), (carried.b_to_a, link.b_to_a)):
+            port.change(impairment)
+            self._schedule(port)
         carried.link = link
-        carried.a_to_b.direction.change(link.a_to_b)
-        carried.b_to_a.direction.change(link.b_to_a)
 
     def detach(self, name: str) -> None:
         """Close the devices of a link; LabError if no link of that name is carried."""
@@ -196,6 +242,10 @@ class Engine:
             real_time=self._real_time,
         )
 
+    def _lots(self, name: str, way: str, purpose: str) -> Random:
+        """The random numbers of one direction for one purpose."""
+        return stream(self._seed, "link", name, way, *(() if purpose == "loss" else (purpose,)))
+
     def _carried(self, name: str) -> Carried:
         try:
             return self._links[name]
@@ -212,7 +262,8 @@ class Engine:
         for port in (carried.a_to_b, carried.b_to_a):
             del self._ports[port.source], self._owners[port.source]
             port.pending.clear()
-        self._due = [entry for entry in self._due if entry[2].pending]
+        gone = (carried.a_to_b, carried.b_to_a)
+        self._due = [entry for entry in self._due if entry[2] not in gone]
         self._due.sort()
         for port in (carried.a_to_b, carried.b_to_a):
             self._epoll.unregister(port.source)
@@ -264,6 +315,9 @@ class Engine:
 
     def _collect(self, port: Port, clock: Callable[[], int]) -> None:
         """Read a batch of frames from the port's device and give each its time."""
+        if port.line is not None:
+            self._collect_for(port.line, port, clock)
+            return
         read = os.read
         source = port.source
         frame_bytes = port.frame_bytes
@@ -302,6 +356,9 @@ class Engine:
         now = clock()
         while due and due[0][0] <= now:
             port = due[0][2]
+            if port.line is not None:
+                self._deliver_from(port.line, port, clock)
+                continue
             pending = port.pending
             take = pending.popleft
             sink = port.sink
@@ -324,6 +381,52 @@ class Engine:
                 heapreplace(due, (pending[0][0], port.number, port))
             else:
                 heappop(due)
+
+    # --- links that need the whole model ------------------------------------
+
+    def _collect_for(self, line: Line, port: Port, clock: Callable[[], int]) -> None:
+        """Read a batch of frames from the port's device into its line."""
+        read, source, size = os.read, port.source, port.frame_bytes
+        try:
+            for _ in range(_BATCH):
+                frame = read(source, size)
+                line.put(clock(), frame)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._silence(self._owners[source])
+            return
+        self._schedule(port)
+
+    def _schedule(self, port: Port) -> None:
+        """See to it that the port's line is looked at in time.
+
+        An entry that it had for later stays in the heap, and finds nothing.
+        """
+        if port.line is None:
+            return
+        at_ns = port.line.next_ns()
+        if at_ns is not None and (not port.scheduled_ns or at_ns < port.scheduled_ns):
+            port.scheduled_ns = at_ns
+            heappush(self._due, (at_ns, port.number, port))
+
+    def _deliver_from(self, line: Line, port: Port, clock: Callable[[], int]) -> None:
+        """Write what is due of the port at the head of the heap."""
+        at_ns, _, _ = heappop(self._due)
+        if at_ns != port.scheduled_ns:
+            return
+        port.scheduled_ns = 0
+        for departure_ns, frame in line.take(clock()):
+            try:
+                port.bytes += os.write(port.sink, frame)
+                port.packets += 1
+            except OSError:
+                port.refused += 1
+            late_ns = clock() - departure_ns
+            self._late[(late_ns >> FINEST_SHIFT).bit_length()] += 1
+            self._late_total_ns += late_ns
+            self._late_worst_ns = max(self._late_worst_ns, late_ns)
+        self._schedule(port)
 
 
 class _TimeSpec(ctypes.Structure):

@@ -66,6 +66,14 @@ class DirectionStats(Frozen, frozen=True):
     """Dropped by chance, as the link's loss demands."""
     overflowed: int = 0
     """Dropped because the queue before the transmitter was full."""
+    early: int = 0
+    """Dropped by CoDel or fq_codel before the queue was full."""
+    duplicated: int = 0
+    """Sent twice."""
+    corrupted: int = 0
+    """Delivered with one bit inverted."""
+    reordered: int = 0
+    """Let overtake: they did not wait for the delay."""
     refused: int = 0
     """Due, but the receiving interface would not take them (it is down)."""
     waiting: int = 0
