@@ -204,17 +204,20 @@ class Clocks:
     # --- refresh --------------------------------------------------------------
 
     def _refreshes(self, nat: NatProbe, life: int) -> None:
-        """Two mappings, each kept busy from one side for one and a half lifetimes."""
-        if life * 1.5 > self.limit_s:
+        """Two mappings, each kept busy from one side, and looked at when it could not be so old.
+
+        Nothing is sent between a life's end and the look: it would make a new mapping.
+        """
+        if life * 1.25 > self.limit_s:
             return
         for side in (_OUTBOUND, _INBOUND):
             flow = self._flow(nat)
             if flow is None:
                 return
             begun = time.monotonic()
-            for number in range(1, 5):
+            for number in range(1, 4):
                 self._at(begun + life * number * 0.3, partial(self._keep, side, flow))
-            self._at(begun + life * 1.5, partial(self._kept_alive, side, flow))
+            self._at(begun + life * 1.25, partial(self._kept_alive, side, flow))
 
     def _keep(self, side: str, flow: _Flow) -> None:
         if side == _OUTBOUND:
