@@ -7,35 +7,57 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.cli.labs import json_option, need_root
+from lab.cli.terminal import say
 
 if TYPE_CHECKING:
     from lab.paths import LabPaths
     from lab.plan.model import Plan
-    from lab.study.matrix import Cell
-    from lab.topology.behaviour import PortPolicy
+    from lab.study.matrix import Cell, Home
 
 
 @click.command()
-@click.option("--technique", "-t", default="udp-punch", metavar="NAME", help="What to try.")
+@click.option(
+    "--technique",
+    "-t",
+    "techniques",
+    multiple=True,
+    default=("udp-punch",),
+    show_default=True,
+    metavar="NAME",
+    help="What to try; may be repeated, a table each.",
+)
+@click.option(
+    "--kinds",
+    type=click.Choice(["rfc4787", "classic"]),
+    default="rfc4787",
+    help="Which NATs: RFC 4787's nine, or six that people name, with blocked UDP.",
+)
 @click.option(
     "--ports",
     type=click.Choice(["random", "preserve", "sequential"]),
     default="random",
-    help="How the NATs choose external ports.",
+    help="How RFC 4787's nine choose external ports.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 60),
     default=0.5,
-    help="Seconds for an attempt; one that should have succeeded gets another with more.",
+    help="Seconds of probing; an attempt that should have succeeded gets another with more.",
 )
 @click.option("--labs", type=click.IntRange(1, 32), default=1, help="Labs side by side.")
 @click.option("--markdown", is_flag=True, help="The table as Markdown.")
 @json_option
 def command(
-    *, technique: str, ports: str, timeout: float, labs: int, markdown: bool, as_json: bool
+    *,
+    techniques: tuple[str, ...],
+    kinds: str,
+    ports: str,
+    timeout: float,
+    labs: int,
+    markdown: bool,
+    as_json: bool,
 ) -> None:
-    """Try all 81 ordered pairs of NAT kinds, and hold each against the prediction.
+    """Try all ordered pairs of NAT kinds, and hold each against the prediction.
 
     A lab of two homes is brought up for it and removed afterwards; between
     pairs only the rule sets of its two routers are replaced.
@@ -44,50 +66,68 @@ def command(
     """
     import time
 
-    from lab.cli.terminal import print_json, say
-    from lab.predict.techniques import techniques
+    from lab.cli.terminal import print_json
+    from lab.predict.techniques import techniques as known
+    from lab.study.matrix import classic, nine
     from lab.topology.behaviour import PortPolicy
 
-    if technique not in techniques():
-        raise click.BadParameter(
-            f"{technique!r} can't be predicted; known: {', '.join(techniques())}",
-            param_hint="--technique",
-        )
+    for technique in techniques:
+        if technique not in known():
+            raise click.BadParameter(
+                f"{technique!r} can't be predicted; known: {', '.join(known())}",
+                param_hint="--technique",
+            )
     need_root()
+    homes = nine(PortPolicy(ports)) if kinds == "rfc4787" else classic()
     began = time.monotonic()
-    cells = _measure(technique, PortPolicy(ports), timeout, labs)
+    cells = _measure(homes, techniques, timeout, labs)
     seconds = time.monotonic() - began
     wrong = [cell for cell in cells if not cell.agrees]
-    possible = sum(cell.found for cell in cells)
     if as_json:
         import msgspec
 
         print_json(
             {
-                "technique": technique,
+                "techniques": techniques,
+                "kinds": kinds,
                 "ports": ports,
                 "seconds": round(seconds, 3),
                 "pairs": len(cells),
-                "possible": possible,
+                "possible": sum(cell.found for cell in cells),
                 "contradictions": len(wrong),
                 "cells": msgspec.to_builtins(cells),
             }
         )
     else:
-        from lab.observe.matrix import table
-
-        click.echo(table(cells, markdown=markdown))
-        say(
-            f"{technique}: {len(cells)} pairs in {seconds:.1f} s, {possible} connect, "
-            f"{len(cells) - possible} do not, {len(wrong) or 'none'} otherwise than predicted"
-        )
+        _show(cells, techniques, seconds, markdown=markdown)
     for cell in wrong:
         say(f"not as predicted: {_contradiction(cell)}")
     if wrong:
         raise click.exceptions.Exit(1)
 
 
-def _measure(technique: str, ports: PortPolicy, timeout_s: float, labs: int) -> list[Cell]:
+def _show(
+    cells: list[Cell], techniques: tuple[str, ...], seconds: float, *, markdown: bool
+) -> None:
+    """A table for each technique."""
+    from lab.observe.matrix import table
+
+    for technique in techniques:
+        some = [cell for cell in cells if cell.technique == technique]
+        if len(techniques) > 1:
+            click.echo(f"### {technique}\n" if markdown else technique)
+        click.echo(table(some, markdown=markdown) + ("\n" if len(techniques) > 1 else ""))
+        found, wrong = sum(c.found for c in some), sum(not c.agrees for c in some)
+        say(
+            f"{technique}: {len(some)} pairs, {found} connect, {len(some) - found} do not, "
+            f"{wrong or 'none'} otherwise than predicted"
+        )
+    say(f"{len(cells)} attempts in {seconds:.1f} s")
+
+
+def _measure(
+    homes: tuple[Home, ...], techniques: tuple[str, ...], patience_s: float, labs: int
+) -> list[Cell]:
     """All pairs, shared out among `labs` labs, in the order of the table."""
     from concurrent.futures import ThreadPoolExecutor
     from functools import partial
@@ -96,20 +136,12 @@ def _measure(technique: str, ports: PortPolicy, timeout_s: float, labs: int) -> 
     from lab.cli.scratch import scratch_labs, scratch_name
     from lab.study.matrix import pairs, run, two_homes
 
-    plans = [two_homes(scratch_name(f"matrix-{index}"), ports) for index in range(labs)]
-    order = {(str(x), str(y)): index for index, (x, y) in enumerate(pairs())}
-    todo = pairs()
+    plans = [two_homes(scratch_name(f"matrix-{index}")) for index in range(labs)]
+    order = {(x.name, y.name): index for index, (x, y) in enumerate(pairs(homes))}
+    todo = pairs(homes)
 
     def work(plan: Plan, paths: LabPaths) -> list[Cell]:
-        attempts = run(
-            plan,
-            partial(client.ask, paths),
-            todo,
-            technique=technique,
-            ports=ports,
-            timeout_s=timeout_s,
-        )
-        return list(attempts)
+        return list(run(plan, partial(client.ask, paths), todo, techniques, patience_s))
 
     # The threads outlive the labs, if only for a moment: what they wait for ends with these.
     with ThreadPoolExecutor(labs) as pool, scratch_labs(plans) as running:
@@ -120,6 +152,6 @@ def _measure(technique: str, ports: PortPolicy, timeout_s: float, labs: int) -> 
 def _contradiction(cell: Cell) -> str:
     words = {True: "success", False: "failure"}
     return (
-        f"{cell.caller} to {cell.callee}: predicted {words[cell.predicted]} "
+        f"{cell.technique}, {cell.caller} to {cell.callee}: predicted {words[cell.predicted]} "
         f"({cell.predicted_reason}), found {words[cell.found]} ({cell.found_reason})"
     )

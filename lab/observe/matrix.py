@@ -7,6 +7,7 @@ from typing import Protocol
 
 _WORDS = {True: "yes", False: "no"}
 _WRONG = "!"
+_LUCK = "~"
 
 
 class Pair(Protocol):
@@ -19,11 +20,15 @@ class Pair(Protocol):
     @property
     def found(self) -> bool: ...
     @property
+    def predicted(self) -> bool: ...
+    @property
+    def by_chance(self) -> bool: ...
+    @property
     def agrees(self) -> bool: ...
 
 
 def table(pairs: Sequence[Pair], *, markdown: bool = False) -> str:
-    """What was found for each pair; a `!` marks what was predicted otherwise."""
+    """What was found for each pair; `!` marks what was predicted otherwise, `~` what takes luck."""
     columns = list(dict.fromkeys(pair.callee for pair in pairs))
     found = {(pair.caller, pair.callee): _cell(pair) for pair in pairs}
     head = ["from \\ to", *columns]
@@ -43,4 +48,6 @@ def table(pairs: Sequence[Pair], *, markdown: bool = False) -> str:
 
 
 def _cell(pair: Pair) -> str:
-    return _WORDS[pair.found] + ("" if pair.agrees else _WRONG)
+    if not pair.agrees:
+        return _WORDS[pair.found] + _WRONG
+    return _WORDS[pair.found] + (_LUCK if pair.predicted and pair.by_chance else "")
