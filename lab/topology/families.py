@@ -9,6 +9,7 @@ from lab.topology.expand import Declared, Instance
 from lab.topology.model import INTERNET, Ip
 from lab.topology.schema import NodeForm, RouterForm
 
+_LEAST_MTU = 1280
 _NAMES = {Ip.V4: "IPv4", Ip.V6: "IPv6"}
 
 
@@ -75,6 +76,13 @@ class _Check:
                     f"{'it' if whose == self.one.name else 'the router'} is attached, has not",
                     f"write ip: dual at {self.one.via}, or ip: {self.around} here",
                 )
+        mtu = self.form.link.mtu if self.form.link is not None else None
+        if mtu is not None and mtu < _LEAST_MTU and self.ip.v6:
+            self._report(
+                "link",
+                f"the link of {self.one.name} carries IPv6, and its MTU is {mtu}",
+                f"write mtu: {_LEAST_MTU} or more (RFC 8200, section 5), or ip: 4",
+            )
         if isinstance(self.form, RouterForm):
             self._router(self.form)
         elif self.form.address is not None and not self.ip.v4:
@@ -139,8 +147,7 @@ class _Check:
                 "nat64",
                 f"{name} can't translate to IPv4: the LAN of {self.one.via}, where it is "
                 "attached, has none",
-                f"write nat64: true at the router above {self.one.via}, or ip: dual at "
-                f"{self.one.via}",
+                f"leave nat64 out if a router above has it, or write ip: dual at {self.one.via}",
             )
 
     def _report(self, key: str, message: str, remedy: str) -> None:

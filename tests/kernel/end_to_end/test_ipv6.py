@@ -8,7 +8,6 @@ import ipaddress
 import shutil
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,15 +60,15 @@ class Town:
     def server(self, node: str, kind: int = socket.SOCK_DGRAM, six: bool = True) -> socket.socket:
         made = self.client(node, kind, six)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("::" if six else "0.0.0.0", PORT))  # noqa: S104 - in a namespace of its own
+        made.bind(("::" if six else "0.0.0.0", PORT))
         if kind == socket.SOCK_STREAM:
             made.listen()
         return made
 
 
 @pytest.fixture
-def town(lab: Command, tmp_path: Path) -> Iterator[Town]:
-    yield Town(lab, tmp_path)
+def town(lab: Command, tmp_path: Path) -> Town:
+    return Town(lab, tmp_path)
 
 
 def passes(sender: socket.socket, receiver: socket.socket, to: str, port: int = PORT) -> str:
