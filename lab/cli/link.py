@@ -64,14 +64,13 @@ def set_(
     """
     from lab.cli.labs import choose, plan_of
     from lab.cli.standing import change, tell
-    from lab.plan.attachment import find_link
-    from lab.plan.names import upstream_name
+    from lab.plan.attachment import find_link, upper_end
     from lab.topology.changes import SetLink
     from lab.topology.spec import link_of
 
     link = find_link(plan_of(choose(lab_name)), one, other)
     wanted = link_of(spec, link.a.node, link.spec)
-    request = SetLink(node=link.a.node, via=upstream_name(link.b.node), link=wanted)
+    request = SetLink(node=link.a.node, via=upper_end(link), link=wanted)
     tell(change(lab_name, request), as_json=as_json)
 
 

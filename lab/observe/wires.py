@@ -8,25 +8,27 @@ from typing import Any
 import msgspec
 
 from lab.plan import words
-from lab.plan.attachment import Attachments, declared_link
+from lab.plan.attachment import declared_link, upper_end
 from lab.plan.model import Link, Plan
-from lab.plan.names import upstream_name
+from lab.plan.names import UPLINKS, core_region
 
 
 def access_links(plan: Plan, end: str | None = None) -> list[Link]:
     """The access links, or those that have an end at `end`, in the order of the plan."""
-    links = Attachments.of(plan).links.values()
     return [
-        link for link in links if end is None or end in (link.a.node, upstream_name(link.b.node))
+        link
+        for link in plan.links
+        if (link.a.interface in UPLINKS or core_region(link.a.node))
+        and (end is None or end in (link.a.node, upper_end(link)))
     ]
 
 
 def as_json(plan: Plan, link: Link) -> dict[str, Any]:
     """A link: its ends, what it is like each way, and whether that is as declared."""
-    declared = declared_link(plan, link.a.node)
+    declared = declared_link(plan, link)
     return {
         "a": link.a.node,
-        "b": upstream_name(link.b.node),
+        "b": upper_end(link),
         "state": "down" if link.down else "up",
         "backend": str(link.backend),
         "preset": link.preset,
@@ -47,14 +49,14 @@ def table(plan: Plan, links: Sequence[Link]) -> list[str]:
     """A line for each link: its ends, state, what carries it, and what it is like."""
     rows = [("LINK", "STATE", "BACKEND", "CHARACTER")]
     for link in links:
-        declared = declared_link(plan, link.a.node)
+        declared = declared_link(plan, link)
         like = words.link(msgspec.structs.replace(link, down=False), backend=False) or "plain wire"
         name = f"{link.preset}: " if link.preset else ""
         was = ""
         if link.spec != declared:
             usual = words.ways(declared.up, declared.down) or "plain wire"
             was = f"  (declared: {declared.preset or usual})"
-        ends = f"{link.a.node} -- {upstream_name(link.b.node)}"
+        ends = f"{link.a.node} -- {upper_end(link)}"
         rows.append((ends, "down" if link.down else "up", str(link.backend), f"{name}{like}{was}"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return [

@@ -60,6 +60,11 @@ def find_link(plan: Plan, one: str, other: str) -> Link:
         link = attachments.links.get(node)
         if link and via in (upstream_name(link.b.node), link.b.node, core_region(link.b.node)):
             return link
+    for link in plan.links:
+        if regions := core_region(link.a.node):
+            ends = {regions, link.a.node}, {core_region(link.b.node), link.b.node}
+            if any(one in a and other in b for a, b in (ends, ends[::-1])):
+                return link
     names = [node.name for node in plan.nodes if node.name in attachments.links]
     for name in (one, other):
         if name not in (*names, INTERNET):
@@ -73,9 +78,18 @@ def find_link(plan: Plan, one: str, other: str) -> Link:
     )
 
 
-def declared_link(plan: Plan, node: str) -> LinkSpec:
-    """The link of `node` as its file, or the last move, has it."""
-    topology = plan.topology
+def upper_end(link: Link) -> str:
+    """What that node is attached to; between regions, the earlier one."""
+    between = core_region(link.a.node)
+    return link.b.node if between else upstream_name(link.b.node)
+
+
+def declared_link(plan: Plan, link: Link) -> LinkSpec:
+    """What `link` is like in the file, or since the last move."""
+    topology, node = plan.topology, link.a.node
+    if topology is not None and (region := core_region(node)):
+        regions = topology.internet.regions
+        return regions.between(region, core_region(link.b.node)) if regions else LinkSpec()
     specs: tuple[Attached, ...] = (*topology.routers, *topology.nodes) if topology else ()
     return next((spec.link for spec in specs if spec.name == node), LinkSpec())
 
@@ -92,7 +106,7 @@ def set_link(plan: Plan, one: str, other: str, spec: LinkSpec | None) -> Plan:
     Raises InputError if there is no such link, or nothing here can carry it.
     """
     link = find_link(plan, one, other)
-    wanted = declared_link(plan, link.a.node) if spec is None else spec
+    wanted = declared_link(plan, link) if spec is None else spec
     after = shaped(link, wanted, netem=plan.netem)
     if after is None:
         raise InputError(

@@ -13,11 +13,10 @@ from msgspec.structs import replace
 
 from lab.errors import InputError
 from lab.plan import words
-from lab.plan.attachment import Attachments, cut_link, declared_link, find_link, set_link
+from lab.plan.attachment import Attachments, cut_link, declared_link, find_link, set_link, upper_end
 from lab.plan.gateways import furnish
-from lab.plan.model import Link, Node, NodeKind, Plan
+from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.move import moved, told_anew
-from lab.plan.names import upstream_name
 from lab.plan.operations import AnyOperation, ResetNode, StartDaemon, StopDaemon
 from lab.plan.partition import fenced, format_groups
 from lab.plan.portmap import DAEMON as PORT_MAPPER
@@ -219,17 +218,17 @@ def as_it_is(plan: Plan, change: AnyChange) -> AnyChange | None:
                 return SetFirewall(node=node, firewall=plan.node(node).firewall)
             case SetLink(node=node, via=via):
                 link = find_link(plan, node, via)
-                return replace(change, node=link.a.node, via=_via(link), link=link.spec)
+                return replace(change, node=link.a.node, via=upper_end(link), link=link.spec)
             case CutLink(node=node, via=via):
                 link = find_link(plan, node, via)
-                return replace(change, node=link.a.node, via=_via(link), down=link.down)
+                return replace(change, node=link.a.node, via=upper_end(link), down=link.down)
             case SetActivity(node=node):
                 return replace(change, activity=plan.node(node).activity)
             case Divide(groups=groups):
                 return replace(change, on=groups in plan.partitions)
             case Move(node=node):
                 link = Attachments.of(plan).links[node]
-                return replace(change, via=_via(link), link=link.spec)
+                return replace(change, via=upper_end(link), link=link.spec)
             case _:
                 return None
     except (KeyError, InputError):
@@ -241,11 +240,11 @@ def canonical(plan: Plan, change: AnyChange) -> AnyChange:
     match change:
         case SetLink(node=node, via=via, link=spec):
             link = find_link(plan, node, via)
-            spec = declared_link(plan, link.a.node) if spec is None else spec
-            return replace(change, node=link.a.node, via=_via(link), link=spec)
+            spec = declared_link(plan, link) if spec is None else spec
+            return replace(change, node=link.a.node, via=upper_end(link), link=spec)
         case CutLink(node=node, via=via):
             link = find_link(plan, node, via)
-            return replace(change, node=link.a.node, via=_via(link))
+            return replace(change, node=link.a.node, via=upper_end(link))
         case Move(node=node, link=None):
             return replace(change, link=Attachments.of(plan).links[node].spec)
     return change
@@ -265,10 +264,6 @@ def about(change: AnyChange) -> tuple[object, ...]:
         case Heal():
             return (type(change),)
     raise TypeError(f"not a change: {change!r}")
-
-
-def _via(link: Link) -> str:
-    return upstream_name(link.b.node)
 
 
 def _check_pool(router: Node, nat: Nat) -> None:

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from lab.errors import InputError
 from lab.plan.addressing import Addresses, assign
 from lab.plan.change import changed
+from lab.plan.cores import core_nodes
 from lab.plan.gateways import furnish, told
 from lab.plan.history import History
 from lab.plan.ipv4 import address_text
@@ -36,11 +37,11 @@ from lab.plan.programs import program_of
 from lab.plan.services import Services
 from lab.plan.translation import nat64_daemon, nat64_of, nat64_routes, nptv6_of
 from lab.plan.tree import Tree
-from lab.plan.wiring import links_of, port_tables
+from lab.plan.wiring import cores, links_of, port_tables
 from lab.plan.wiring import notes as link_notes
 from lab.topology.behaviour import Backend, Direction, Firewall, Verdict
 from lab.topology.changes import Happening, Move
-from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
+from lab.topology.model import NodeSpec, Regions, RouterSpec, Topology
 
 
 def compile_topology(
@@ -65,7 +66,8 @@ def compile_topology(
     ports = port_tables(tree, history)
     links = tuple(links_of(tree, ports, topology.internet, machine))
     services = Services.of(tree, addresses, topology.seed)
-    network = _Network(tree, addresses, ports, history, topology.seed)
+    regions = topology.internet.regions
+    network = _Network(tree, addresses, ports, history, topology.seed, regions)
     hosts = (
         network.host(spec, program_of(spec, lab=lab, machine=machine, services=services))
         for spec in topology.nodes
@@ -141,12 +143,19 @@ class _Network:
     ports: dict[str, dict[str, str]]
     history: History
     seed: int
+    regions: Regions | None = None
 
     def nodes(self) -> Iterator[Node]:
         """The internet, then every router with its segment."""
         routed = self._routed()
-        if INTERNET in self.ports:
-            yield self._internet(routed)
+        yield from core_nodes(
+            {
+                core: tuple(self._attachment(spec.name, routed, core) for spec in attached)
+                for core, attached in cores(self.tree).items()
+            },
+            self.ports,
+            self.regions,
+        )
         for spec in self.tree.routers.values():
             yield self._router(spec, routed)
             if ports := self.ports.get(segment_name(spec.name)):
@@ -167,23 +176,13 @@ class _Network:
             program=program,
         )
 
-    def _internet(self, routed: dict[str, tuple[str, ...]]) -> Node:
-        attached = self.tree.members[INTERNET]
-        ports = self.ports[INTERNET]
-        return Node(
-            name=INTERNET,
-            kind=NodeKind.INTERNET,
-            forwarding=True,
-            interfaces=tuple(
-                Interface(name=ports[spec.name], addresses=self._across(spec.name))
-                for spec in attached
-            ),
-            routes=tuple(
-                route
-                for spec in attached
-                for route in self._inward(spec.name, routed, ports[spec.name])
-            ),
-        )
+    def _attachment(
+        self, name: str, routed: dict[str, tuple[str, ...]], core: str
+    ) -> tuple[Interface, tuple[Route, ...]]:
+        """A core's interface to what is attached there, and the routes to what is behind it."""
+        port = self.ports[core][name]
+        face = Interface(name=port, addresses=self._across(name))
+        return face, tuple(self._inward(name, routed, port))
 
     def _router(self, spec: RouterSpec, routed: dict[str, tuple[str, ...]]) -> Node:
         delegated = self.addresses.six.delegated.get(spec.name)

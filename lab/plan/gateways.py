@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from lab.errors import InputError
 from lab.plan.model import Daemon, Interface, Node, NodeKind, Plan
-from lab.plan.names import UPLINKS, segment_owner
+from lab.plan.names import UPLINKS, upstream_name
 from lab.plan.services import SERVICES
 from lab.topology.behaviour import Firewall
 from lab.topology.model import INTERNET
@@ -128,7 +128,7 @@ class _Surroundings:
         return cls(
             nodes={node.name: node for node in plan.nodes},
             upstream={
-                link.a.node: segment_owner(link.b.node) or link.b.node
+                link.a.node: upstream_name(link.b.node)
                 for link in plan.links
                 if link.a.interface in UPLINKS
             },

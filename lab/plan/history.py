@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from lab.plan.ipv4 import Prefix
 from lab.plan.ipv6 import Prefix6
 from lab.plan.model import Interface, Node, NodeKind, Plan
-from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6, LAN, UPLINKS, segment_owner
+from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6, LAN, UPLINKS, segment_owner, upstream_name
 
 P = TypeVar("P", bound=Prefix)
 
@@ -56,7 +56,7 @@ class History:
         if plan is None:
             return cls()
         upstream = {
-            link.a.node: segment_owner(link.b.node) or link.b.node
+            link.a.node: upstream_name(link.b.node)
             for link in plan.links
             if link.a.interface in UPLINKS
         }

@@ -12,7 +12,16 @@ from lab.plan.backends import kernel_cannot, kernel_lacks
 from lab.plan.history import History
 from lab.plan.machine import Machine
 from lab.plan.model import End, Link
-from lab.plan.names import HOST_UPLINK, LAN, WAN, Macs, port_names, segment_name
+from lab.plan.names import (
+    HOST_UPLINK,
+    LAN,
+    WAN,
+    Macs,
+    core_name,
+    core_region,
+    port_names,
+    segment_name,
+)
 from lab.plan.tree import Attached, Tree
 from lab.topology.behaviour import Backend, Impairment
 from lab.topology.model import INTERNET, InternetSpec, LinkSpec, RouterSpec, WantedBackend
@@ -61,8 +70,8 @@ def links_of(
         core = Impairment()
         node, interface = spec.via, LAN
         if spec.via == INTERNET:
-            core = internet.transit
-            interface = ports[INTERNET][spec.name]
+            node, core = core_name(spec.region), _transit(internet, spec.region)
+            interface = ports[node][spec.name]
         elif (segment := segment_name(spec.via)) in ports:
             node, interface = segment, ports[segment][spec.name]
         wire = Link(a=end(spec.name, uplink_of(spec)), b=end(node, interface), core=core)
@@ -72,13 +81,44 @@ def links_of(
         yield link
         if isinstance(spec, RouterSpec) and segment_name(spec.name) in ports:
             yield plain(spec)
+    if internet.regions is None:
+        return
+    for one, other in between_cores(tree):
+        wire = Link(a=end(one, ports[one][other]), b=end(other, ports[other][one]))
+        distance = internet.regions.between(core_region(one), core_region(other))
+        if link := shaped(wire, distance, netem=machine.netem, seed=machine.netem_seed):
+            yield link
+
+
+def cores(tree: Tree) -> dict[str, tuple[Attached, ...]]:
+    """The parts of the internet, each with what is attached to it, in order of declaration."""
+    found: dict[str, list[Attached]] = {}
+    for spec in tree.members[INTERNET]:
+        found.setdefault(core_name(spec.region), []).append(spec)
+    return {name: tuple(specs) for name, specs in found.items()}
+
+
+def between_cores(tree: Tree) -> Iterator[tuple[str, str]]:
+    """Each pair of parts of the internet, the later one first."""
+    names = list(cores(tree))
+    for place, other in enumerate(names):
+        for one in names[place + 1 :]:
+            yield one, other
+
+
+def _transit(internet: InternetSpec, region: str) -> Impairment:
+    if internet.regions is None:
+        return internet.transit
+    return replace(internet.transit, delay_us=internet.regions.access_us(region))
 
 
 def port_tables(tree: Tree, history: History) -> dict[str, dict[str, str]]:
     """The interface names of the internet and of each segment, by node and attached node."""
     tables = {}
-    if attached := tree.members[INTERNET]:
-        tables[INTERNET] = port_names([spec.name for spec in attached])
+    parts = cores(tree)
+    for core, attached in parts.items():
+        others = [other for other in parts if other != core]
+        tables[core] = port_names([*(spec.name for spec in attached), *others])
     for router in tree.routers:
         if has_segment(tree, router, history):
             members = [spec.name for spec in tree.members[router]]

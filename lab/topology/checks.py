@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from lab.topology.behaviour import Nat, PortPolicy
 from lab.topology.document import Document, Loc
 from lab.topology.expand import Declared, Instance
-from lab.topology.model import INTERNET
+from lab.topology.model import INTERNET, Regions
 from lab.topology.problems import one_of, show
-from lab.topology.schema import ExpectForm, NodeForm
+from lab.topology.schema import ExpectForm, InternetForm, NodeForm
 
 
 def check_circles(document: Document, instances: list[Instance]) -> bool:
@@ -75,6 +75,33 @@ def check_addresses(document: Document, declared: Declared) -> None:
                 f"side",
                 "give one of them another prefix: a router can't tell the two sides apart",
             )
+
+
+def check_regions(
+    document: Document, form: InternetForm | None, declared: Declared, regions: Regions | None
+) -> None:
+    """Report what is attached to no region of an internet that has some, and the reverse."""
+    if regions is not None and form is not None and form.delay is not None:
+        document.report(
+            ("internet", "delay"),
+            "the internet has a delay, and regions that say how far it is",
+            "leave delay out",
+        )
+    for loc, name, one in declared.forms():
+        at = (*loc, "region") if one.region else loc
+        if one.via == INTERNET and regions is not None:
+            if one.region not in regions.names:
+                what = f"in {show(one.region)}, which is no" if one.region else "in no"
+                document.report(
+                    at,
+                    f"{name} is {what} region of the internet",
+                    one_of(one.region or "", regions.names, "regions"),
+                )
+        elif one.region is not None:
+            why = "write internet: {regions: world}, or leave region out"
+            if one.via != INTERNET:
+                why = f"it is where {one.via} is: leave region out"
+            document.report(at, f"{name} has a region, and is not attached to one", why)
 
 
 def check_capacity(

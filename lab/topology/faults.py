@@ -19,6 +19,7 @@ from lab.topology.changes import (
 )
 from lab.topology.document import Loc
 from lab.topology.link import LinkSpec
+from lab.topology.model import Regions
 from lab.topology.overlay import overlay_link
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, one_of, show
@@ -47,14 +48,14 @@ class Faults:
     presets: Presets
     links: Mapping[Loc, LinkSpec]
     """The link of each declaration."""
-    regions: frozenset[str] = frozenset()
+    regions: Regions | None = None
 
     def changes(self, loc: Loc, form: HappeningForm) -> Iterator[AnyChange]:
         """What an entry asks for, but for `set`, `reboot` and `flush`."""
         for word in ("down", "up"):
             if (ends := getattr(form, word)) is not None:
-                for one in self.subjects.links((*loc, word), ends):
-                    yield CutLink(node=one.name, via=one.via, down=word == "down")
+                for node, via, _ in self._links((*loc, word), ends):
+                    yield CutLink(node=node, via=via, down=word == "down")
         for word, activity in _ACTIVITIES.items():
             if (name := getattr(form, word)) is not None:
                 for one in self.subjects.anybody((*loc, word), name):
@@ -88,11 +89,22 @@ class Faults:
             _fields_set=form.model_fields_set & _LINK_KEYS,
             **{key: getattr(form, key) for key in _LINK_KEYS},
         )
-        for one in self.subjects.links((*loc, "link"), form.link):
-            link = self._resolved(loc, wanted, self.links.get(one.loc, LinkSpec()))
+        for node, via, declared in self._links((*loc, "link"), form.link):
+            link = self._resolved(loc, wanted, declared)
             if link is None:
                 return
-            yield SetLink(node=one.name, via=one.via, link=link)
+            yield SetLink(node=node, via=via, link=link)
+
+    def _links(self, at: Loc, ends: tuple[str, str]) -> Iterator[tuple[str, str, LinkSpec]]:
+        """Both ends of each link that `ends` mean, and what it is declared to be like."""
+        if all(map(self._is_region, ends)) and self.regions is not None:
+            yield *ends, self.regions.between(*ends)
+            return
+        for one in self.subjects.links(at, ends):
+            yield one.name, one.via, self.links.get(one.loc, LinkSpec())
+
+    def _is_region(self, name: str) -> bool:
+        return self.regions is not None and name in self.regions.names
 
     def _resolved(self, loc: Loc, form: LinkForm, base: LinkSpec) -> LinkSpec | None:
         """The link that `form` makes of `base`, or of a preset; None if it was reported."""
@@ -110,7 +122,7 @@ class Faults:
         for group in groups:
             names: list[str] = []
             for name in group:
-                if name in self.regions:
+                if self._is_region(name):
                     names.append(name)
                 else:
                     found = self.subjects.anybody(loc, name)

@@ -458,6 +458,7 @@ _DIRECTION = WithJsonSchema(
 _WORD_OR_LIST = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
 _SERVICE = {"enum": list(SERVICE_WORDS)}
 
+RegionsField = Annotated[Any, WithJsonSchema({"type": ["string", "object"]})]
 LinkEnds = Annotated[
     tuple[str, str],
     BeforeValidator(_link_ends),

@@ -22,6 +22,7 @@ from lab.topology.checks import (
     check_circles,
     check_expectation,
     check_program,
+    check_regions,
 )
 from lab.topology.complain import report_validation
 from lab.topology.document import Document, Loc, parse, plain
@@ -31,12 +32,21 @@ from lab.topology.faults import Faults
 from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.files import find, read_text, shipped
 from lab.topology.linkfields import FOLDER
-from lab.topology.model import Expectation, Ip, LinkSpec, NodeSpec, RouterSpec, Topology
+from lab.topology.model import (
+    Expectation,
+    Ip,
+    LinkSpec,
+    NodeSpec,
+    Regions,
+    RouterSpec,
+    Topology,
+)
 from lab.topology.overlay import internet
 from lab.topology.override import apply_overrides
 from lab.topology.portmap import port_mapping
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, show
+from lab.topology.regions import regions
 from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
 from lab.topology.subjects import Subjects
 from lab.topology.timeline import Timeline
@@ -119,8 +129,10 @@ class _Understanding:
         self._check_expectations(file, declared)
         moves = [form.move for form in file.timeline or () if form.move is not None]
         roams = frozenset((move.node, move.to) for move in moves)
+        found = self._regions(file, declared)
+        core = internet(file.internet, document.where(("internet",)), found)
         subjects = Subjects(document, declared, instances, nats, roams)
-        faults = Faults(subjects, self._presets, links)
+        faults = Faults(subjects, self._presets, links, found)
         timeline = Timeline(document, self._presets, subjects, faults)
         happenings = timeline.happenings(file.timeline or ())
         name = self._checked_name(file)
@@ -129,7 +141,7 @@ class _Understanding:
             name=name,
             description=file.description,
             seed=file.seed,
-            internet=internet(file.internet, document.where(("internet",))),
+            internet=core,
             routers=tuple(
                 _router(
                     one,
@@ -223,6 +235,18 @@ class _Understanding:
             self._report((*loc, "firewall"), error)
             return None
 
+    def _regions(self, file: FileForm, declared: Declared) -> Regions | None:
+        """The regions of the internet; whatever is attached to it has to be in one of them."""
+        form, found = file.internet, None
+        if form is not None and form.regions is not None:
+            try:
+                found = regions(form.regions, Path(self._document.source).parent)
+            except WrongValueError as error:
+                self._report(("internet", "regions"), error)
+                return None
+        check_regions(self._document, form, declared, found)
+        return found
+
     def _report(self, loc: Loc, error: WrongValueError) -> None:
         dotted = ".".join(str(step) for step in loc)
         self._document.report((*loc, *error.at), f"{dotted}: {error.message}", error.remedy)
@@ -285,6 +309,7 @@ def _router(
         port_mapping=port_mapping,
         firewall=firewall,
         link=link,
+        region=form.region or "",
         lan=form.lan or "",
         address=form.address or "",
         where=where,
@@ -307,6 +332,7 @@ def _node(
         via=one.via,
         ip=ip,
         link=link,
+        region=form.region or "",
         firewall=firewall,
         address=form.address or "",
         services=tuple(services),

@@ -16,6 +16,9 @@ from lab.topology.link import WantedBackend as WantedBackend  # noqa: PLC0414 - 
 INTERNET = "internet"
 """What `via:` says for a direct attachment to the core."""
 
+CORE_MTU = 9000
+"""Between regions: as much as any attachment sends."""
+
 
 class Ip(StrEnum):
     """Which address families a network has."""
@@ -35,6 +38,30 @@ class Ip(StrEnum):
         return self is not Ip.V4
 
 
+class Regions(Frozen, frozen=True):
+    """Parts of the internet, and how far they are from one another."""
+
+    names: tuple[str, ...]
+    rtt_us: tuple[tuple[int, ...], ...]
+    """Round trips in microseconds, symmetric; the diagonal is between attachments of a region."""
+    source: str = ""
+
+    def access_us(self, region: str) -> int:
+        """The one-way delay that each attachment in `region` has."""
+        at = self.names.index(region)
+        return self.rtt_us[at][at] // 4
+
+    def between_us(self, one: str, other: str) -> int:
+        """The one-way delay between two regions, without that of the attachments."""
+        whole = self.rtt_us[self.names.index(one)][self.names.index(other)] // 2
+        return whole - self.access_us(one) - self.access_us(other)
+
+    def between(self, one: str, other: str) -> LinkSpec:
+        """The link between two regions."""
+        way = Impairment(delay_us=self.between_us(one, other))
+        return LinkSpec(up=way, down=way, mtu=CORE_MTU)
+
+
 class InternetSpec(Frozen, frozen=True):
     """The core: `transit` applies once in each direction of every attachment to it.
 
@@ -43,6 +70,8 @@ class InternetSpec(Frozen, frozen=True):
     """
 
     transit: Impairment = Impairment()
+    regions: Regions | None = None
+    """Then `transit` has no delay of its own."""
     where: str = ""
 
 
@@ -62,6 +91,8 @@ class RouterSpec(Frozen, frozen=True):
     port_mapping: PortMapping | None = None
     firewall: Firewall | None = None
     link: LinkSpec = LinkSpec()
+    region: str = ""
+    """Where it is attached to the internet, if that has regions."""
     lan: str = ""
     """The LAN's IPv4 prefix; empty to have one assigned."""
     address: str = ""
@@ -76,6 +107,7 @@ class NodeSpec(Frozen, frozen=True):
     via: str
     ip: Ip = Ip.V4
     link: LinkSpec = LinkSpec()
+    region: str = ""
     firewall: Firewall | None = None
     address: str = ""
     """Its IPv4 address; empty to have one assigned."""

@@ -24,7 +24,7 @@ from lab.topology.behaviour import (
     Verdict,
 )
 from lab.topology.impair import check_impairment, overlay_impairment
-from lab.topology.model import InternetSpec, LinkSpec, WantedBackend
+from lab.topology.model import InternetSpec, LinkSpec, Regions, WantedBackend
 from lab.topology.problems import WrongValueError
 from lab.topology.rules import decide
 from lab.topology.schema import (
@@ -245,7 +245,7 @@ def overlay_link(base: LinkSpec, form: LinkForm) -> LinkSpec:
     )
 
 
-def internet(form: InternetForm | None, where: str) -> InternetSpec:
+def internet(form: InternetForm | None, where: str, regions: Regions | None) -> InternetSpec:
     """The core that `form` describes.
 
     A packet crosses two attachments, so each carries half of the delay, and a
@@ -258,7 +258,7 @@ def internet(form: InternetForm | None, where: str) -> InternetSpec:
         delay_us=(form.delay or 0) // 2,
         loss=1 - (1 - form.loss) ** 0.5 if form.loss else 0.0,
     )
-    return InternetSpec(transit=transit, where=where)
+    return InternetSpec(transit=transit, regions=regions, where=where)
 
 
 def only_names_preset(form: Form) -> bool:

@@ -45,6 +45,7 @@ from lab.topology.fields import (
     ProxyField,
     RateField,
     RefreshField,
+    RegionsField,
     SeedField,
     ServicesField,
     SpanField,
@@ -262,12 +263,20 @@ class InternetForm(Form):
     rate: RateField | None = Field(None, description="How much passes.")
     delay: DelayField | None = Field(None, description="How long a packet takes, one way.")
     loss: LossField | None = Field(None, description="How many packets are lost.")
+    regions: RegionsField | None = Field(
+        None,
+        description="Instead of one delay, the round trips between regions: a matrix by name "
+        "(world), a file (./rtt.csv, ./rtt.yaml), or europe: {europe: 8ms, asia: 180ms}.",
+    )
 
 
 class _Attached(Form):
     """What routers and nodes have in common."""
 
     via: str = Field(INTERNET, description="The router it is attached to, or internet (default).")
+    region: str | None = Field(
+        None, description="Where it is attached to an internet that has regions."
+    )
     link: LinkForm | None = Field(None, description="The link to `via`.")
     firewall: FirewallForm | None = Field(None, description="What it lets pass.")
     address: AddressField | None = Field(

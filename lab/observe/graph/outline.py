@@ -69,7 +69,11 @@ def outline(plan: Plan) -> tuple[Box, ...]:
             owner[link.b.node] = link.a.node
     uplinks: dict[str, Link] = {}
     below: dict[str, list[str]] = {}
+    tops = [name for name, node in nodes.items() if node.kind is NodeKind.INTERNET]
     for link in plan.links:
+        # Regions hang below the first one; that all are joined to all goes without saying.
+        if link.a.node in tops and link.b.node != tops[0]:
+            continue
         if owner.get(link.b.node) != link.a.node:
             uplinks[link.a.node] = link
             upstream = owner.get(link.b.node, link.b.node)
