@@ -93,9 +93,12 @@ def _beyond(network: IPv4Network, start: int, near: Sequence[IPv4Network], step:
 
 
 def speaks_of(rule: Rule, address: str) -> bool:
-    """Whether `rule` names a part of the IPv4 network that `address` is in."""
-    network = _far_network(rule)
-    return network is not None and ip_address(address) in network
+    """Whether `rule` names a part of the network that `address` is in."""
+    network = ip_network(rule.remote, strict=False) if rule.remote else None
+    if network is None or not network.prefixlen:
+        return False
+    far = ip_address(address)
+    return far.version == network.version and far in network
 
 
 def _far_network(rule: Rule) -> IPv4Network | None:

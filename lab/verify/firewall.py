@@ -84,7 +84,7 @@ def _inward(probe: Probe, outbound: Direction, tried: Sequence[Opening]) -> list
     """None where nothing from outside gets as far as the firewall."""
     nat, host = probe.site.node.nat, probe.hosts[0]
     if nat is None:
-        inside = [Endpoint(host, each.port) for each in tried]
+        inside = [Endpoint(probe.site.outside_of(host), each.port) for each in tried]
     elif nat.filtering is not Dependence.ENDPOINT_INDEPENDENT or nat.ports.policy == "sequential":
         return None
     else:

@@ -21,11 +21,12 @@ from collections.abc import Iterator, Sequence
 from lab.fabric import netns
 from lab.paths import LabPaths
 from lab.peer.endpoint import Endpoint
+from lab.plan.model import Node
 from lab.topology.behaviour import Firewall, Verdict
 from lab.verify import expect
 from lab.verify.firewall import Opening, finding, openings
 from lab.verify.packets import ACK, RST, SYN, UNREACHABLE, Packet
-from lab.verify.report import Dimension, Finding
+from lab.verify.report import IPV6, Dimension, Finding
 from lab.verify.site import Site
 from lab.verify.wire import Wire
 
@@ -33,9 +34,24 @@ _MARK = b"labv"
 _HOST_UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES))
 
 
+def address(node: Node, family: str) -> str:
+    """The first address of a host in a family, by the name that reports have for it."""
+    found = (
+        text.partition("/")[0]
+        for port in node.interfaces
+        for text in port.addresses
+        if (":" in text) == (family == IPV6)
+    )
+    return next(found, "")
+
+
 def findings(site: Site, paths: LabPaths, firewall: Firewall) -> Iterator[Finding]:
     """Both directions, for UDP and TCP."""
-    port = next(p.name for p in site.node.interfaces if any(":" not in a for a in p.addresses))
+    port = next(
+        port.name
+        for port in site.node.interfaces
+        if any(text.partition("/")[0] == site.outer for text in port.addresses)
+    )
     with contextlib.ExitStack() as stack:
         leaving = Wire(
             paths.netns(site.node.name),
@@ -68,6 +84,7 @@ class _HostProbe:
     def __init__(self, site: Site, paths: LabPaths, leaving: Wire, beside: Wire) -> None:
         self._site = site
         self._path = paths.netns(site.node.name)
+        self._family = socket.AF_INET6 if ":" in site.outer else socket.AF_INET
         self._leaving = leaving
         self._beside = beside
         self._tags = itertools.count(secrets.randbits(31))
@@ -77,8 +94,11 @@ class _HostProbe:
     def outward(self, opening: Opening) -> Verdict:
         """Send one packet by a socket; the interface shows it, or the socket hears why not."""
         kind = socket.SOCK_DGRAM if opening.protocol == "udp" else socket.SOCK_STREAM
-        with netns.inside(self._path), socket.socket(socket.AF_INET, kind) as made:
-            made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        with netns.inside(self._path), socket.socket(self._family, kind) as made:
+            if self._family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+            else:
+                made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
             made.setblocking(False)
             made.bind((self._site.outer, 0))
             local = Endpoint(*made.getsockname()[:2])
@@ -126,7 +146,7 @@ class _HostProbe:
         """A socket on the port, if nobody else has it."""
         kind = socket.SOCK_DGRAM if opening.protocol == "udp" else socket.SOCK_STREAM
         with netns.inside(self._path):
-            made = socket.socket(socket.AF_INET, kind)
+            made = socket.socket(self._family, kind)
         try:
             made.setblocking(False)
             made.bind((self._site.outer, opening.port))

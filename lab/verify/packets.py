@@ -1,4 +1,4 @@
-"""Frames made and read by hand: Ethernet, ARP, IPv4, UDP, TCP, ICMP.
+"""Frames made and read by hand: Ethernet, ARP, IPv4, UDP, TCP, ICMP (IPv6 in `packets6`).
 
 Every packet carries a tag by which it is known wherever it comes out again,
 whatever was translated on the way: the payload of a datagram, the sequence
@@ -27,7 +27,7 @@ _MARK = b"labv"
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """An IPv4 packet; ports are 0 where the protocol has none."""
+    """An IP packet; ports are 0 where the protocol has none."""
 
     protocol: str
     source: Endpoint
@@ -38,7 +38,7 @@ class Packet:
     acknowledged: int = 0
     """The tag that a TCP segment acknowledges; the tag of what an ICMP error is about."""
     icmp: tuple[int, int] = (-1, 0)
-    """Type and code."""
+    """Type and code, those of ICMPv6 as their like in ICMP."""
     ttl: int = 64
 
     def answered(self, tag: int) -> Packet:
@@ -67,9 +67,10 @@ def mac(text: str) -> bytes:
 
 def encode(packet: Packet, source_mac: bytes, destination_mac: bytes) -> bytes:
     """`packet` as a frame."""
-    body = _body(packet)
+    ends = socket.inet_aton(packet.source.address) + socket.inet_aton(packet.destination.address)
+    body = transport(packet, ends, _NUMBERS[packet.protocol])
     head = struct.pack(
-        "!BBHHHBBH4s4s",
+        "!BBHHHBBH8s",
         0x45,
         0,
         20 + len(body),
@@ -78,14 +79,20 @@ def encode(packet: Packet, source_mac: bytes, destination_mac: bytes) -> bytes:
         packet.ttl,
         _NUMBERS[packet.protocol],
         0,
-        socket.inet_aton(packet.source.address),
-        socket.inet_aton(packet.destination.address),
+        ends,
     )
-    head = head[:10] + struct.pack("!H", _checksum(head)) + head[12:]
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return destination_mac + source_mac + struct.pack("!H", _IPV4) + head + body
 
 
-def _body(packet: Packet) -> bytes:
+def transport(
+    packet: Packet, ends: bytes, number: int, icmp6: tuple[int, int] | None = None
+) -> bytes:
+    """What follows the IP header, whose addresses are `ends`; `icmp6` is type and code there.
+
+    The checksum's pseudo header has its fields in another order in IPv6, and
+    the same sum (RFC 8200, section 8.1).
+    """
     ports = struct.pack("!HH", packet.source.port, packet.destination.port)
     match packet.protocol:
         case "udp":
@@ -99,15 +106,12 @@ def _body(packet: Packet) -> bytes:
             )
             at = 16
         case _:
-            body = struct.pack("!BBHI", *packet.icmp, 0, packet.tag)
+            body = struct.pack("!BBHI", *(icmp6 or packet.icmp), 0, packet.tag)
             body += _MARK + struct.pack("!I", packet.tag)
-            return body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
-    pseudo = (
-        socket.inet_aton(packet.source.address)
-        + socket.inet_aton(packet.destination.address)
-        + struct.pack("!BBH", 0, _NUMBERS[packet.protocol], len(body))
-    )
-    total = _checksum(pseudo + body) or 0xFFFF
+            if icmp6 is None:
+                return body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+            at = 2
+    total = checksum(ends + struct.pack("!II", len(body), number) + body) or 0xFFFF
     return body[:at] + struct.pack("!H", total) + body[at + 2 :]
 
 
@@ -156,6 +160,11 @@ def _ipv4(data: bytes) -> Packet | None:
     body = data[size:]
     if name == "icmp":
         return _icmp(source, destination, body)
+    return segment(name, source, destination, body)
+
+
+def segment(name: str, source: str, destination: str, body: bytes) -> Packet | None:
+    """What UDP or TCP has after the IP header; None if it is no probe's."""
     ports = struct.unpack_from("!HH", body)
     ends = Endpoint(source, ports[0]), Endpoint(destination, ports[1])
     if name == "udp":
@@ -178,11 +187,12 @@ def _icmp(source: str, destination: str, body: bytes) -> Packet | None:
         return Packet("icmp", *ends, tag=struct.unpack_from("!I", body, 12)[0], icmp=kind)
     quoted = body[8:]
     size = (quoted[0] & 0xF) * 4
-    tag = _quoted_tag(_NAMES.get(quoted[9]), quoted[size:])
+    tag = quoted_tag(_NAMES.get(quoted[9]), quoted[size:])
     return None if tag is None else Packet("icmp", *ends, tag=0, acknowledged=tag, icmp=kind)
 
 
-def _quoted_tag(protocol: str | None, body: bytes) -> int | None:
+def quoted_tag(protocol: str | None, body: bytes) -> int | None:
+    """The tag in what an ICMP error quotes after the IP header; None if it is no probe's."""
     if protocol == "tcp":
         return int.from_bytes(body[4:8], "big")
     if protocol in ("udp", "icmp") and body[8:12] == _MARK:
@@ -190,7 +200,7 @@ def _quoted_tag(protocol: str | None, body: bytes) -> int | None:
     return None
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"

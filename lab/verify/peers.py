@@ -5,18 +5,23 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from lab.fabric import netns
 from lab.paths import LabPaths
 from lab.peer.endpoint import Endpoint, parse_list
+from lab.peer.families import Embedding
 from lab.peer.stun import classify
 from lab.peer.stun.classify import Behaviour, Classifier, Kind, Pace
 from lab.plan.model import Node, Plan
 from lab.topology.behaviour import Dependence, Verdict
 from lab.verify import expect
-from lab.verify.report import PeerFinding
-from lab.verify.site import delay_out_s, way_out
+from lab.verify.report import IPV4, IPV6, NAT64, PeerFinding
+from lab.verify.site import addresses_of, delay_out_s, way_out
+from lab.verify.site6 import wall_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +34,33 @@ class Declared:
     behind: tuple[str, ...]
 
 
-def server_of(plan: Plan) -> tuple[Node, Endpoint, Endpoint] | None:
-    """The lab's STUN server with its first and its other endpoint; None without such a one."""
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A STUN server in one address family: its first and its other endpoint."""
+
+    node: Node
+    first: Endpoint
+    other: Endpoint
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.first.family
+
+
+def servers_of(plan: Plan) -> tuple[Server, ...]:
+    """The lab's STUN server in each family in which it has two endpoints."""
     for node in plan.nodes:
         if node.program is not None and "stun" in node.program.roles:
-            text = dict(node.program.env).get("LAB_STUN", "")
-            endpoints = parse_list(text)
-            if len(endpoints) == 2:
-                return node, endpoints[0], endpoints[1]
-    return None
+            endpoints = parse_list(dict(node.program.env).get("LAB_STUN", ""))
+            found = []
+            for family in (4, 6):
+                own = [endpoint for endpoint in endpoints if endpoint.family == family]
+                if len(own) == 2:
+                    found.append(Server(node, *own))
+            if found:
+                return tuple(found)
+    return ()
 
 
 def peers_of(plan: Plan) -> tuple[Node, ...]:
@@ -49,11 +72,15 @@ def peers_of(plan: Plan) -> tuple[Node, ...]:
     )
 
 
-def declared(plan: Plan, peer: Node, server: Node, first: Endpoint, other: Endpoint) -> Declared:
+def declared(plan: Plan, peer: Node, server: Server) -> Declared:
     """The class of the most restrictive combination on the way (RFC 4787 in a row)."""
-    beyond = {router.name for router in way_out(plan, server.name)}
+    first, other = server.first, server.other
+    beyond = {router.name for router in way_out(plan, server.node.name)}
     way = [peer, *(each for each in way_out(plan, peer.name) if each.name not in beyond)]
-    boxes = [node for node in way if node.nat is not None or node.firewall is not None]
+    renumbered = server.family == 6 and any(node.nptv6 for node in way)
+    if server.family == 6:
+        way = [replace(node, nat=None, firewall=wall_of(node)) for node in way]
+    boxes = [node for node in way if node.nat or node.firewall or (renumbered and node.nptv6)]
     names = tuple(node.name for node in boxes)
     for node in boxes:
         outbound = expect.outbound_of(node)
@@ -71,27 +98,39 @@ def declared(plan: Plan, peer: Node, server: Node, first: Endpoint, other: Endpo
         )
         for node in boxes
     )
-    kind = expect.kind(str(mapping), str(filtering), translated=bool(nats))
-    return Declared(str(kind), str(mapping) if nats else Behaviour.NO_NAT, str(filtering), names)
+    # Prefix translation maps each endpoint to one that depends on nothing else (RFC 6296).
+    translated = bool(nats) or renumbered
+    kind = expect.kind(str(mapping), str(filtering), translated=translated)
+    word = str(mapping) if translated else Behaviour.NO_NAT
+    return Declared(str(kind), word, str(filtering), names)
 
 
-def measure(plan: Plan, paths: LabPaths, peer: Node) -> PeerFinding | None:
-    """Ask the lab's server from inside `peer`; None if the lab has none with two addresses.
+def measure(plan: Plan, paths: LabPaths, peer: Node) -> Iterator[PeerFinding]:
+    """Ask the lab's server from inside `peer` in each family that both have.
 
     The sockets are on fresh ports of the peer's own network, beside its program.
     """
-    found = server_of(plan)
-    if found is None:
-        return None
-    server, first, other = found
-    wanted = declared(plan, peer, server, first, other)
-    trip = delay_out_s(plan, (peer.name, server.name, *(n.name for n in way_out(plan, peer.name))))
+    prefix = dict(peer.program.env).get("LAB_NAT64", "") if peer.program else ""
+    for server in servers_of(plan):
+        if any(addresses_of(peer, port.name, server.family) for port in peer.interfaces):
+            yield _measured(plan, paths, peer, server, None)
+        elif prefix and server.family == 4:
+            yield _measured(plan, paths, peer, server, Embedding(prefix))
+
+
+def _measured(
+    plan: Plan, paths: LabPaths, peer: Node, server: Server, nat64: Embedding | None
+) -> PeerFinding:
+    wanted = declared(plan, peer, server)
+    hops = (peer.name, server.node.name, *(node.name for node in way_out(plan, peer.name)))
+    trip = delay_out_s(plan, hops)
     pace = Pace(interval=0.3 + 1.5 * trip, patience=2.0 + 4 * trip)
     if wanted.kind == Kind.BLOCKED:
         # What must not be answered is given less time.
         pace = Pace(interval=0.15 + 1.5 * trip, patience=0.6 + 3 * trip)
-    kind, mapping, filtering = _ask(paths, peer, first, pace)
+    kind, mapping, filtering = _ask(paths, peer, server.first, pace, nat64)
     return PeerFinding(
+        family=NAT64 if nat64 else IPV4 if server.family == 4 else IPV6,
         node=peer.name,
         declared=wanted.kind,
         observed=kind,
@@ -103,20 +142,24 @@ def measure(plan: Plan, paths: LabPaths, peer: Node) -> PeerFinding | None:
     )
 
 
-def _ask(paths: LabPaths, peer: Node, server: Endpoint, pace: Pace) -> tuple[str, str, str]:
+def _ask(
+    paths: LabPaths, peer: Node, server: Endpoint, pace: Pace, nat64: Embedding | None
+) -> tuple[str, str, str]:
     """RFC 3489's class, RFC 5780's mapping and filtering: three sockets side by side."""
     sockets: list[socket.socket] = []
+    there = nat64.wrap(server) if nat64 else server
+    family = socket.AF_INET if there.family == 4 else socket.AF_INET6
     try:
         with netns.inside(paths.netns(peer.name)):
             for _ in range(3):
-                made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                made = socket.socket(family, socket.SOCK_DGRAM)
                 sockets.append(made)
                 made.setblocking(False)
                 # Connected for a moment, to learn which address packets leave from.
-                made.connect(server)
+                made.connect(there)
                 local = made.getsockname()[0]
                 made.close()
-                sockets[-1] = made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sockets[-1] = made = socket.socket(family, socket.SOCK_DGRAM)
                 made.setblocking(False)
                 made.bind((local, 0))
         now = time.monotonic()
@@ -126,7 +169,7 @@ def _ask(paths: LabPaths, peer: Node, server: Endpoint, pace: Pace) -> tuple[str
             classify.mapping(server, local_ends[1], now, pace),
             classify.filtering(server, local_ends[2], now, pace),
         )
-        _drive(dict(zip(sockets, machines, strict=True)))
+        _drive(dict(zip(sockets, machines, strict=True)), nat64)
         return (str(machines[0].result), str(machines[1].result), str(machines[2].result))
     except OSError as error:
         return (f"no way out: {error.strerror}",) * 3
@@ -137,6 +180,7 @@ def _ask(paths: LabPaths, peer: Node, server: Endpoint, pace: Pace) -> tuple[str
 
 def _drive(
     machines: dict[socket.socket, Classifier[Kind] | Classifier[Behaviour]],
+    nat64: Embedding | None,
 ) -> None:
     """Lend each machine its socket and all of them the clock, until all are done."""
     while not all(machine.done for machine in machines.values()):
@@ -144,8 +188,9 @@ def _drive(
         for made, machine in machines.items():
             machine.tick(now)
             for datagram in machine.take():
+                to = datagram.destination
                 try:
-                    made.sendto(datagram.payload, datagram.destination)
+                    made.sendto(datagram.payload, nat64.wrap(to) if nat64 else to)
                 except OSError:
                     continue  # Refused by a firewall of the host's own, or an ICMP error of before.
         due = [when for each in machines.values() if (when := each.deadline()) is not None]
@@ -157,4 +202,5 @@ def _drive(
                 data, source = made.recvfrom(2048)
             except OSError:
                 continue
-            machines[made].receive(data, Endpoint(*source[:2]), time.monotonic())
+            seen = Endpoint(*source[:2])
+            machines[made].receive(data, nat64.unwrap(seen) if nat64 else seen, time.monotonic())

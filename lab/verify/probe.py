@@ -27,9 +27,6 @@ INSIDE, OUTSIDE = "inside", "outside"
 _AT_ONCE = 24
 """Packets on the way together: fewer than the shortest queue of a slow link holds."""
 
-FENCE = 2
-"""Hops that a packet from inside may make: through the router, and no further."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -89,8 +86,9 @@ class Probe:
                 site.inside.peer_mac,
                 addresses=own,
                 own=own if site.quiet else (),
+                ipv4=site.ipv4,
             )
-            self.wires[INSIDE].announce(site.inner)
+            self.wires[INSIDE].announce(site.gateway or site.inner)
         except BaseException:
             for wire in self.wires.values():
                 wire.close()
@@ -139,9 +137,10 @@ class Probe:
         return [self.port(first, last) for _ in range(count)]
 
     def out(
-        self, protocol: str, source: Endpoint, to: Endpoint, *, ttl: int = FENCE, flags: int = 2
+        self, protocol: str, source: Endpoint, to: Endpoint, *, ttl: int = 0, flags: int = 2
     ) -> Sent:
         """A first packet from inside: a datagram, a SYN, a ping."""
+        ttl = ttl or self.site.hops
         kind = (ECHO_REQUEST, 0) if protocol == "icmp" else (-1, 0)
         segment = flags if protocol == "tcp" else 0
         return Sent(

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from lab.topology.behaviour import Frozen
 
+IPV4, IPV6, NAT64 = "IPv4", "IPv6", "NAT64"
+
 
 class Dimension(StrEnum):
     """What one line of a report is about; RFC 4787's words where it has one."""
@@ -26,6 +28,7 @@ class Dimension(StrEnum):
     ESTABLISHED = "lifetime, established"
     TRANSITORY = "lifetime, transitory"
     REFRESH = "refresh"
+    PREFIX = "prefix"
     PORT_MAPPING = "port mapping"
     CLASS = "class"
 
@@ -42,6 +45,8 @@ class Finding(Frozen, frozen=True):
     ok: bool
     detail: str = ""
     """What a person wants to know of a difference."""
+    family: str = IPV4
+    """What it was measured in: `IPv4`, `IPv6`, or `NAT64` for IPv4 by way of that."""
 
 
 class PeerFinding(Frozen, frozen=True):
@@ -56,6 +61,8 @@ class PeerFinding(Frozen, frozen=True):
     filtering: str
     declared_mapping: str
     declared_filtering: str
+    family: str = IPV4
+    """`IPv4` or `IPv6`."""
     behind: tuple[str, ...] = ()
     """The routers on the way that translate or filter, from inside out."""
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+from msgspec.structs import replace
+
 from lab.paths import LabPaths
 from lab.plan.model import Node, NodeKind, Plan
-from lab.verify import firewall, host, peers, portmap, sharing, site
+from lab.verify import firewall, host, ipv6, peers, portmap, sharing, site, site6
 from lab.verify.lifetimes import LIMIT_S, Clocks
 from lab.verify.nat import NatProbe
 from lab.verify.probe import Probe
-from lab.verify.report import Finding, PeerFinding, Report
+from lab.verify.report import IPV4, IPV6, Finding, PeerFinding, Report
 
 _AT_ONCE = 24
 """Nodes measured together."""
@@ -48,9 +50,9 @@ def verify(
         if node.kind is NodeKind.HOST:
             if node.firewall is not None:
                 tasks.append(partial(_host, plan, paths, node))
-        elif node.nat is not None or node.firewall is not None:
+        elif node.nat or node.firewall or ipv6.translates_or_filters(node):
             tasks.append(partial(_router, plan, paths, node, limit_s if slow else 0.0))
-    if peers.server_of(plan) is not None:
+    if peers.servers_of(plan):
         known = {node.name for node in peers.peers_of(plan)}
         asked = [node for node in chosen if node.name in known]
         tasks += [partial(_peer, plan, paths, node) for node in asked]
@@ -72,36 +74,48 @@ def verify(
 
 
 def _router(plan: Plan, paths: LabPaths, node: Node, limit_s: float) -> _Found:
-    try:
-        where = site.of_router(plan, node)
-    except site.UnreachableError as reason:
-        return _Found(unmeasured=[(node.name, str(reason))])
     found = _Found()
+    try:
+        if ipv6.has_ipv4(node) and (node.nat or node.firewall):
+            found.findings += _router4(plan, paths, node, limit_s)
+        found.findings += ipv6.findings(plan, paths, node)
+    except site.UnreachableError as reason:
+        found.unmeasured.append((node.name, str(reason)))
+    return found
+
+
+def _router4(plan: Plan, paths: LabPaths, node: Node, limit_s: float) -> Iterator[Finding]:
+    where = site.of_router(plan, node)
     with Probe(where, paths) as probe:
         if node.nat is not None:
             for protocol in ("udp", "tcp"):
                 nat = NatProbe(probe, node.nat, protocol)
-                found.findings += nat.findings()
-                found.findings += sharing.findings(nat)
+                yield from nat.findings()
+                yield from sharing.findings(nat)
         if node.firewall is not None:
-            found.findings += firewall.findings(probe, node.firewall)
+            yield from firewall.findings(probe, node.firewall)
         if node.nat is not None:
-            found.findings += portmap.findings(plan, paths, where)
+            yield from portmap.findings(plan, paths, where)
         if node.nat is not None and limit_s:
-            found.findings += Clocks(probe, node.nat, limit_s).findings()
-    return found
+            yield from Clocks(probe, node.nat, limit_s).findings()
 
 
 def _host(plan: Plan, paths: LabPaths, node: Node) -> _Found:
+    found = _Found()
     if node.firewall is None:
-        return _Found()
-    try:
-        where = site.of_host(plan, node)
-    except site.UnreachableError as reason:
-        return _Found(unmeasured=[(node.name, str(reason))])
-    return _Found(findings=list(host.findings(where, paths, node.firewall)))
+        return found
+    places = {IPV4: site.of_host, IPV6: site6.of_host6}
+    families = [family for family in places if host.address(node, family)]
+    for family in families:
+        try:
+            where = places[family](plan, node)
+        except site.UnreachableError as reason:
+            found.unmeasured.append((node.name, str(reason)))
+            continue
+        for one in host.findings(where, paths, node.firewall):
+            found.findings.append(replace(one, family=family))
+    return found
 
 
 def _peer(plan: Plan, paths: LabPaths, node: Node) -> _Found:
-    finding = peers.measure(plan, paths, node)
-    return _Found(peers=[] if finding is None else [finding])
+    return _Found(peers=list(peers.measure(plan, paths, node)))

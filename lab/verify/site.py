@@ -6,6 +6,7 @@ import ipaddress
 import math
 from dataclasses import dataclass
 
+from lab.peer.families import Embedding
 from lab.plan.model import End, Interface, Link, Node, NodeKind, Plan
 from lab.topology.behaviour import Impairment, PortPolicy
 from lab.verify.expect import far_side, outbound_of
@@ -50,6 +51,18 @@ class Site:
     """More inside addresses that nobody has: for a test that spoils the one that it plays."""
     remotes: tuple[str, ...]
     """Outside addresses to play: three of no consequence, and those that rules speak of."""
+    seen_as: tuple[tuple[str, str], ...] = ()
+    """Inside addresses, each with what it is outside, where a prefix is translated."""
+    ipv4: Embedding | None = None
+    """How the inside writes the IPv4 addresses of the outside, before a NAT64."""
+    gateway: str = ""
+    """The router's address on its LAN where `inner` is another one."""
+    hops: int = 2
+    """That a packet from inside may make: through the router, and no further."""
+
+    def outside_of(self, host: str) -> str:
+        """The address of an inside host as the outside knows it."""
+        return dict(self.seen_as).get(host, host)
 
     @property
     def rounds(self) -> int:
@@ -73,17 +86,17 @@ class UnreachableError(Exception):
 
 def of_router(plan: Plan, node: Node) -> Site:
     """The site of a router; UnreachableError if it has no wire inside or outside."""
-    outer, outer_link = _place(plan, node.name, node.wan)
-    inner, inner_link = _place(plan, node.name, node.lan)
+    outer, outer_link = place_beside(plan, node.name, node.wan)
+    inner, inner_link = place_beside(plan, node.name, node.lan)
     free = _free(plan, node)
     hosts = free[:2] or node.subscribers[:2]
-    ways = [*_ways(outer_link), *_ways(inner_link)]
+    ways = [*directions(outer_link), *directions(inner_link)]
     return Site(
         node=node,
         outside=outer,
         inside=inner,
         outer=address_of(node, node.wan),
-        pool=_addresses(node, node.wan)[: node.nat.pool if node.nat else None],
+        pool=addresses_of(node, node.wan, 4)[: node.nat.pool if node.nat else None],
         inner=address_of(node, node.lan),
         hosts=hosts,
         quiet=bool(free),
@@ -99,8 +112,8 @@ def of_host(plan: Plan, node: Node) -> Site:
     port = next((port for port in node.interfaces if _ipv4(port)), None)
     if port is None:
         raise UnreachableError("it has no IPv4 address")
-    outer, link = _place(plan, node.name, port.name)
-    ways = _ways(link)
+    outer, link = place_beside(plan, node.name, port.name)
+    ways = directions(link)
     return Site(
         node=node,
         outside=outer,
@@ -122,9 +135,10 @@ def address_of(node: Node, interface: str) -> str:
     return next((_ipv4(port) for port in node.interfaces if port.name == interface), "")
 
 
-def _addresses(node: Node, interface: str) -> tuple[str, ...]:
+def addresses_of(node: Node, interface: str, family: int) -> tuple[str, ...]:
+    """The addresses of an interface, of IPv4 or of IPv6."""
     texts = (text for port in node.interfaces if port.name == interface for text in port.addresses)
-    return tuple(text.partition("/")[0] for text in texts if ":" not in text)
+    return tuple(text.partition("/")[0] for text in texts if (":" in text) == (family == 6))
 
 
 def _ipv4(port: Interface) -> str:
@@ -132,7 +146,8 @@ def _ipv4(port: Interface) -> str:
     return next((text for text in texts if ":" not in text), "")
 
 
-def _place(plan: Plan, node: str, interface: str) -> tuple[Place, Link]:
+def place_beside(plan: Plan, node: str, interface: str) -> tuple[Place, Link]:
+    """The other end of what is attached to an interface; UnreachableError if nothing is."""
     for link in plan.links:
         for here, there in ((link.a, link.b), (link.b, link.a)):
             if (here.node, here.interface) == (node, interface):
@@ -140,7 +155,8 @@ def _place(plan: Plan, node: str, interface: str) -> tuple[Place, Link]:
     raise UnreachableError(f"nothing is attached to {interface or 'it'}")
 
 
-def _ways(link: Link) -> tuple[Impairment, Impairment]:
+def directions(link: Link) -> tuple[Impairment, Impairment]:
+    """What a link does, one way and the other."""
     return (link.a_to_b, link.b_to_a)
 
 

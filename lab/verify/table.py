@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lab.verify.report import Finding, PeerFinding, Report
+from lab.verify.report import IPV4, Finding, PeerFinding, Report
 
 _PLAIN_WIDTH = 200
 _ASCII = str.maketrans({"✓": "v", "✗": "x", "→": ">", "…": "~"})
@@ -62,9 +62,10 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
     """UDP and TCP in one line where they agree."""
     merged: dict[tuple[str, ...], Finding] = {}
     for one in findings:
-        key = (one.node, one.dimension, one.declared, one.observed, one.detail, str(one.ok))
+        family = "" if one.family == IPV4 else f"{one.family} "
+        key = (one.node, one.dimension, one.declared, one.observed, one.detail, str(one.ok), family)
         had = merged.get(key)
-        protocol = f"{had.protocol} {one.protocol}" if had else one.protocol
+        protocol = f"{had.protocol} {one.protocol}" if had else f"{family}{one.protocol}"
         merged[key] = Finding(
             node=one.node,
             dimension=one.dimension,
@@ -78,10 +79,11 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _peers(peers: Sequence[PeerFinding]) -> RenderableType:
-    table = _table("by STUN", "behind", "class declared", "observed", "mapping", "filtering")
+    table = _table("by STUN", "", "behind", "class declared", "observed", "mapping", "filtering")
     for one in peers:
         table.add_row(
             Text(one.node, style="bold"),
+            Text("" if one.family == IPV4 else one.family, style="dim"),
             Text(" → ".join(one.behind) or "nothing", style="dim"),
             Text(one.declared),
             _mark(one.observed, ok=one.declared == one.observed),

@@ -11,10 +11,14 @@ import ctypes
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lab.errors import LabError, MissingError
 from lab.fabric import netns
+from lab.peer.endpoint import Endpoint
+from lab.peer.families import Embedding
+from lab.verify import packets6
 from lab.verify.packets import ArpRequest, Packet, arp_reply, arp_request, decode, encode, mac
 
 OWN_MAC = mac("02:6c:61:62:76:00")
@@ -29,7 +33,9 @@ _SO_ATTACH_FILTER = 26
 class Wire:
     """A packet socket at one end of a wire, `peer_mac` being the other end's address.
 
-    Hears packets to `addresses` alone, and answers ARP for those in `own`.
+    Hears packets to `addresses` alone, all of one family, and answers who asks
+    where those in `own` are.  With `ipv4`, packets to and from IPv4 addresses
+    look on the wire as they do before a NAT64.
     """
 
     def __init__(
@@ -41,7 +47,9 @@ class Wire:
         addresses: Iterable[str],
         own: Iterable[str] = (),
         outgoing: bool = False,
+        ipv4: Embedding | None = None,
     ) -> None:
+        self._ipv4 = ipv4
         self._peer = mac(peer_mac)
         self._own = frozenset(own)
         self._outgoing = outgoing
@@ -72,7 +80,10 @@ class Wire:
 
     def send(self, packet: Packet) -> None:
         """Put `packet` on the wire."""
-        self._put(encode(packet, OWN_MAC, self._peer))
+        if self._ipv4:
+            packet = packet.to(self._ipv4.wrap(packet.destination))
+        make = packets6.encode if packet.destination.family == 6 else encode
+        self._put(make(packet, OWN_MAC, self._peer))
 
     def announce(self, router: str) -> None:
         """Let the router know where the hosts of this wire are, as a host does that wakes up.
@@ -80,10 +91,11 @@ class Wire:
         A router that has just asked for one in vain would not ask again for a second.
         """
         for address in sorted(self._own):
-            self._put(arp_request(address, router, OWN_MAC))
+            ask = packets6.solicitation if ":" in address else arp_request
+            self._put(ask(address, router, OWN_MAC))
 
     def receive(self) -> Iterator[Packet]:
-        """What has arrived; ARP is answered on the way."""
+        """What has arrived; ARP and neighbour discovery are answered on the way."""
         while True:
             try:
                 frame, where = self._socket.recvfrom(2048)
@@ -93,11 +105,17 @@ class Wire:
                 raise LabError(f"an interface went away: {error.strerror}") from error
             if (where[2] == _PACKET_OUTGOING) != self._outgoing:
                 continue
-            match decode(frame):
+            six = frame[12:14] == packets6.ETHERTYPE.to_bytes(2, "big")
+            match packets6.decode(frame) if six else decode(frame):
                 case Packet() as packet:
-                    yield packet
+                    yield replace(packet, source=self._unwrapped(packet.source))
                 case ArpRequest(wanted=wanted) as request if wanted in self._own:
                     self._put(arp_reply(request, OWN_MAC))
+                case packets6.Solicitation(wanted=wanted) as asked if wanted in self._own:
+                    self._put(packets6.advertisement(asked, OWN_MAC))
+
+    def _unwrapped(self, source: Endpoint) -> Endpoint:
+        return self._ipv4.unwrap(source) if self._ipv4 and source.family == 6 else source
 
     def _put(self, frame: bytes) -> None:
         try:
@@ -115,10 +133,36 @@ class Wire:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         if not self._outgoing:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        program = b"".join(struct.pack("=HBBI", *line) for line in _filter(addresses))
+        six = any(":" in address for address in addresses)
+        lines = _filter6(addresses) if six else _filter(addresses)
+        program = b"".join(struct.pack("=HBBI", *line) for line in lines)
         buffer = ctypes.create_string_buffer(program, len(program))
         request = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, request)
+
+
+_LOAD_BYTE, _LOAD_HALF, _LOAD_WORD, _EQUAL, _GIVE = 0x30, 0x28, 0x20, 0x15, 0x06
+
+
+def _filter6(addresses: list[str]) -> list[tuple[int, int, int, int]]:
+    """A classic BPF program: neighbour solicitations, and IPv6 to one of `addresses`."""
+    lines = [
+        (_LOAD_HALF, 0, 0, 12),
+        (_EQUAL, 1, 0, packets6.ETHERTYPE),
+        (_GIVE, 0, 0, 0),
+        (_LOAD_BYTE, 0, 0, 20),
+        (_EQUAL, 0, 3, packets6.ICMP),
+        (_LOAD_BYTE, 0, 0, 54),
+        (_EQUAL, 0, 1, packets6.SOLICITATION),
+        (_GIVE, 0, 0, 0xFFFF),
+    ]
+    for address in addresses:
+        words = struct.unpack("!4I", socket.inet_pton(socket.AF_INET6, address))
+        for index, word in enumerate(words):
+            # A word that differs leads behind the last line of this address.
+            lines += [(_LOAD_WORD, 0, 0, 38 + 4 * index), (_EQUAL, 0, 7 - 2 * index, word)]
+        lines.append((_GIVE, 0, 0, 0xFFFF))
+    return [*lines, (_GIVE, 0, 0, 0)]
 
 
 def _filter(addresses: list[str]) -> list[tuple[int, int, int, int]]:
@@ -126,7 +170,7 @@ def _filter(addresses: list[str]) -> list[tuple[int, int, int, int]]:
 
     The rest of a busy lab's traffic never comes out of the kernel.
     """
-    load_half, load_word, equal, give = 0x28, 0x20, 0x15, 0x06
+    load_half, load_word, equal, give = _LOAD_HALF, _LOAD_WORD, _EQUAL, _GIVE
     count = len(addresses)
     # A jump reaches 255 lines.
     if count > 250:

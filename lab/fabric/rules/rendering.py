@@ -58,15 +58,13 @@ def render(node: Node) -> RuleSet:
         common["lan"] = NAT64
     if node.nat is None:
         ip4 = _ip4(common) if node.firewall else ""
-        return RuleSet(ip4=ip4, ip6=ip6, portal=portal, nptv6=prefixes)
+        answers = _answers(node)
+        return RuleSet(ip4=ip4, ip6=ip6, portal=portal, nptv6=prefixes, sysctls=answers)
     externals = _external_addresses(node, node.nat)
     words = nat.words(
         node.nat, externals=externals, subscribers=node.subscribers, where=f"router {node.name}"
     )
     timeouts = nat.sysctls(node.nat.lifetimes)
-    if node.nat.unsolicited is Unsolicited.REJECT:
-        # Every refused packet is answered, not one a second.
-        timeouts = (*timeouts, ("ipv4/icmp_ratelimit", "0"))
     return RuleSet(
         ip4=_ip4({**common, "externals": externals, "unsolicited": node.nat.unsolicited}),
         ip6=ip6,
@@ -75,7 +73,25 @@ def render(node: Node) -> RuleSet:
         portmap=_text("portmap.nft.j2", common) if common["mark"] else "",
         portal=portal,
         nptv6=prefixes,
-        sysctls=timeouts,
+        sysctls=(*timeouts, *_answers(node)),
+    )
+
+
+def _answers(node: Node) -> tuple[tuple[str, str], ...]:
+    """What has every refused packet answered, not one a second."""
+    wall = node.firewall or node.firewall6
+    refused = wall is not None and any(
+        verdict is Verdict.REJECT
+        for way in (wall.inbound, wall.outbound)
+        for verdict in (way.default, *(rule.verdict for rule in way.rules))
+    )
+    six = any(":" in text for port in node.interfaces for text in port.addresses)
+    four = (node.nat is not None and node.nat.unsolicited is Unsolicited.REJECT) or (
+        refused and node.firewall is not None
+    )
+    return (
+        *((("ipv4/icmp_ratelimit", "0"),) if four else ()),
+        *((("ipv6/icmp/ratelimit", "0"),) if refused and six else ()),
     )
 
 

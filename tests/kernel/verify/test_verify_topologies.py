@@ -28,7 +28,11 @@ def test_a_shipped_topology_is_what_it_claims(tmp_path: Path, file: Path) -> Non
         assert wrong == []
         assert (done.returncode, answer["ok"], answer["unmeasured"]) == (0, True, [])
         topology = load(str(file))
-        boxes = {node.name for node in running.plan.nodes if node.nat or node.firewall}
+        boxes = {
+            node.name
+            for node in running.plan.nodes
+            if node.nat or node.firewall or node.firewall6 or node.nptv6
+        }
         assert {each["node"] for each in answer["findings"]} == boxes
         assert {each["node"] for each in answer["peers"]} >= {
             node.name for node in topology.nodes if node.peer
