@@ -77,7 +77,9 @@ def of_success(network: Network, arrived: Arrived, names: tuple[str, str]) -> st
     sender, receiver = names
     if arrived.turned_by:
         return f"{arrived.turned_by}, which both are behind, turns the packets of {sender} around"
-    filters = {_dependence(network, at, "filtering") for at in arrived.entered}
+    # What enters over IPv6 has at most been given another prefix, and nothing filters by that.
+    entered = arrived.entered if arrived.packet.family == 4 else ()
+    filters = {_dependence(network, at, "filtering") for at in entered}
     if not filters and arrived.answering:
         whose = _listed([f"the firewall of {at}" for at in arrived.answering])
         over = "IPv6" if arrived.packet.family == 6 else "IPv4"
