@@ -4,7 +4,9 @@ Whatever a host behind INTERFACE asks the web for arrives here (the router's
 rule set sees to that) and is answered with the way to the portal's page at
 ADDRESS.  A host that has accepted there, by `POST /accept`, is put into the
 rule set's set of accepted addresses, and nothing stands in its way from then
-on.  RFC 8952 has the words and the architecture.
+on.  `GET /api` tells a host how it stands with the portal (RFC 8908), by HTTP
+for want of a certificate that anybody would trust.  RFC 8952 has the words and
+the architecture.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PORT = 80
 TABLE = "inet portal"
 _SETS = {4: "accepted_ip4", 6: "accepted_ip6"}
+
+_API = "/api"
+_API_TYPE = "application/captive+json"
+"""RFC 8908, section 4.2."""
 
 _PAGE = """\
 <!doctype html>
@@ -39,7 +45,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The page, or the way to it for whoever wanted to go elsewhere."""
         host = self.headers.get("Host", "").rpartition("]")[2].partition(":")[0]
-        if host != self.server.address or self.path != "/":
+        if host == self.server.address and self.path == _API:
+            self._answer(HTTPStatus.OK, self._state(), kind=_API_TYPE)
+        elif host != self.server.address or self.path != "/":
             self._answer(HTTPStatus.FOUND, _PAGE, location=f"http://{self.server.address}/")
         else:
             self._answer(HTTPStatus.OK, _PAGE)
@@ -54,27 +62,49 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/accept" or host != self.server.address:
             self._answer(HTTPStatus.FOUND, _PAGE, location=f"http://{self.server.address}/")
             return
+        done = self._element("add")
+        if done.returncode:
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, done.stderr)
+            return
+        print(json.dumps({"event": "accepted", "address": str(self._asker())}), flush=True)
+        self._answer(HTTPStatus.OK, "accepted: you may pass\n")
+
+    def _state(self) -> str:
+        """What the portal's API says to the host that asks (RFC 8908, section 5)."""
+        captive = self._element("get").returncode != 0
+        page = f"http://{self.server.address}/"
+        return json.dumps({"captive": captive, "user-portal-url": page}) + "\n"
+
+    def _asker(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         address = ipaddress.ip_address(self.client_address[0].partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        # The set is the whole memory: nothing can disagree with it.
-        done = subprocess.run(
-            ["nft", "add", "element", *TABLE.split(), _SETS[address.version], f"{{ {address} }}"],
+        return getattr(address, "ipv4_mapped", None) or address
+
+    def _element(self, verb: str) -> subprocess.CompletedProcess[str]:
+        """Do something with the asker's place among those who have accepted.
+
+        The rule set's set is the whole memory: nothing can disagree with it.
+        """
+        address = self._asker()
+        return subprocess.run(
+            ["nft", verb, "element", *TABLE.split(), _SETS[address.version], f"{{ {address} }}"],
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
-            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, done.stderr)
-            return
-        print(json.dumps({"event": "accepted", "address": str(address)}), flush=True)
-        self._answer(HTTPStatus.OK, "accepted: you may pass\n")
 
-    def _answer(self, status: HTTPStatus, text: str, location: str = "") -> None:
+    def _answer(
+        self,
+        status: HTTPStatus,
+        text: str,
+        *,
+        location: str = "",
+        kind: str = "text/html; charset=utf-8",
+    ) -> None:
         body = text.encode()
         self.send_response(status)
         if location:
             self.send_header("Location", location)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("Connection", "close")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,10 @@ class Town:
         file = folder / "town.yaml"
         file.write_text(TOPOLOGY % {"web": WEB})
         lab.ok("up", str(file), "--name", self._name)
+
+    def lab(self, *command: str) -> None:
+        """Carry out a command about this lab, which has to succeed."""
+        self._lab.ok(*command, "--lab", self._name)
 
     def sh(self, node: str, script: str) -> str:
         """What a shell in `node` prints."""
@@ -133,8 +138,26 @@ def test_a_captive_portal_lets_pass_who_has_accepted(lab: Command, tmp_path: Pat
     portal = town.sh("carol", "curl -s -o /dev/null -w '%{redirect_url}' http://web/any/page")
     assert portal.startswith("http://192.168.")
     assert town.curl("carol", portal) == "200"
+
+    def state() -> dict[str, object]:
+        """What the portal's API says (RFC 8908)."""
+        said = town.sh("carol", f"curl -s -w '%{{content_type}}' {portal}api")
+        text, kind = said.splitlines()
+        assert kind == "application/captive+json"
+        return json.loads(text)
+
     # What is not the web's port 80 can't be led anywhere: it is refused.
     assert town.curl("carol", "http://web:443/") == "000 7"
+    assert state() == {"captive": True, "user-portal-url": portal}
+    # Elsewhere there is no such API: whoever asks is led to the page.
+    assert town.curl("carol", "http://web/api") == "302"
     assert "accepted" in town.sh("carol", f"curl -s -X POST {portal}accept")
+    assert state() == {"captive": False, "user-portal-url": portal}
     assert town.curl("carol", "http://web/") == "200"
     assert town.curl("carol", "http://web:443/") == "200"
+    # What changes the rules forgets nobody; a reboot does.
+    town.lab("nat", "set", "cafe", "full-cone")
+    assert town.curl("carol", "http://web:443/") == "200"
+    town.lab("nat", "reboot", "cafe")
+    assert state() == {"captive": True, "user-portal-url": portal}
+    assert town.curl("carol", "http://web:443/") == "000 7"
