@@ -37,16 +37,22 @@ def show(*, node: str | None, rules: bool, lab_name: str | None, as_json: bool) 
         need_root()
         print_rules(paths, filtering(plan, node), as_json=as_json)
         return
-    nodes = [filtering(plan, node)] if node else [each for each in plan.nodes if each.firewall]
+    there = [each for each in plan.nodes if each.firewall or each.firewall6]
+    nodes = [filtering(plan, node)] if node else there
     if as_json:
         found = [
-            {"node": each.name, "firewall": behaviours.complete(each.firewall)} for each in nodes
+            {
+                "node": each.name,
+                "firewall": behaviours.complete(each.firewall),
+                "firewall6": behaviours.complete(each.firewall6),
+            }
+            for each in nodes
         ]
         print_json(found[0] if node else found)
     elif node is None:
         click.echo("\n".join(behaviours.firewalls(nodes))) if nodes else say("no firewalls")
-    elif (firewall := nodes[0].firewall) is not None:
-        click.echo("\n".join(behaviours.firewall(node, firewall)))
+    elif nodes[0].firewall or nodes[0].firewall6:
+        click.echo("\n".join(behaviours.firewall(nodes[0])))
     else:
         say(f"{node} has no firewall")
 

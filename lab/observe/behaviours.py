@@ -12,7 +12,7 @@ from lab.observe.tables import table
 from lab.observe.words import duration
 from lab.plan import words
 from lab.plan.model import Node
-from lab.topology.behaviour import Direction, Firewall
+from lab.topology.behaviour import Direction
 from lab.topology.rules import format_rule
 
 
@@ -88,21 +88,30 @@ def nat_json(node: Node, held: Sequence[Mapping]) -> dict[str, Any]:
 def firewalls(nodes: Sequence[Node]) -> Iterator[str]:
     """A line for each node with a firewall."""
     rows = [
-        (node.name, str(node.kind), node.firewall.preset, words.firewall(node.firewall))
+        (node.name, str(node.kind), f"{wanted.preset}{which}", words.firewall(wanted))
         for node in nodes
-        if node.firewall is not None
+        for wanted, which in ((node.firewall or node.firewall6, _which(node)),)
+        if wanted is not None
     ]
     yield from table(("node", "kind", "firewall", "what passes"), rows)
 
 
-def firewall(name: str, behaviour: Firewall) -> Iterator[str]:
-    """A firewall, rule by rule."""
-    yield f"{name}: firewall {behaviour.preset}".rstrip()
+def firewall(node: Node) -> Iterator[str]:
+    """A node's firewall, rule by rule."""
+    behaviour = node.firewall or node.firewall6
+    if behaviour is None:
+        return
+    yield f"{node.name}: firewall {behaviour.preset}{_which(node)}".rstrip()
     yield "  outbound"
     yield from (f"    {line}" for line in _rules(behaviour.outbound, "to"))
     yield "  inbound"
     yield from (f"    {line}" for line in _rules(behaviour.inbound, "from"))
     yield from _choices(behaviour, besides=("outbound", "inbound"))
+
+
+def _which(node: Node) -> str:
+    """Whether its firewall is for IPv6 alone, as a home's is that says nothing of firewalls."""
+    return " (IPv6)" if node.firewall is None else ""
 
 
 def complete(data: Any) -> Any:

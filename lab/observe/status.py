@@ -25,7 +25,7 @@ from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.model import Node, NodeKind, Plan
-from lab.plan.words import plural
+from lab.plan.words import ipv6, plural
 from lab.topology.changes import Activity
 from lab.topology.fields import CONNECTED
 
@@ -147,6 +147,9 @@ def status_json(
                 "addresses": {face.name: list(face.addresses) for face in node.interfaces},
                 "nat": _stated(node.nat),
                 "firewall": _stated(node.firewall),
+                "firewall6": _stated(node.firewall6),
+                "nptv6": _stated(node.nptv6),
+                "nat64": _stated(node.nat64),
                 "activity": str(node.activity),
                 "program": _program_json(node.program, programs.get(node.name), agent, now),
                 "daemons": {
@@ -248,6 +251,7 @@ def _nodes(
         parts = [
             words.nat(node.nat, brief=brief) if node.nat else "",
             words.firewall(node.firewall, brief=brief) if node.firewall else "",
+            ipv6(node),
             program_words(node.program) if node.program else "",
             *(daemon.name for daemon in node.daemons),
         ]

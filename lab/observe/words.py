@@ -67,7 +67,8 @@ def firewall(behaviour: Firewall, *, brief: bool = False) -> str:
 def addresses(node: Node, *, brief: bool = False) -> str:
     """Where a node is reached; of a router, its outside and its inside.
 
-    `brief` leaves it at the outside, and at the first address of each interface.
+    `brief` leaves it at the outside, and at the first address of each interface and
+    family.
     """
     by_name = {interface.name: interface for interface in node.interfaces}
     outside, inside = by_name.get(node.wan), by_name.get(node.lan)
@@ -78,8 +79,11 @@ def addresses(node: Node, *, brief: bool = False) -> str:
 
 
 def _bare(interface: Interface, *, brief: bool) -> str:
-    """The addresses of `interface` without their prefix lengths."""
-    wanted = interface.addresses[:1] if brief else interface.addresses
+    """The addresses of `interface` without their prefix lengths; if `brief`, one of a family."""
+    wanted = interface.addresses
+    if brief:
+        first = {":" in address: address for address in reversed(wanted)}
+        wanted = tuple(address for address in wanted if address in first.values())
     return ", ".join(address.partition("/")[0] for address in wanted)
 
 

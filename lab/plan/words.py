@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.plan.model import Link, Program
+from lab.plan.model import Link, Node, Program
 from lab.topology.behaviour import (
     Backend,
     Dependence,
@@ -99,6 +99,18 @@ def nat(nat: Nat) -> str:
 def nat_kind(nat: Nat) -> str:
     """The name that a NAT was written by, else its mapping and filtering."""
     return nat.preset or f"{_MAPPING[nat.mapping]}/{_FILTERING[nat.filtering]}"
+
+
+def ipv6(node: Node) -> str:
+    """What a router does to IPv6 by itself: translate it, or filter it as homes do."""
+    parts = []
+    if node.nptv6:
+        parts.append("NPTv6")
+    if node.nat64:
+        parts.append(f"NAT64 {node.nat64.prefix}")
+    if node.firewall6 and not node.firewall:
+        parts.append("stateful IPv6")
+    return ", ".join(parts)
 
 
 def firewall(firewall: Firewall) -> str:

@@ -120,7 +120,7 @@ def _box(node: Node, uplink: Link | None, *, shared: bool, below: tuple[Box, ...
         look=_look(node),
         subtitle=_subtitle(node),
         nat=f"{words.nat_kind(node.nat)}: {words.nat(node.nat)}" if node.nat else "",
-        firewall=words.firewall(node.firewall) if node.firewall else "",
+        firewall=words.firewall(node.firewall) if node.firewall else words.ipv6(node),
         addresses=tuple(_addresses(node)),
         link=_link_lines(uplink) if uplink else (),
         backend=uplink.backend if uplink else Backend.PLAIN,

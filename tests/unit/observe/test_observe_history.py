@@ -88,7 +88,7 @@ def test_a_nat_is_shown_with_every_choice_and_its_mappings():
 def test_a_firewall_is_shown_rule_by_rule():
     rules = (Rule(verdict=Verdict.DROP, protocol="udp"),)
     firewall = Firewall(outbound=Direction(rules=rules), preset="mine")
-    shown = list(behaviours.firewall("alice", firewall))
+    shown = list(behaviours.firewall(Node(name="alice", kind=NodeKind.HOST, firewall=firewall)))
     assert shown[:6] == [
         "alice: firewall mine",
         "  outbound",
