@@ -33,6 +33,7 @@ from lab.peer.stun.responder import Site
 from lab.peer.stun.service import StunService
 from lab.peer.traversal.attempts import Attempts
 from lab.peer.traversal.signalling import Signalling
+from lab.peer.web.relay import WebRelay
 
 REGISTER_S = 10.0
 """How long a peer waits to be registered before it is ready without; it goes on trying."""
@@ -87,7 +88,7 @@ class _Node:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._services: list[StunService | RendezvousService | RelayService] = []
+        self._services: list[StunService | RendezvousService | RelayService | WebRelay] = []
         self._attempts: Attempts | None = None
         self._control: ControlServer | None = None
         self._client: RendezvousClient | None = None
@@ -108,6 +109,8 @@ class _Node:
             self._services.append(rendezvous)
         if "relay" in settings.roles:
             await self._start_relay()
+        if "web-relay" in settings.roles:
+            await self._start_web_relay()
         if "peer" in settings.roles:
             self._start_peer()
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +144,17 @@ class _Node:
             "sessions": self._attempts.running if self._attempts else [],
         }
 
+    async def _start_web_relay(self) -> None:
+        settings = self._settings
+        addresses = _addresses(settings)
+        ports = {e.port for e in settings.web_relays if e.address in addresses} or {80}
+        user, password = settings.relay_user, settings.relay_password
+        if not user or not password:
+            raise SettingsError("the role web-relay needs LAB_RELAY_USER and LAB_RELAY_PASSWORD")
+        relay = WebRelay(user, password)
+        await relay.start(addresses, tuple(sorted(ports)))
+        self._services.append(relay)
+
     async def _start_relay(self) -> None:
         settings = self._settings
         if not settings.relay_user or not settings.relay_password:
@@ -173,6 +187,7 @@ class _Node:
             signalling.deliver,
             source=settings.source,
             nat64=settings.nat64,
+            proxy=settings.proxy,
             on_state=_registration,
         )
         signalling.client = self._client

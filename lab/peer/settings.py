@@ -10,8 +10,9 @@ from pathlib import Path
 from lab.peer.endpoint import Endpoint, parse_list
 from lab.peer.families import Embedding, mapped
 from lab.peer.rendezvous.frames import valid_name
+from lab.peer.web.connection import proxy_endpoint
 
-ROLES = ("peer", "stun", "rendezvous", "relay")
+ROLES = ("peer", "stun", "rendezvous", "relay", "web-relay")
 STUN_PORT = 3478
 RENDEZVOUS_PORT = 4000
 
@@ -39,6 +40,10 @@ class Settings:
     rendezvous: tuple[Endpoint, ...] = ()
     relays: tuple[Endpoint, ...] = ()
     """The endpoints of one relay."""
+    web_relays: tuple[Endpoint, ...] = ()
+    """The endpoints of one web relay."""
+    proxy: Endpoint | None = None
+    """The web proxy of this network."""
     relay_user: str = ""
     relay_password: str = ""
     nat64: Embedding | None = None
@@ -134,6 +139,8 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         stun=_endpoints(env, "LAB_STUN"),
         rendezvous=_endpoints(env, "LAB_RENDEZVOUS"),
         relays=_endpoints(env, "LAB_RELAY"),
+        web_relays=_endpoints(env, "LAB_WEB_RELAY"),
+        proxy=_proxy(env),
         relay_user=env.get("LAB_RELAY_USER", ""),
         relay_password=env.get("LAB_RELAY_PASSWORD", ""),
         nat64=_nat64(env),
@@ -147,6 +154,13 @@ def _addresses(env: Mapping[str, str]) -> tuple[str, ...]:
     except ValueError as error:
         raise SettingsError(f"LAB_ADDRESSES: {error}") from None
     return tuple(found)
+
+
+def _proxy(env: Mapping[str, str]) -> Endpoint | None:
+    try:
+        return proxy_endpoint(env.get("LAB_PROXY", ""))
+    except ValueError as error:
+        raise SettingsError(f"LAB_PROXY: {error}") from None
 
 
 def _endpoints(env: Mapping[str, str], name: str) -> tuple[Endpoint, ...]:

@@ -22,10 +22,18 @@ RELAY_PORT_BESIDE_STUN = 3480
 
 RELAY_USER = "lab"
 
-SERVICES = ("stun", "rendezvous", "relay")
+SERVICES = ("stun", "rendezvous", "relay", "web-relay")
 """The roles of the built-in program that others use; all are ready before any peer starts."""
 
-_VARIABLES = {"stun": "LAB_STUN", "rendezvous": "LAB_RENDEZVOUS", "relay": "LAB_RELAY"}
+WEB_PORTS = (80, 443)
+"""Where the web relay listens: what firewalls that let out the web let out."""
+
+_VARIABLES = {
+    "stun": "LAB_STUN",
+    "rendezvous": "LAB_RENDEZVOUS",
+    "relay": "LAB_RELAY",
+    "web-relay": "LAB_WEB_RELAY",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,7 @@ class Services:
         for service, nodes in self.offering.items():
             if nodes:
                 variables[_VARIABLES[service]] = self._endpoints(service, nodes, node)
-        if "LAB_RELAY" in variables:
+        if "LAB_RELAY" in variables or "LAB_WEB_RELAY" in variables:
             password = seeds.derive(self.seed, "relay", "password")
             variables["LAB_RELAY_USER"] = RELAY_USER
             variables["LAB_RELAY_PASSWORD"] = f"{password:016x}"
@@ -82,6 +90,11 @@ class Services:
         in_six = six if client.ip.v6 else ()
         if in_four or in_six:
             four, six = in_four, in_six
+        if service == "web-relay":
+            written = dict(server.service_ports).get(service)
+            ports = (written,) if written else WEB_PORTS
+            names = (*four[:1], *(f"[{address}]" for address in six[:1]))
+            return ",".join(f"{host}:{number}" for host in names for number in ports)
         port = _port(service, server)
         other = STUN_OTHER_PORT if port == STUN_PORT else port % 65535 + 1
         ports = (port, other) if service == "stun" else (port,)

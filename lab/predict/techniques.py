@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MappingProxyType
 
-from lab.predict import guessing, ice, mapped, punching, reasons
+from lab.predict import guessing, ice, mapped, punching, reasons, web
 from lab.predict.exchange import (
     CALLEE_PORT,
     CALLER_PORT,
@@ -83,6 +83,7 @@ def techniques() -> MappingProxyType[str, Technique]:
             "ice": ice.technique("ice", punching.udp_punch, relay),
             "ice-trickle": ice.technique("ice-trickle", punching.udp_punch, relay),
             "relay": relay,
+            "http": web.http,
         }
     )
 

@@ -42,7 +42,12 @@ _CONTAINER_NAMESPACES = (
 )
 _FILES = ("hosts", "resolv.conf")
 _NO_RESOLVER = "# no resolver in reach\noptions attempts:1 timeout:1\n"
-_SERVICES = {"stun": "LAB_STUN", "rendezvous": "LAB_RENDEZVOUS", "relay": "LAB_RELAY"}
+_SERVICES = {
+    "stun": "LAB_STUN",
+    "rendezvous": "LAB_RENDEZVOUS",
+    "relay": "LAB_RELAY",
+    "web-relay": "LAB_WEB_RELAY",
+}
 
 
 def hosts(node: str, env: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from lab.peer.families import Embedding
 from lab.peer.identity import Identity
 from lab.peer.rendezvous.frames import FrameError
 from lab.peer.rendezvous.member import Answer, Member, Message, Refused, Registered
+from lab.peer.web.connection import RefusedError, open_connection
 
 CONNECT_S = 3.0
 ANSWER_S = 5.0
@@ -45,6 +46,7 @@ class RendezvousClient:
         *,
         source: Callable[[Endpoint], str],
         nat64: Embedding | None = None,
+        proxy: Endpoint | None = None,
         on_state: Callable[[str], None] | None = None,
     ) -> None:
         self.server = servers[0]
@@ -57,6 +59,7 @@ class RendezvousClient:
         self._servers = preferred(servers)
         self._source = source
         self._nat64 = nat64
+        self._proxy = proxy
         self._on_state = on_state
         self._member: Member | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -176,6 +179,13 @@ class RendezvousClient:
     async def _connect(
         self, server: Endpoint
     ) -> tuple[Endpoint, asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._proxy:
+            try:
+                way = await open_connection(server, self._source(self._proxy), self._proxy)
+            except (OSError, RefusedError):
+                pass  # not every proxy opens tunnels, and not every firewall needs one
+            else:
+                return server, way.reader, way.writer
         to = self._nat64.wrap(server) if self._nat64 else server
         own = self._source(server)
         reader, writer = await asyncio.open_connection(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.peer.driver import Driver
 from lab.peer.endpoint import Endpoint
-from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind
+from lab.peer.record import DATA, Candidate, CandidateKind, Outcome, PathKind
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.prober import Part
@@ -134,7 +134,7 @@ class Ice:
             _candidate(far),
             f"ICE chose {local.type} {_endpoint(local)} and {far.type} {_endpoint(far)} "
             f"of {len(link.local_candidates)} and {len(link.remote_candidates)} candidates",
-            carried=(KIND,) if relayed else (),
+            carried=(KIND, DATA) if relayed else (),
         )
 
 

@@ -15,6 +15,7 @@ from lab.peer.settings import Settings
 from lab.peer.traversal.birthday import Birthday
 from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.direct import Direct
+from lab.peer.traversal.http import Http
 from lab.peer.traversal.ice import Ice
 from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.predict import TcpPredict, UdpPredict
@@ -60,5 +61,6 @@ def techniques() -> Mapping[str, Technique]:
         Ice(),
         Ice(trickle=True),
         Relay(),
+        Http(),
     )
     return MappingProxyType({technique.name: technique for technique in known})

@@ -55,3 +55,19 @@ def test_ice_finds_the_path_that_there_is(network):
             assert record["rtt_after_s"] > 0.02
             assert record["packets"]["ice"] > 0
         here.lab.ok("down", here.name)
+
+
+def test_http_passes_where_only_the_web_does(network):
+    at_80 = ("--set", "nodes.meet.service.web-relay.port=80")
+    for topology, more, words in (
+        ("corporate", (), "by WebSocket to"),
+        ("http-only", (), "by WebSocket within CONNECT to"),
+        ("http-only", at_80, "by GET and POST to"),
+    ):
+        here = network(topology, *more)
+        # Each names its own way, so the caller has to be the one behind the firewall.
+        record = here.connect("bob", "alice", "http")["http"]
+        assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+        assert words in record["reason"]
+        assert record["relayed"]["packets"] > 0
+        here.lab.ok("down", here.name)
