@@ -1,0 +1,121 @@
+"""Predictions about IPv6 against real kernels: every kind of home with every other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import string
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lab.paths import LabPaths
+from lab.plan.model import decode
+from lab.predict import contradictions, predict
+
+pytestmark = pytest.mark.kernel
+
+LAB = """\
+name: families
+ip: dual
+internet: 0ms
+routers:
+  home-a: {nat: symmetric}
+  home-b: {nat: symmetric}
+  open-c: {nat: home, firewall: open}
+  office: {nat: home, firewall: udp-blocked}
+  site: {nat: home, nptv6: true}
+  mobile: {ip: 6, nat64: true}
+  four: {ip: 4, nat: home}
+nodes:
+  stun: {via: internet, service: stun}
+  rendezvous: {via: internet, service: rendezvous}
+  relay: {via: internet, service: relay}
+  alice: {via: home-a, peer: true}
+  bob: {via: home-b, peer: true}
+  carol: {via: open-c, peer: true}
+  dave: {via: office, peer: true}
+  nina: {via: site, peer: true}
+  phone: {via: mobile, peer: true}
+  fred: {via: four, peer: true}
+"""
+PEERS = ("alice", "bob", "carol", "dave", "nina", "phone", "fred")
+TECHNIQUES = ("direct", "udp-punch", "relay")
+
+
+class Lab:
+    def __init__(self, folder: Path):
+        self.name = "t-six-" + "".join(random.choices(string.ascii_lowercase, k=6))
+        self.state = folder
+        file = folder / "families.yaml"
+        file.write_text(LAB)
+        done = self.run("up", str(file), "--name", self.name, "--runtime", "process", "--quiet")
+        assert done.returncode == 0, done.stderr
+        self.plan = decode(LabPaths(folder / self.name).plan.read_bytes())
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("LAB_")}
+        return subprocess.run(
+            [sys.executable, "-m", "lab", *arguments],
+            env=kept | {"LAB_STATE_DIR": str(self.state)},
+            text=True,
+            capture_output=True,
+            timeout=90,
+            check=False,
+        )
+
+    def connect(self, a: str, b: str, *techniques: str) -> list[dict]:
+        wanted = [word for technique in techniques for word in ("--technique", technique)]
+        done = self.run("connect", a, b, "--lab", self.name, "--json", *wanted)
+        assert done.returncode in (0, 1), done.stderr
+        return json.loads(done.stdout)["attempts"]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("six"))
+    try:
+        yield lab
+    finally:
+        lab.run("down", lab.name, "--quiet")
+
+
+def test_every_pair_is_as_predicted(lab: Lab):
+    # Each pair in one direction, half of them the other way round.
+    pairs = [
+        pair[::-1] if number % 2 else pair
+        for number, pair in enumerate(itertools.combinations(PEERS, 2))
+    ]
+    with ThreadPoolExecutor(12) as pool:
+        records = list(pool.map(lambda pair: lab.connect(*pair, *TECHNIQUES), pairs))
+    wrong = {
+        pair: found
+        for pair, attempts in zip(pairs, records, strict=True)
+        if (found := contradictions(lab.plan, *pair, attempts))
+    }
+    assert wrong == {}
+    # Nobody is left without any path here.
+    assert all(predict(lab.plan, *pair).possible for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "local", "remote"),
+    [
+        ("alice", "bob", "[2a02:", "[2a02:"),
+        ("nina", "alice", "[2a02:", "[2a02:"),
+        ("phone", "fred", "45.0.", "45.0."),
+        ("phone", "alice", "[2a02:", "[2a02:"),
+        ("fred", "carol", "45.0.", "45.0."),
+    ],
+)
+def test_the_record_says_over_which_family(lab: Lab, a: str, b: str, local: str, remote: str):
+    (record,) = lab.connect(a, b, "udp-punch")
+    assert record["outcome"] == "success", record["reason"]
+    assert record["local_candidate"]["endpoint"].startswith(local)
+    assert record["remote_candidate"]["endpoint"].startswith(remote)
