@@ -270,7 +270,7 @@ class Lab:
             if self._network is not None:
                 self._network.use_ferry(self._ferry)
         if self._network is None:
-            self._network = Network(self._paths, self._journal, self._ferry)
+            self._network = Network(self._paths, self._journal, self._ferry, plan.seed)
         if self._executor is None:
             self._executor = Executor(self._network, self._programs, Running.nothing(plan))
         return self._executor

@@ -31,6 +31,7 @@ def probe_machine(runtime: str, *, build: bool = False) -> Machine:
             images.ensure(engine, say)
     return Machine(
         netem=kernel.supported(),
+        netem_seed=kernel.seeded(),
         containers=choice.containers,
         runtime=choice.runtime,
         runtime_reason=choice.reason,

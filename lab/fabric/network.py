@@ -46,6 +46,7 @@ from lab.plan.operations import (
     ResetNode,
     ShapeLink,
 )
+from lab.seeds import derive
 from lab.topology.behaviour import Backend, Impairment
 
 OnDone = Callable[[AnyOperation, float], None]
@@ -62,9 +63,15 @@ _NODES_AT_ONCE = 8
 class Network:
     """The kernel side of one lab; every method may be called from any thread."""
 
-    def __init__(self, paths: LabPaths, journal: Journal, ferry: Ferry | None = None) -> None:
-        """For the lab of `paths`; `ferry` carries its user-space links, if it has any."""
+    def __init__(
+        self, paths: LabPaths, journal: Journal, ferry: Ferry | None = None, seed: int = 1
+    ) -> None:
+        """For the lab of `paths`; `ferry` carries its user-space links, if it has any.
+
+        `seed` is the lab's: what links do by chance comes from it, where the kernel lets it.
+        """
         self._paths = paths
+        self._seed = seed
         self._journal = journal
         self._ferry = ferry
         self._wires = Wires()
@@ -289,13 +296,17 @@ class Network:
             return
         from lab.fabric.links import kernel  # noqa: PLC0415 - pyroute2: only where a link is shaped
 
-        for end, impairment in ((link.a, link.a_to_b), (link.b, link.b_to_a)):
+        for end, impairment, way in (
+            (link.a, link.a_to_b, "a-to-b"),
+            (link.b, link.b_to_a, "b-to-a"),
+        ):
             with self._inside(end.node):
                 if link.down:
                     kernel.cut(end.interface)
                 else:
                     kernel.join(end.interface)
-                    kernel.shape(end.interface, impairment)
+                    seed = derive(self._seed, "link", link.name, way)
+                    kernel.shape(end.interface, impairment, seed)
 
     def _delete_link(self, link: Link) -> None:
         if link.backend is Backend.FERRY:

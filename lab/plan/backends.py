@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from lab.topology.behaviour import Discipline, Impairment, QueueUnit
 
+_LONGEST_JITTER_US = 2_000_000
+"""netem computes with it in 32 bits of nanoseconds."""
+
 
 def kernel_cannot(way: Impairment, *, netem: bool) -> str:
     """Why the kernel can't carry a direction like `way`, as the end of a sentence; "" if it can.
@@ -16,6 +19,7 @@ def kernel_cannot(way: Impairment, *, netem: bool) -> str:
     for lacks, reason in (
         (way.trace, "the kernel plays no packet-delivery traces"),
         (way.pattern, "netem loses by chance alone, and not by a pattern"),
+        (way.jitter_us > _LONGEST_JITTER_US, "netem's jitter ends at two seconds"),
         (way.correlation, "netem makes jitter narrower where it correlates it"),
         (way.duplicate and way.limited, "the kernel duplicates no packets before a rate"),
         (

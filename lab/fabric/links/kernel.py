@@ -2,23 +2,25 @@
 
 A direction is the egress queueing discipline of the interface that sends:
 
-    1: netem   delay, loss          (root; a delay line, practically unbounded)
-    2: netem   rate, queue          (its child; only where there is a rate)
+    1: netem   delay, jitter, loss    (root; a delay line, practically unbounded)
+    2: netem   rate, queue            (its child; only where there is a rate)
 
 Two of them, because netem's one limit counts what waits and what is on its
 way alike, and a queue that is long enough for the one is wrong for the other.
 netem's own rate and not a TBF child, because a token bucket lets a packet
-that finds it full pass at once, and the model (a real wire) does not.
+that finds it full pass at once, and the model (a real wire) does not.  A
+queue that netem has not is worth that one frame:
 
-netem keeps its order only where a rate is set, so both always have one; the
-"none" of it is too fast to matter.  A change is made in place (the same
-handle and kind: the kernel keeps what is queued), so nothing on its way is
-lost or overtaken.
+    3: TBF     rate, queue in bytes   (instead of 2)
+    4: CoDel or fq_codel              (its child)
 
-The messages (linux/pkt_sched.h, linux/rtnetlink.h) are encoded here, and not
-by pyroute2: its netem has neither rates above 32 bits nor delays finer than a
-clock tick, and it takes longer to encode a message than the kernel to carry
-it out.  They are sent on a socket of the calling thread's namespace.
+A change is made in place (the same handle and kind: the kernel keeps what is
+queued), so nothing on its way is lost or overtaken; only another kind of
+queue begins empty.  `lab.fabric.links.qdisc` has the options, and
+`lab.plan.backends` what of the model is beyond all this.
+
+The messages (linux/rtnetlink.h) are sent on a socket of the calling thread's
+namespace.
 """
 
 from __future__ import annotations
@@ -30,27 +32,22 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from lab.errors import LabError, MissingError
-from lab.fabric.links.transmitter import FULL_FRAME, queue_packets
-from lab.topology.behaviour import Impairment
-
-DELAY_LINE_PACKETS = 1_000_000
-"""What the delay line holds: more than any sender here can put on its way in a second."""
-
-_UNLIMITED_BYTES_S = 1 << 50
-"""The rate of a netem that has none: a full frame takes less than a nanosecond."""
-
-_LONGEST_BURST = 1 << 24
+from lab.fabric.links import qdisc
+from lab.fabric.links.qdisc import attribute
+from lab.topology.behaviour import Discipline, Impairment, QueueUnit
 
 _RTM_NEWLINK = 16
 _RTM_NEWQDISC = 36
 _RTM_DELQDISC = 37
+_RTM_GETQDISC = 38
 _NLM_F_REQUEST = 0x1
 _NLM_F_ACK = 0x4
 _NLM_F_REPLACE = 0x100
+_NLM_F_DUMP = 0x300
 _NLM_F_CREATE = 0x400
 _NLMSG_ERROR = 2
 
@@ -59,55 +56,60 @@ _DELAY_HANDLE = 0x00010000
 _DELAY_CLASS = 0x00010001
 _RATE_HANDLE = 0x00020000
 _TBF_HANDLE = 0x00030000
-_CUT_HANDLE = 0x00040000
+_TBF_CLASS = 0x00030001
+_ACTIVE_HANDLE = 0x00040000
+_CUT_HANDLE = 0x00050000
 
 _TCA_KIND = 1
 _TCA_OPTIONS = 2
-_NETEM_RATE = 6
-_NETEM_RATE64 = 8
-_NETEM_LATENCY64 = 10
-_TBF_PARMS = 1
-_TBF_RATE64 = 4
-_TBF_BURST = 6
 _IFLA_GSO_MAX_SEGS = 40
-_LINKLAYER_ETHERNET = 1
+_NETEM_OPTIONS = 24
+"""Bytes of struct tc_netem_qopt, before its attributes."""
 
 _CLONE_NEWNET = 0x40000000
 _ABSENT = (errno.ENOENT, errno.EINVAL, errno.EEXIST)
 """What the kernel says to a change of a discipline that is not there, or not the one meant."""
 
 
-def shape(interface: str, impairment: Impairment) -> None:
+def shape(interface: str, impairment: Impairment, seed: int = 0) -> None:
     """Give what leaves `interface` the character `impairment`, in place if it had one.
 
-    The calling thread is in the interface's namespace.  Segmentation offload
-    is switched off on the way: netem would lose, delay and count a batch of
-    64 KB as one packet.  Without an impairment a discipline that exists is
-    made transparent rather than removed, because removing it would drop what
-    is on its way (`clear` does); where there is none, none is made.
+    The calling thread is in the interface's namespace.  `seed` is what chance
+    begins from, where the kernel takes one (`seeded`); 0 for none.
+    Segmentation offload is switched off on the way: netem would lose, delay
+    and count a batch of 64 KB as one packet.  Without an impairment a
+    discipline that exists is made transparent rather than removed, because
+    removing it would drop what is on its way (`clear` does); where there is
+    none, none is made.
 
     Raises MissingError if this kernel can't do it, LabError if it refuses.
     """
     with _Conversation(interface) as kernel:
         if impairment.none:
-            kernel.relax_netem(_TC_H_ROOT, _DELAY_HANDLE)
-            kernel.relax_netem(_DELAY_CLASS, _RATE_HANDLE)
-            kernel.relax_tbf()
+            kernel.relax()
             return
         kernel.send_single_segments()
-        line = Impairment(delay_us=impairment.delay_us, loss=impairment.loss)
         try:
-            kernel.netem(_TC_H_ROOT, _DELAY_HANDLE, line, DELAY_LINE_PACKETS)
+            kernel.netem(_TC_H_ROOT, _DELAY_HANDLE, qdisc.delay_line(impairment, seed))
         except MissingError:
-            if not line.none:
+            if impairment.delay_us or impairment.jitter_us or impairment.lossy:
                 raise
-            kernel.tbf(impairment)
+            if impairment.altering:
+                raise
+            kernel.tbf(_TC_H_ROOT, impairment)
             return
-        if impairment.rate_bit:
-            rate = Impairment(rate_bit=impairment.rate_bit)
-            kernel.netem(_DELAY_CLASS, _RATE_HANDLE, rate, queue_packets(impairment))
+        if not impairment.rate_bit:
+            kernel.relax_rate(_DELAY_CLASS)
+        elif _has_own_queue(impairment):
+            kernel.tbf(_DELAY_CLASS, impairment)
         else:
-            kernel.relax_netem(_DELAY_CLASS, _RATE_HANDLE)
+            kernel.netem(_DELAY_CLASS, _RATE_HANDLE, qdisc.transmitter(impairment))
+
+
+def _has_own_queue(impairment: Impairment) -> bool:
+    """Whether the queue is one that netem has not."""
+    drop_tail = impairment.discipline is Discipline.DROP_TAIL
+    return not drop_tail or impairment.queue.unit is QueueUnit.BYTES
 
 
 def clear(interface: str) -> None:
@@ -139,6 +141,22 @@ def supported() -> bool:
 
     Takes a millisecond, or tens where the kernel loads the module first.
     """
+    return _in_scratch(lambda: None)
+
+
+def seeded() -> bool:
+    """Whether this kernel's netem takes a seed (Linux 6.6); tried as `supported` does."""
+
+    def has_seed() -> None:
+        with _Conversation("lo") as kernel:
+            if not kernel.shows(_DELAY_HANDLE, qdisc.NETEM_PRNG_SEED):
+                raise MissingError("netem without a seed", remedy="Linux 6.6 has it")
+
+    return _in_scratch(has_seed)
+
+
+def _in_scratch(check: Callable[[], None]) -> bool:
+    """Whether the loopback of a scratch namespace can be given a delay, and `check` passes then."""
     answer: list[bool] = []
 
     def probe() -> None:
@@ -147,7 +165,8 @@ def supported() -> bool:
             answer.append(False)
             return
         try:
-            shape("lo", Impairment(delay_us=1, rate_bit=1_000_000))
+            shape("lo", Impairment(delay_us=1, rate_bit=1_000_000), 1)
+            check()
             answer.append(True)
         except LabError:
             answer.append(False)
@@ -181,58 +200,82 @@ class _Conversation:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def netem(self, parent: int, handle: int, impairment: Impairment, limit: int) -> None:
+    def netem(self, parent: int, handle: int, options: bytes) -> None:
         """Add the netem `handle`, or change it in place."""
         with self._explained("netem", "sch_netem"):
-            self._qdisc(
-                _NLM_F_CREATE | _NLM_F_REPLACE,
-                parent,
-                handle,
-                "netem",
-                _netem_options(impairment, limit),
-            )
+            self._qdisc(_NLM_F_CREATE | _NLM_F_REPLACE, parent, handle, "netem", options)
 
-    def relax_netem(self, parent: int, handle: int) -> None:
-        """Let the netem `handle`, if it is there, pass everything, in order."""
+    def tbf(self, parent: int, impairment: Impairment) -> None:
+        """Add the TBF and the queue in it, or change them in place."""
+        make = _NLM_F_CREATE | _NLM_F_REPLACE
+        with self._explained("TBF", "sch_tbf"):
+            options = qdisc.token_bucket(impairment)
+            self._qdisc(make, parent, _TBF_HANDLE, "tbf", options)
+        if impairment.discipline is Discipline.DROP_TAIL:
+            with self._explained("queue", "sch_fifo"):
+                self._remove(_TBF_CLASS, _ACTIVE_HANDLE)
+            return
+        kind, options = qdisc.active(impairment)
+        with self._explained(kind, f"sch_{kind}"):
+            self._qdisc(make, _TBF_CLASS, _ACTIVE_HANDLE, kind, options)
+
+    def relax(self) -> None:
+        """Let whatever is there pass everything, in order."""
         with self._explained("netem", "sch_netem"):
-            options = _netem_options(Impairment(), DELAY_LINE_PACKETS)
-            self._qdisc(0, parent, handle, "netem", options, _ABSENT)
+            line = qdisc.delay_line(Impairment(), 0)
+            self._qdisc(0, _TC_H_ROOT, _DELAY_HANDLE, "netem", line, _ABSENT)
+        self.relax_rate(_DELAY_CLASS)
+        self.relax_rate(_TC_H_ROOT)
 
-    def tbf(self, impairment: Impairment) -> None:
-        """Add the TBF, or change it in place."""
-        with self._explained("TBF", "sch_tbf"):
-            self._qdisc(
-                _NLM_F_CREATE | _NLM_F_REPLACE,
-                _TC_H_ROOT,
-                _TBF_HANDLE,
-                "tbf",
-                _tbf_options(impairment),
-            )
+    def relax_rate(self, parent: int) -> None:
+        """Let the transmitter below `parent`, if there is one, pass everything, in order."""
+        with self._explained("netem", "sch_netem"):
+            if parent != _TC_H_ROOT:
+                options = qdisc.transmitter(Impairment())
+                self._qdisc(0, parent, _RATE_HANDLE, "netem", options, _ABSENT)
+            options = qdisc.token_bucket(Impairment())
+            self._qdisc(0, parent, _TBF_HANDLE, "tbf", options, _ABSENT)
 
-    def relax_tbf(self) -> None:
-        """Let the TBF, if it is there, pass everything."""
-        with self._explained("TBF", "sch_tbf"):
-            options = _tbf_options(Impairment())
-            self._qdisc(0, _TC_H_ROOT, _TBF_HANDLE, "tbf", options, _ABSENT)
+    def shows(self, handle: int, option: int) -> bool:
+        """Whether the kernel names `option` among those of the netem `handle`."""
+        body = struct.pack("=BxxxiIII", 0, self._index, 0, 0, 0)
+        flags = _NLM_F_REQUEST | _NLM_F_DUMP
+        header = struct.pack("=IHHII", 16 + len(body), _RTM_GETQDISC, flags, 1, 0)
+        self._socket.send(header + body)
+        answer = self._socket.recv(65536)
+        at, found = 0, False
+        while at + 36 <= len(answer):
+            length, kind = struct.unpack_from("=IH", answer, at)
+            if kind != _RTM_NEWQDISC:
+                break
+            (_, index, own) = struct.unpack_from("=BxxxiI", answer, at + 16)
+            if index == self._index and own == handle:
+                options = dict(_attributes(answer[at + 36 : at + length]))[_TCA_OPTIONS]
+                found = option in dict(_attributes(options[_NETEM_OPTIONS:]))
+            at += length
+        return found
 
     def blackhole(self) -> None:
         """Make the root discipline one that drops everything (sch_blackhole, always built in)."""
         body = struct.pack("=BxxxiIII", 0, self._index, _CUT_HANDLE, _TC_H_ROOT, 0)
         with self._explained("blackhole", "sch_blackhole"):
-            kind = _attribute(_TCA_KIND, b"blackhole\0")
+            kind = attribute(_TCA_KIND, b"blackhole\0")
             self._ask(_RTM_NEWQDISC, _NLM_F_CREATE | _NLM_F_REPLACE, body + kind)
 
     def delete(self, handle: int) -> None:
         """Remove the root discipline if it is `handle`."""
-        body = struct.pack("=BxxxiIII", 0, self._index, handle, _TC_H_ROOT, 0)
         with self._explained("qdisc", "sch_netem"):
-            self._ask(_RTM_DELQDISC, 0, body, _ABSENT)
+            self._remove(_TC_H_ROOT, handle)
+
+    def _remove(self, parent: int, handle: int) -> None:
+        body = struct.pack("=BxxxiIII", 0, self._index, handle, parent, 0)
+        self._ask(_RTM_DELQDISC, 0, body, _ABSENT)
 
     def send_single_segments(self) -> None:
         """Let the stack hand over packets of at most the MTU."""
         body = struct.pack("=BxHiII", 0, 0, self._index, 0, 0)
         with self._explained("gso_max_segs", "veth"):
-            self._ask(_RTM_NEWLINK, 0, body + _attribute(_IFLA_GSO_MAX_SEGS, struct.pack("=I", 1)))
+            self._ask(_RTM_NEWLINK, 0, body + attribute(_IFLA_GSO_MAX_SEGS, struct.pack("=I", 1)))
 
     def _qdisc(  # noqa: PLR0917 - they are the message's fields, in its order
         self,
@@ -245,8 +288,8 @@ class _Conversation:
     ) -> None:
         body = (
             struct.pack("=BxxxiIII", 0, self._index, handle, parent, 0)
-            + _attribute(_TCA_KIND, kind.encode() + b"\0")
-            + _attribute(_TCA_OPTIONS, options)
+            + attribute(_TCA_KIND, kind.encode() + b"\0")
+            + attribute(_TCA_OPTIONS, options)
         )
         self._ask(_RTM_NEWQDISC, flags, body, tolerated)
 
@@ -281,44 +324,12 @@ class _Conversation:
             raise LabError(f"{what} on {self._interface}: {error.strerror}") from error
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute, padded."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _bytes_s(impairment: Impairment) -> int:
-    return max(1, impairment.rate_bit // 8) if impairment.rate_bit else _UNLIMITED_BYTES_S
-
-
-def _netem_options(impairment: Impairment, limit: int) -> bytes:
-    """The kernel's struct tc_netem_qopt and what goes beyond it."""
-    loss = round(impairment.loss * 0xFFFFFFFF)
-    rate = _bytes_s(impairment)
-    return (
-        struct.pack("=IIIIII", 0, limit, loss, 0, 0, 0)
-        + _attribute(_NETEM_LATENCY64, struct.pack("=q", impairment.delay_us * 1000))
-        # Rates that don't fit into 32 bits are at the ceiling in the old attribute.
-        + _attribute(_NETEM_RATE, struct.pack("=IiIi", min(rate, 0xFFFFFFFF), 0, 0, 0))
-        + (_attribute(_NETEM_RATE64, struct.pack("=Q", rate)) if rate > 0xFFFFFFFF else b"")
-    )
-
-
-def _tbf_options(impairment: Impairment) -> bytes:
-    """The kernel's struct tc_tbf_qopt and what goes beyond it.
-
-    The bucket holds one full frame, or a millisecond's worth for rates at
-    which the kernel's timers would not keep up with single frames.
-    """
-    rate = _bytes_s(impairment)
-    burst = min(max(FULL_FRAME + 4, rate // 1000), _LONGEST_BURST)
-    limit = (queue_packets(impairment) or DELAY_LINE_PACKETS) * FULL_FRAME
-    # A struct tc_ratespec each for the rate and the (absent) peak rate; with a
-    # link layer given, no table of 256 times is needed.
-    spec = struct.pack("=BBHhHI", 0, _LINKLAYER_ETHERNET, 0, 0, 0, min(rate, 0xFFFFFFFF))
-    peak = bytes(12)
-    parameters = spec + peak + struct.pack("=III", min(limit, 0xFFFFFFFF), 0, 0)
-    return (
-        _attribute(_TBF_PARMS, parameters)
-        + _attribute(_TBF_BURST, struct.pack("=I", burst))
-        + (_attribute(_TBF_RATE64, struct.pack("=Q", rate)) if rate > 0xFFFFFFFF else b"")
-    )
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and value of each netlink attribute in `data`."""
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[at + 4 : at + length]
+        at += (length + 3) & ~3

@@ -143,6 +143,8 @@ class DropTail:
     def change(self, impairment: Impairment, finish: Finish | None, rate_bit: int) -> None:
         """From the next packet on; what waits keeps its time."""
         self._finish = finish
+        # Who counts packets alone (`Direction.offer`) does not count bytes.
+        self._bytes = sum(size for _, size in self.waiting)
         self._in_bytes = impairment.queue.unit is QueueUnit.BYTES
         self._limit = (
             int(impairment.queue.length) if self._in_bytes else queue_packets(impairment, rate_bit)

@@ -186,8 +186,14 @@ def _netem() -> Check:
     return Check(
         group="kernel",
         name="netem",
-        found="works" if found else "absent: links with delay or loss are carried in user space",
-        why="delay and loss inside the kernel",
+        found=(
+            "absent: links with delay or loss are carried in user space"
+            if not found
+            else "works"
+            if kernel.seeded()
+            else "works, without seeds: links with chance in them are carried in user space"
+        ),
+        why="delay and loss inside the kernel, by seed since Linux 6.6",
     )
 
 
