@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from lab.plan.ipv4 import Prefix
+from lab.plan.ipv4 import Prefix, address_number
 
 LAN_LENGTH = 64
 """Of every subnet (RFC 4291, section 2.5.1)."""
@@ -40,3 +40,8 @@ class Prefix6(Prefix):
     def contains(self, other: Prefix6) -> bool:
         """Whether all of `other` is in it."""
         return self.first <= other.first and other.last <= self.last
+
+
+def mapped(address: str, prefix: str) -> str:
+    """The IPv4 `address` behind a NAT64 `prefix` of 96 bits (RFC 6052, section 2.2)."""
+    return Prefix6.text(Prefix6.parse(prefix).first | address_number(address))

@@ -25,6 +25,7 @@ from typing import NoReturn
 from lab.errors import InputError, LabError
 from lab.paths import LabPaths
 from lab.plan.gateways import told
+from lab.plan.ipv6 import mapped
 from lab.plan.model import Node
 from lab.runtime import group, libc
 from lab.topology.behaviour import Runtime
@@ -54,15 +55,23 @@ def hosts(node: str, env: Mapping[str, str]) -> str:
     """The node's `/etc/hosts`: its own name, and the lab's services by role.
 
     The addresses come from the contract environment, so a program can be
-    told `stun` instead of an address.
+    told `stun` instead of an address: one of each family, and where there is
+    IPv4 behind a NAT64 only, its address there (RFC 6052).
     """
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     own = [address for address in env.get("LAB_ADDRESSES", "").split(",") if address]
     lines += [f"{address} {node}" for address in own or ["127.0.1.1"]]
     for name, variable in _SERVICES.items():
-        endpoint = env.get(variable, "").partition(",")[0]
-        if endpoint:
-            lines.append(f"{endpoint.rpartition(':')[0].strip('[]')} {name}")
+        listed = [
+            endpoint.rpartition(":")[0].strip("[]")
+            for endpoint in env.get(variable, "").split(",")
+            if endpoint
+        ]
+        four = next((address for address in listed if ":" not in address), "")
+        six = next((address for address in listed if ":" in address), "")
+        if four and (prefix := env.get("LAB_NAT64")):
+            four, six = "", six or mapped(four, prefix)
+        lines += [f"{address} {name}" for address in (four, six) if address]
     return "\n".join(lines) + "\n"
 
 

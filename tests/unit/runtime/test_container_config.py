@@ -78,6 +78,19 @@ def test_names_in_a_node():
     assert hosts("bare", {}).splitlines()[2:] == ["127.0.1.1 bare"]
 
 
+def test_services_have_a_line_for_each_family():
+    listed = "45.0.0.2:3478,45.0.0.3:3479,[2a00:1::2]:3478,[2a00:1::3]:3479"
+    dual = {"LAB_STUN": listed, "LAB_RELAY": "45.0.0.4:3478"}
+    assert hosts("a", dual).splitlines()[3:] == [
+        "45.0.0.2 stun",
+        "2a00:1::2 stun",
+        "45.0.0.4 relay",
+    ]
+    # Without IPv4: what has IPv6 by that, and the rest behind the prefix.
+    mapped = hosts("a", dual | {"LAB_NAT64": "64:ff9b::/96"})
+    assert mapped.splitlines()[3:] == ["2a00:1::2 stun", "64:ff9b::2d00:4 relay"]
+
+
 def test_the_environment_of_a_process_is_the_programs_and_the_labs(monkeypatch):
     monkeypatch.setenv("SECRET", "1")
     program = Program(runtime=Runtime.PROCESS, env=(("LAB_STATE", "/forged"), ("PATH", "/mine")))
