@@ -179,7 +179,13 @@ class Lab:
             if self._plan is None:
                 return Outcome.SKIPPED
             began = time.monotonic()
-            stamps = {"planned_s": moment.at_us / 1e6, "actual_s": round(passed(), 6)}
+            actual = round(passed(), 6)
+            planned = moment.at_us / 1e6
+            stamps = {
+                "planned_s": planned,
+                "actual_s": actual,
+                "late_s": round(actual - planned, 6),
+            }
             changes = moment.changes
             if moment.undo:
                 changes = self._layers.lifted(self._plan, moment.key)
