@@ -17,8 +17,6 @@ _MOST_FLOWS = 2048
 """Flows that a probe makes at most."""
 _BEYOND = 4
 """Flows beyond a limit that are to fail."""
-NOBODY = "nobody"
-"""Whom hosts share ports with, where they share none."""
 
 
 def findings(nat: NatProbe) -> Iterator[Finding]:
@@ -66,7 +64,7 @@ def _overloading(nat: NatProbe, other: Endpoint) -> Finding:
     port = nat.fresh()
     one = nat.open(Endpoint(nat.probe.hosts[0], port), nat.destinations[0])
     two = nat.open(Endpoint(nat.probe.hosts[1], port), other)
-    words = {True: "towards other destinations", False: NOBODY}
+    words = {True: "towards other destinations", False: "none"}
     return nat.finding(
         Dimension.OVERLOADING,
         words[nat.nat.ports.overload],
