@@ -53,7 +53,7 @@ def nat(node: Node, held: Sequence[Mapping]) -> Iterator[str]:
     rows = [
         (
             each.protocol,
-            each.inside,
+            _inside(node, each),
             f"{outside(node)}:{each.external_port}",
             each.towards,
             duration(each.idle_s),
@@ -62,6 +62,13 @@ def nat(node: Node, held: Sequence[Mapping]) -> Iterator[str]:
         for each in held
     ]
     yield from table(("protocol", "inside", "outside", "towards", "idle", "ends in"), rows)
+
+
+def _inside(node: Node, mapping: Mapping) -> str:
+    """The inside endpoint; behind a NAT64 that of the host, not of what stands for it."""
+    address, _, port = mapping.inside.rpartition(":")
+    hosts = {four: six for six, four in node.nat64.hosts} if node.nat64 else {}
+    return f"[{hosts[address]}]:{port}" if address in hosts else mapping.inside
 
 
 def nat_json(node: Node, held: Sequence[Mapping]) -> dict[str, Any]:
@@ -73,7 +80,7 @@ def nat_json(node: Node, held: Sequence[Mapping]) -> dict[str, Any]:
         "mappings": [
             {
                 "protocol": each.protocol,
-                "inside": each.inside,
+                "inside": _inside(node, each),
                 "outside": f"{outside(node)}:{each.external_port}",
                 "towards": each.towards or None,
                 "timeout_s": each.timeout_s,

@@ -32,7 +32,6 @@ tun-device {device}
 ipv4-addr {own4}
 ipv6-addr {own6}
 prefix {prefix}
-# No private addresses by the well-known prefix (RFC 6052, section 3.1) is tayga's own rule.
 dynamic-pool {others}
 data-dir {{dir}}
 """
