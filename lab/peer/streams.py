@@ -68,6 +68,16 @@ class StreamDriver(Driver):
         """The other ends of the connections that are open."""
         return tuple(self._streams)
 
+    def proven(self, remote: Endpoint) -> bool:
+        """Whether an authentic packet came by the connection to `remote`."""
+        stream = self._streams.get(remote)
+        return stream is not None and stream.proven
+
+    def drop(self, remote: Endpoint) -> None:
+        """Reset the connection to `remote`."""
+        if stream := self._streams.pop(remote, None):
+            stream.abort()
+
     async def adopt(self, sock: socket.socket) -> bool:
         """Carry packets over a connected socket; False if there is nothing to gain by it.
 
@@ -160,3 +170,6 @@ class _Stream(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()

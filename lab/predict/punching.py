@@ -12,6 +12,7 @@ from lab.predict.finding import DIRECT, Finding
 from lab.predict.network import Map, Network
 from lab.predict.packet import TCP, UDP, Lost
 from lab.predict.peers import Peer
+from lab.topology.behaviour import Unsolicited
 
 
 def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
@@ -87,10 +88,18 @@ def found(technique: str, exchange: Exchange, learned: list[Lost | None]) -> Fin
             possible=True,
             path=DIRECT,
             reason=reasons.of_success(network, exchange.path, names),
-            by_chance=network.by_chance,
+            by_chance=network.by_chance or _resets(exchange),
         )
     reason = _why_not(exchange, learned)
     return Finding(technique=technique, possible=False, path="", reason=reason)
+
+
+def _resets(exchange: Exchange) -> bool:
+    """Whether a NAT on the way ends connects that come too early, so that SYNs have to cross."""
+    if exchange.protocol != TCP:
+        return False
+    nats = (box.node.nat for box in exchange.network.boxes.values())
+    return any(nat and nat.unsolicited in (Unsolicited.RST, Unsolicited.REJECT) for nat in nats)
 
 
 def _why_not(exchange: Exchange, learned: list[Lost | None]) -> str:

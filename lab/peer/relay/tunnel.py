@@ -19,7 +19,8 @@ class Tunnel:
         inbox, self.client.inbox = self.client.inbox, []
         for peer, payload in inbox:
             if self.inner:
-                self.inner.receive(payload, peer, now)
+                # What is inside says what a packet is for.
+                kind = self.inner.receive(payload, peer, now) or kind
         return kind
 
     def tick(self, now: float) -> None:
@@ -33,7 +34,8 @@ class Tunnel:
         return min(due, default=None)
 
     def take(self) -> list[Datagram]:
-        if self.inner:
-            for datagram in self.inner.take():
-                self.client.send(datagram.destination, datagram.payload)
-        return self.client.take()
+        out = self.client.take()
+        for datagram in self.inner.take() if self.inner else ():
+            self.client.send(datagram.destination, datagram.payload)
+            out += [wrapped._replace(kind=datagram.kind) for wrapped in self.client.take()]
+        return out

@@ -10,8 +10,9 @@ With caller m behind NAT X and callee n behind NAT Y:
    makes the entry in NAT X by which n's next packet passes.
 
 m sends nothing to n before the answer, and n sends at once, so the order on
-the wire is this one.  Private and public endpoints are tried alike, which is
-what connects two peers behind one NAT (RFC 5128, section 3.3.2).
+the wire is this one; an attempt may ask for a synchronised start instead.
+Private and public endpoints are tried alike, which is what connects two peers
+behind one NAT (RFC 5128, section 3.3.2).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lab.peer.traversal.settle import (
     silence,
 )
 from lab.peer.traversal.signals import Offer
+from lab.peer.traversal.start import agreed, begin
 
 KIND = "punch"
 
@@ -47,7 +49,8 @@ class UdpPunch:
         hosts = call.hosts(driver)
         learned = await learn_own(driver, call.settings, call.deadline)  # step 1
         ours = candidates(hosts, learned)
-        answer = await call.offer(ours, {"trouble": learned.trouble})
+        begins = await agreed(call, synchronised=False)
+        answer = await call.offer(ours, {**begins, "trouble": learned.trouble})
         until, started = probing_until(call), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)  # step 4
@@ -63,10 +66,15 @@ class UdpPunch:
         driver = await call.open_udp()
         hosts, theirs = call.hosts(driver), call.incoming.candidates
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
-        driver.add(prober)  # step 2; step 3 happens at the caller's NAT
+        waits = bool(call.incoming.details.get("wait_s"))
+        if not waits:
+            driver.add(prober)  # step 2; step 3 happens at the caller's NAT
         learned = await learn_own(driver, call.settings, call.deadline)
         ours = candidates(hosts, learned)
         await call.answer(ours, {"trouble": learned.trouble})
+        if waits:
+            await begin(call)
+            driver.add(prober)
         if await settle(driver, prober, call.deadline):
             note = f"after {prober.probes} probes {call.peer} got through from {{remote}}"
             return established(driver, prober, ours, theirs, note=note)

@@ -31,10 +31,12 @@ LEARN_S = 3.0
 RETRY_S = 0.1
 """Pause before connecting again after a reset; half of it is drawn at random, so that
 two peers who reset each other do not go on in step."""
+PROOF_S = 1.0
+"""How long a connection may take to prove itself before it is made anew."""
 _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EPIPE)
 _BLOCKED = (errno.ENETUNREACH, errno.EPERM, errno.EACCES)
 _TAKEN = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EISCONN)
-"""There is a connection with this very pair of endpoints: the other peer was quicker."""
+"""There is, or begins to be, a connection with this pair of endpoints: the other was quicker."""
 
 
 class TcpPort:
@@ -141,10 +143,24 @@ class TcpPort:
             await self.driver.adopt(sock)
 
     async def _reach(self, remote: Endpoint, until: float) -> None:
-        while self._call.now < until and remote not in self.driver.remotes:
-            if not await self._try(remote, until):
+        while self._call.now < until:
+            if await self._try(remote, until):
+                await asyncio.sleep(RETRY_S * self._rng.uniform(0.5, 1))
+            elif remote not in self.driver.remotes or await self._proves(remote):
                 return
-            await asyncio.sleep(RETRY_S * self._rng.uniform(0.5, 1))
+            else:
+                # Open at this end only: the other one has met a reset, and forgotten it.
+                self.driver.drop(remote)
+
+    async def _proves(self, remote: Endpoint) -> bool:
+        """Whether a new connection carries what the other peer has sealed."""
+        driver = self.driver
+        patience = PROOF_S + 2 * (getattr(self._call, "rtt_before", None) or 0.0)
+        await driver.until(
+            lambda: driver.proven(remote) or remote not in driver.remotes,
+            self._call.now + patience,
+        )
+        return driver.proven(remote)
 
     async def _try(self, remote: Endpoint, until: float) -> bool:
         """Connect once; whether to do it again."""
@@ -164,8 +180,8 @@ class TcpPort:
         except OSError as error:
             sock.close()
             if error.errno in _TAKEN:
-                self._note(TryOutcome.CANCELLED, at, remote, "connected by the other peer")
-                return False
+                # The other peer's SYN is with the listener: that may become a connection, or not.
+                return remote not in self.driver.remotes
             self._note(_meaning(error), at, remote, error.strerror or str(error))
             return True
         except asyncio.CancelledError:

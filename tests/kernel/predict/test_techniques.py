@@ -1,0 +1,204 @@
+"""Techniques in real labs: what they find, what they need for it, and what it costs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import pytest
+from msgspec.structs import replace
+from techniques_lab import COUNTING, FULL, STRICT, SYMMETRIC, Homes, unique
+
+from lab.cli.scratch import scratch_labs
+from lab.fabric import netns
+from lab.plan.compile import compile_topology
+from lab.plan.machine import Machine
+from lab.study.matrix import two_homes
+from lab.topology.behaviour import Unsolicited
+from lab.topology.loader import load
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_STATE_DIR", str(tmp_path_factory.mktemp("s")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def near(state):
+    """Two homes without delays."""
+    plan = two_homes(unique("near"))
+    with scratch_labs([plan]) as (paths,):
+        yield Homes(plan, paths)
+
+
+@pytest.fixture(scope="module")
+def far(state):
+    """Two homes with real lines."""
+    plan = compile_topology(load("two-homes"), Machine(netem=False), lab=unique("far"))
+    with scratch_labs([plan]) as (paths,):
+        yield Homes(plan, paths)
+
+
+def outward(record):
+    """The tries towards the other peer's external address."""
+    return [each for each in record["tries"] if each["remote"].startswith("45.")]
+
+
+# --- TCP punching -----------------------------------------------------------
+
+
+def test_a_dropping_nat_needs_one_connect_and_a_resetting_one_many(far):
+    """Ford et al. 2005, section 5.2, with the callee 0.6 s late (REFERENCE N6)."""
+    far.use(STRICT, STRICT)
+    (record,) = far.connect("tcp-punch", late_s=0.6)
+    assert (record["outcome"], record["transport"], record["path"]) == ("success", "tcp", "direct")
+    assert [each["outcome"] for each in outward(record)] == ["success"]
+    # It waited there for the other's SYN.
+    assert outward(record)[0]["took_s"] > 0.5
+    reset = replace(STRICT, unsolicited=Unsolicited.RST)
+    far.use(reset, reset)
+    (record,) = far.connect("tcp-punch", late_s=0.6, window_s=15)
+    assert record["outcome"] == "success", record["reason"]
+    tries = [each["outcome"] for each in outward(record)]
+    assert tries.count("refused") >= 3
+    assert set(tries) <= {"refused", "success", "cancelled"}
+
+
+def test_a_record_says_what_the_path_is_worth(far):
+    far.use(STRICT, STRICT)
+    udp, tcp, relay = far.connect("udp-punch", "tcp-punch", "relay", goodput_s=1.0)
+    for record in (udp, tcp, relay):
+        assert record["outcome"] == "success", record["reason"]
+        assert record["goodput_bps"] > 50_000
+        assert record["jitter_s"] >= 0
+        assert record["packets"]["data"] > 0
+        cost = record["overhead"]
+        assert cost["packets"] == sum(record["packets"].values()) - record["packets"]["data"]
+        assert cost["bytes"] == sum(record["bytes"].values()) - record["bytes"]["data"]
+    # alice's line carries 1 Mbit/s upward or so, and nothing goes faster than it.
+    assert udp["relayed"] == tcp["relayed"] == {"packets": 0, "bytes": 0}
+    assert udp["socket"].startswith("192.168.1.2:")
+
+
+# --- prediction -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [COUNTING, STRICT], ids=["counting", "port-restricted"])
+def test_a_nat_that_counts_is_always_predicted(near, other):
+    """REFERENCE N8 without competing flows."""
+    near.use(COUNTING, other)
+    assert near.connect("udp-punch", window_s=0.3)[0]["outcome"] == "timed-out"
+    for _ in range(5):
+        for record in near.connect("udp-predict", "tcp-predict"):
+            assert record["outcome"] == "success", record["reason"]
+
+
+def test_a_stride_is_learned(near):
+    wide = replace(COUNTING, ports=replace(COUNTING.ports, stride=8))
+    near.use(wide, wide)
+    (record,) = near.connect("udp-predict")
+    assert record["outcome"] == "success", record["reason"]
+    assert "steps of 8" in record["reason"]
+
+
+def test_chance_is_not_predicted(near):
+    near.use(SYMMETRIC, COUNTING)
+    for record in near.connect("udp-predict", "tcp-predict", window_s=0.3):
+        assert record["outcome"] == "timed-out"
+        assert "without a step that could be learned" in record["reason"]
+
+
+@contextlib.contextmanager
+def busy_home(homes: Homes):
+    """Somebody else behind the caller's NAT who begins a flow as often as possible."""
+    stop = threading.Event()
+
+    def flows():
+        with netns.inside(homes.paths.netns("alice")):
+            while not stop.is_set():
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+                    made.sendto(b"hello", ("45.0.0.1", 9))
+
+    worker = threading.Thread(target=flows)
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join()
+
+
+def test_a_flood_of_other_flows_defeats_prediction(near):
+    """The other end of exp(-rate * time): thousands of flows a second."""
+    near.use(COUNTING, STRICT)
+    with busy_home(near):
+        (record,) = near.connect("udp-predict", window_s=0.3, window=1)
+    assert record["outcome"] == "timed-out"
+    assert near.connect("udp-predict", window=1)[0]["outcome"] == "success"
+
+
+# --- birthday ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", [(STRICT, SYMMETRIC), (SYMMETRIC, STRICT)])
+def test_enough_probes_hit(near, pair):
+    """4096 probes miss 256 ports once in 27 million times."""
+    near.use(*pair)
+    (record,) = near.connect("birthday", probes=4096, pace=1000)
+    assert (record["outcome"], record["path"]) == ("success", "direct"), record["reason"]
+    assert "hit" in record["reason"]
+
+
+def test_without_sockets_nothing_is_hit(near):
+    near.use(STRICT, SYMMETRIC)
+    (record,) = near.connect("birthday", sockets=0, probes=200, pace=1000)
+    assert record["outcome"] == "timed-out"
+    assert "0 sockets against 200 probes, which hit 0.0% of the time" in record["reason"]
+
+
+def test_two_hard_sides_are_not_tried(near):
+    near.use(SYMMETRIC, SYMMETRIC)
+    (record,) = near.connect("birthday")
+    assert record["outcome"] == "unsupported"
+    assert "would meet 0.01% of the time" in record["reason"]
+
+
+# --- reversal ---------------------------------------------------------------
+
+
+def test_who_can_be_reached_is_called_back(near):
+    near.use(FULL, SYMMETRIC)
+    (record,) = near.connect("reversal")
+    assert (record["outcome"], record["transport"], record["path"]) == ("reversed", "tcp", "direct")
+    assert record["tries"] == []
+
+
+def test_who_can_not_be_reached_is_not(near):
+    near.use(STRICT, FULL)
+    (record,) = near.connect("reversal", window_s=0.5)
+    assert record["outcome"] == "timed-out"
+    assert record["reason"].endswith("alice can't be reached either")
+
+
+# --- UDP punching -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("synchronised", [0, 1])
+def test_a_late_callee_is_waited_for(near, synchronised):
+    near.use(STRICT, STRICT)
+    (record,) = near.connect("udp-punch", synchronised=synchronised, late_s=0.4)
+    assert record["outcome"] == "success", record["reason"]
+    assert record["time_to_path_s"] > 0.4
+    # Sent again every 50 ms, and each counted.
+    assert record["packets"]["punch"] >= 8
+
+
+def test_first_stops_at_the_first_that_works(near):
+    near.use(STRICT, STRICT)
+    records = near.connect("reversal", "tcp-punch", "udp-punch", first=True, window_s=0.3)
+    assert [record["outcome"] for record in records] == ["timed-out", "success"]
