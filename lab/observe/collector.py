@@ -231,7 +231,7 @@ def _links(links: Iterable[Link]) -> Iterator[Metric]:
         ):
             where = (sender.node, sender.interface, receiver.node, link.backend)
             delay.add_metric(where, impairment.delay_us / 1e6)
-            loss.add_metric(where, impairment.loss)
+            loss.add_metric(where, impairment.loss_share)
             if impairment.rate_bit:
                 rate.add_metric(where, impairment.rate_bit / 8)
     yield delay

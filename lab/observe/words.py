@@ -46,9 +46,9 @@ def access(down: Impairment, up: Impairment) -> str:
         rates = (words.rate(way.rate_bit) if way.rate_bit else "unlimited" for way in (down, up))
         parts.append(_both(*rates))
     if down.delay_us or up.delay_us:
-        parts.append(_both(words.delay(down.delay_us), words.delay(up.delay_us)))
-    if down.loss or up.loss:
-        parts.append(_both(words.loss(down.loss), words.loss(up.loss)))
+        parts.append(_both(*(words.spread(way) or words.delay(0) for way in (down, up))))
+    if down.lossy or up.lossy:
+        parts.append(_both(*(words.losses(way) or words.loss(0) for way in (down, up))))
     return ", ".join(parts)
 
 

@@ -9,6 +9,7 @@ from lab.topology.behaviour import (
     Backend,
     Dependence,
     Direction,
+    Discipline,
     Firewall,
     Impairment,
     Nat,
@@ -61,6 +62,40 @@ def delay(microseconds: int) -> str:
     return f"{_number(microseconds / 1_000_000)} s"
 
 
+def spread(way: Impairment) -> str:
+    """`20 ms`, with jitter `20 ms ± 5 ms`; empty without a delay."""
+    if not way.jitter_us:
+        return delay(way.delay_us) if way.delay_us else ""
+    return f"{delay(way.delay_us)} ± {delay(way.jitter_us)}"
+
+
+def losses(way: Impairment) -> str:
+    """`1 % loss`, `3.2 % loss in bursts`, `3, 7 of 20 lost`; empty without any."""
+    if way.pattern and not (way.loss or way.bursts):
+        return f"{', '.join(map(str, way.pattern.lost))} of {way.pattern.of} lost"
+    if not way.lossy:
+        return ""
+    return loss(way.loss_share) + (" in bursts" if way.bursts else "")
+
+
+def _oddities(way: Impairment) -> str:
+    """What else befalls packets: `1 % reordered, 0.1 % twice, codel`."""
+    parts = [
+        f"{_number(share * 100)} % {what}"
+        for share, what in (
+            (way.reorder, "reordered"),
+            (way.duplicate, "twice"),
+            (way.corrupt, "damaged"),
+        )
+        if share
+    ]
+    if way.trace:
+        parts.insert(0, f"trace {way.trace.path.rpartition('/')[2]}")
+    if way.discipline is not Discipline.DROP_TAIL:
+        parts.append(str(way.discipline))
+    return ", ".join(parts)
+
+
 def loss(probability: float) -> str:
     """`0.1 % loss`."""
     return f"{_number(probability * 100)} % loss"
@@ -85,8 +120,9 @@ def ways(up: Impairment, down: Impairment) -> str:
     """The character of both directions: `8 Mbit/s up, 50 Mbit/s down, 10 ms`."""
     words = (
         *_both_ways(up, down, lambda way: rate(way.rate_bit) if way.rate_bit else ""),
-        *_both_ways(up, down, lambda way: delay(way.delay_us) if way.delay_us else ""),
-        *_both_ways(up, down, lambda way: loss(way.loss) if way.loss else ""),
+        *_both_ways(up, down, spread),
+        *_both_ways(up, down, losses),
+        *_both_ways(up, down, _oddities),
     )
     return ", ".join(words)
 

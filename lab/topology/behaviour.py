@@ -354,7 +354,7 @@ class Impairment(Frozen, frozen=True):
         """How much is lost in the long run, whatever the kind of loss."""
         bursts = self.bursts.share if self.bursts else 0.0
         pattern = len(self.pattern.lost) / self.pattern.of if self.pattern else 0.0
-        return 1 - (1 - self.loss) * (1 - bursts) * (1 - pattern)
+        return round(1 - (1 - self.loss) * (1 - bursts) * (1 - pattern), 12)
 
 
 class Backend(StrEnum):

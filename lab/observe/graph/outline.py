@@ -175,11 +175,11 @@ def _link_lines(link: Link) -> tuple[str, ...]:
 
 
 def _delay(way: Impairment) -> str:
-    return words.delay(way.delay_us) if way.delay_us else ""
+    return words.spread(way)
 
 
 def _loss(way: Impairment) -> str:
-    return words.loss(way.loss) if way.loss else ""
+    return words.losses(way)
 
 
 def _directions(up: str, down: str) -> str:
