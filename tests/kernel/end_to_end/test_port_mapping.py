@@ -183,6 +183,28 @@ def test_tcp_is_mapped_as_well(start):
     assert not connects(world, 8080)
 
 
+def test_a_mapped_port_is_for_who_comes_from_outside(start, reaches):
+    """However the NAT hairpins: its own mappings turn packets around, those of miniupnpd don't."""
+    world = start(
+        HOME.replace("preset: full-cone", "preset: full-cone, hairpin: external-source").replace(
+            "  outside:", "  bob: {via: home}\n  outside:"
+        )
+    )
+    reached = reaches(world)
+    assert "is redirected to" in world.upnpc("-a", ALICE, "8000", "8000", "UDP", "600")
+    inside, own = (world.socket("alice", socket.SOCK_DGRAM, port) for port in (8001, 8002))
+    assert "is redirected to" in world.upnpc("-a", ALICE, "8001", "8001", "UDP", "600")
+    bob = world.socket("bob", socket.SOCK_DGRAM)
+    # What alice sends makes a mapping of the NAT's; what follows is behind what was asked before.
+    own.sendto(b"out", ("203.0.113.9", 9))
+    bob.sendto(b"in vain", (world.external, 8001))
+    bob.sendto(b"around", (world.external, 8002))
+    data, source = own.recvfrom(100)
+    assert (data, source[0]) == (b"around", world.external)
+    assert not select.select([inside], [], [], 0)[0]
+    assert reached(8000)
+
+
 def test_nat_pmp_and_pcp(start, reaches):
     world = start(HOME)
     reached = reaches(world)
