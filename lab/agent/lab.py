@@ -69,6 +69,7 @@ class Lab:
             lambda: self._programs.states,
             self._health,
             self._player.counts,
+            lateness=self._player.lateness,
         )
         self._agent = AgentState(pid=os.getpid(), started_at=time.time())
 
@@ -153,8 +154,10 @@ class Lab:
         }
         async for answer in self._order(local, order):
             if answer.get("event") == "attempt":
-                self._record(answer["record"])
-                emit({"event": "attempt", "record": answer["record"]})
+                so_far = await asyncio.to_thread(self._health.since, mark)
+                record = {**answer["record"], "distorted": list(so_far.reasons)}
+                self._record(record)
+                emit({"event": "attempt", "record": record})
         health = await asyncio.to_thread(self._health.since, mark)
         return {"distorted": health.distorted, "reasons": list(health.reasons)}
 
@@ -181,6 +184,7 @@ class Lab:
             began = time.monotonic()
             actual = round(passed(), 6)
             planned = moment.at_us / 1e6
+            self._player.began_late(actual - planned)
             stamps = {
                 "planned_s": planned,
                 "actual_s": actual,

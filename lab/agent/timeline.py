@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 
+from lab.observe.histogram import Counting, Histogram
 from lab.plan.timeline import Moment, moments
 from lab.topology.changes import Happening
 
@@ -24,6 +25,9 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
     """It was to be undone, and somebody had changed it meanwhile."""
 
+
+LATENESS_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+"""Upper bounds of the buckets of `Player.lateness`."""
 
 Enact = Callable[[Moment, Callable[[], float]], Awaitable[Outcome]]
 """Makes a moment happen; the function says how many seconds of the timeline have passed."""
@@ -39,6 +43,7 @@ class Player:
         self._task: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._lateness = Counting(LATENESS_BOUNDS_S)
 
     def begin(self, timeline: Sequence[Happening], seed: int) -> None:
         """Play `timeline` from its beginning, now, instead of what is being played.
@@ -55,6 +60,14 @@ class Player:
         """How many moments there were, by outcome; any thread may ask."""
         with self._lock:
             return {outcome: self._counts[outcome] for outcome in Outcome}
+
+    def began_late(self, seconds: float) -> None:
+        """Take note of how long after its time a moment began."""
+        self._lateness.add(max(seconds, 0.0))
+
+    def lateness(self) -> Histogram:
+        """How long after its time each moment began, in seconds; any thread may ask."""
+        return self._lateness.reading()
 
     async def _play(self, timeline: Sequence[Happening], seed: int) -> None:
         clock = asyncio.get_running_loop().time

@@ -95,11 +95,18 @@ def command(
                 "pairs": len(cells),
                 "possible": sum(cell.found for cell in cells),
                 "contradictions": len(wrong),
+                "distorted": sum(bool(cell.distorted) for cell in cells),
                 "cells": msgspec.to_builtins(cells),
             }
         )
     else:
         _show(cells, techniques, seconds, markdown=markdown)
+    distorted = [cell for cell in cells if cell.distorted]
+    if distorted:
+        say(
+            f"distorted: {len(distorted)} of {len(cells)} attempts, as the machine did not keep up "
+            f"({distorted[0].distorted[0]})"
+        )
     for cell in wrong:
         say(f"not as predicted: {_contradiction(cell)}")
     if wrong:

@@ -55,6 +55,7 @@ class LabCollector(Collector):
         health: HealthSampler | None,
         *,
         timeline: Callable[[], Mapping[str, int]],
+        lateness: Callable[[], Histogram] = lambda: Histogram.empty((1.0,)),
     ) -> None:
         self._paths = paths
         self._plan = plan
@@ -62,6 +63,7 @@ class LabCollector(Collector):
         self._tally = tally
         self._health = health
         self._timeline = timeline
+        self._lateness = lateness
 
     def collect(self) -> Iterator[Metric]:
         """All families of one scrape."""
@@ -69,6 +71,12 @@ class LabCollector(Collector):
         plan = self._plan()
         yield from self._attempts()
         yield _timeline(self._timeline())
+        yield _histogram(
+            "lab_timeline_lateness_seconds",
+            "How long after its time a moment of the timeline began.",
+            (),
+            {(): self._lateness()},
+        )
         if plan is not None:
             yield _info(plan)
             yield from _shape(plan)

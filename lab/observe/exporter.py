@@ -22,6 +22,7 @@ from lab.errors import LabError
 from lab.observe.attempts import AttemptTally
 from lab.observe.collector import LabCollector
 from lab.observe.health import HealthSampler
+from lab.observe.histogram import Histogram
 from lab.observe.state import ProgramState
 from lab.paths import LabPaths
 from lab.plan.model import Plan
@@ -45,12 +46,16 @@ class Exporter:
         programs: Callable[[], Mapping[str, ProgramState]],
         health: HealthSampler | None = None,
         timeline: Callable[[], Mapping[str, int]] = dict,
+        *,
+        lateness: Callable[[], Histogram] = lambda: Histogram.empty((1.0,)),
     ) -> None:
         self._paths = paths
         self._tally = AttemptTally()
         self._registry = CollectorRegistry()
         self._registry.register(
-            LabCollector(paths, plan, programs, self._tally, health, timeline=timeline)
+            LabCollector(
+                paths, plan, programs, self._tally, health, timeline=timeline, lateness=lateness
+            )
         )
         ProcessCollector(registry=self._registry)  # the agent itself: memory, time, descriptors
         self._server: _Server | None = None

@@ -78,6 +78,8 @@ class HealthSample(Frozen, frozen=True):
     ferry_lateness_p99_s: float | None = None
     ferry_busy: float | None = None
     """Share of one processor that the user-space links use."""
+    queue_drops: int = 0
+    """Packets that user-space links dropped at full queues: what slow links do, no distortion."""
     reasons: tuple[str, ...] = ()
     """Why the span is distorted, one sentence each."""
 
@@ -119,6 +121,7 @@ def between(before: Mark, after: Mark, limits: Limits) -> HealthSample:
             ferry_lateness_p50_s=late.quantile(0.5),
             ferry_lateness_p99_s=late.quantile(0.99),
             ferry_busy=busy,
+            queue_drops=max(_queue_drops(after.ferry) - _queue_drops(before.ferry), 0),
         )
     return judged(sample, limits)
 
@@ -173,6 +176,7 @@ class HealthSampler:
             ferry_lateness_p50_s=ferry.ferry_lateness_p50_s,
             ferry_lateness_p99_s=ferry.ferry_lateness_p99_s,
             ferry_busy=ferry.ferry_busy,
+            queue_drops=ferry.queue_drops,
         )
         return judged(sample, self._limits), now
 
@@ -203,6 +207,12 @@ def lateness(ferry: FerryStats) -> Histogram:
     """How late user-space links delivered each packet, in seconds."""
     late = ferry.lateness
     return Histogram(bounds=late.bounds_s(), counts=late.counts, total=late.total_ns / 1e9)
+
+
+def _queue_drops(ferry: FerryStats | None) -> int:
+    """Packets that found a queue full, or that its discipline dropped, on any link."""
+    ways = (way for link in (ferry.links if ferry else ()) for way in (link.a_to_b, link.b_to_a))
+    return sum(way.overflowed + way.early for way in ways)
 
 
 def _ferry_between(before: FerryStats, after: FerryStats, span_s: float) -> tuple[Histogram, float]:

@@ -342,6 +342,8 @@ def _health(health: HealthSample | None) -> RenderableType:
     ]
     if health.ferry_lateness_p99_s is not None:
         facts.append(f"links deliver {words.latency(health.ferry_lateness_p99_s)} late (p99)")
+    if health.queue_drops:
+        facts.append(f"slow links dropped {plural(health.queue_drops, 'packet')}")
     return Text("machine  ").append("● keeps up", style="green").append(f": {', '.join(facts)}")
 
 

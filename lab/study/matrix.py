@@ -73,6 +73,8 @@ class Cell(Frozen, frozen=True):
     """From the order to the first round trip; 0 where there was none."""
     predicted_reason: str
     found_reason: str
+    distorted: tuple[str, ...] = ()
+    """Why the machine may have had a part in it; empty if it kept up."""
 
     @property
     def agrees(self) -> bool:
@@ -171,6 +173,7 @@ def run(
                 seconds=round(record["time_to_path_s"] or 0.0, 4),
                 predicted_reason=expected.reason,
                 found_reason=record["reason"],
+                distorted=tuple(record.get("distorted", ())),
             )
 
 

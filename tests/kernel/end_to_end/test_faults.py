@@ -210,16 +210,16 @@ def test_a_host_roams_and_gets_an_address_and_nobody_else_notices(lab: Lab):
         assert pids[0] == pids[1], "every program runs on"
         assert lab.address("alice") != old
         assert lab.address("alice").startswith("100.64.")
-        with pytest.raises(OSError):
+        # Which error it is depends on what the kernel finds first.
+        with pytest.raises(OSError, match="Network is unreachable|Invalid argument|No route"):
             mine.send(b"from an address that is gone")
-            mine.send(b"again")
     assert datagrams.getsockname()[0] == "0.0.0.0"
     assert round_trip_s(lab, "alice") >= 0.05
     for pair in bystanders:
         exchange(*pair)
     inside.settimeout(0.5)
     inside.sendall(b"into the void")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="timed out|reset"):
         assert inside.recv(10)
     lab.json("move", "alice", "wifi")
     assert lab.address("alice") == old

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from lab.errors import LabError
-from lab.fabric.links.ferry.protocol import FerryStats, Lateness
+from lab.fabric.links.ferry.protocol import DirectionStats, FerryStats, Lateness, LinkStats
 from lab.observe.health import HealthSampler, Limits, Mark, between
 from lab.observe.histogram import Counting
 from lab.observe.host import HostCounters
@@ -129,3 +129,14 @@ def test_a_dead_ferry_is_not_the_samplers_business():
         assert sampler.current().ferry_busy is None
     finally:
         sampler.close()
+
+
+def test_what_slow_links_drop_is_counted_and_no_distortion():
+    def ferry(overflowed: int, early: int) -> FerryStats:
+        way = DirectionStats(packets=9, overflowed=overflowed, early=early)
+        return FerryStats(links=(LinkStats(name="l", a_to_b=way, b_to_a=way),))
+
+    before = msgspec.structs.replace(BEFORE, ferry=ferry(1, 0))
+    sample = between(before, after(ferry=ferry(4, 2)), Limits())
+    assert sample.queue_drops == 10
+    assert not sample.distorted
