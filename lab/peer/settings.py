@@ -40,6 +40,10 @@ class Settings:
     rendezvous: tuple[Endpoint, ...] = ()
     relays: tuple[Endpoint, ...] = ()
     """The endpoints of one relay."""
+    relays_by_tls: tuple[Endpoint, ...] = ()
+    """Where the relay speaks TLS, if it does."""
+    relay_pin: str = ""
+    """SHA-256 of its certificate, in hexadecimal."""
     web_relays: tuple[Endpoint, ...] = ()
     """The endpoints of one web relay."""
     proxy: Endpoint | None = None
@@ -139,6 +143,8 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         stun=_endpoints(env, "LAB_STUN"),
         rendezvous=_endpoints(env, "LAB_RENDEZVOUS"),
         relays=_endpoints(env, "LAB_RELAY"),
+        relays_by_tls=_endpoints(env, "LAB_RELAY_TLS"),
+        relay_pin=env.get("LAB_RELAY_PIN", ""),
         web_relays=_endpoints(env, "LAB_WEB_RELAY"),
         proxy=_proxy(env),
         relay_user=env.get("LAB_RELAY_USER", ""),

@@ -29,7 +29,7 @@ from lab.plan.history import History
 from lab.plan.ipv4 import address_text
 from lab.plan.ipv6 import LAN_LENGTH, Prefix6
 from lab.plan.machine import Machine
-from lab.plan.model import Interface, Nat64, Node, NodeKind, Plan, Program, Route
+from lab.plan.model import Daemon, Interface, Nat64, Node, NodeKind, Plan, Program, Route
 from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6, HOST_UPLINK, LAN, WAN, segment_name
 from lab.plan.portmap import daemons_of
 from lab.plan.programs import notes as program_notes
@@ -69,7 +69,11 @@ def compile_topology(
     regions = topology.internet.regions
     network = _Network(tree, addresses, ports, history, topology.seed, regions)
     hosts = (
-        network.host(spec, program_of(spec, lab=lab, machine=machine, services=services))
+        network.host(
+            spec,
+            program_of(spec, lab=lab, machine=machine, services=services),
+            services.daemons(lab, spec),
+        )
         for spec in topology.nodes
     )
     plan = Plan(
@@ -165,7 +169,9 @@ class _Network:
                     interfaces=tuple(Interface(name=port) for port in ports.values()),
                 )
 
-    def host(self, spec: NodeSpec, program: Program | None) -> Node:
+    def host(
+        self, spec: NodeSpec, program: Program | None, daemons: tuple[Daemon, ...] = ()
+    ) -> Node:
         """A host: one interface and a default route."""
         return Node(
             name=spec.name,
@@ -174,6 +180,7 @@ class _Network:
             routes=self._defaults(spec.name, HOST_UPLINK),
             firewall=spec.firewall,
             program=program,
+            daemons=daemons,
         )
 
     def _attachment(

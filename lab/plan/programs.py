@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.errors import InputError, MissingError
+from lab.plan import coturn
 from lab.plan.machine import Machine
 from lab.plan.model import Program
 from lab.plan.services import SERVICES, Services
@@ -64,7 +65,8 @@ def notes(topology: Topology, machine: Machine) -> Iterator[str]:
 
 
 def _roles(spec: NodeSpec) -> tuple[str, ...]:
-    wanted = {*spec.services, "peer"} if spec.peer else {*spec.services}
+    # A real server is a daemon and no role of the built-in program.
+    wanted = {*spec.services, *(["peer"] if spec.peer else [])} - {coturn.SERVICE}
     roles = tuple(role for role in _ROLES if role in wanted)
     if unknown := sorted(wanted - set(_ROLES)):
         raise InputError(

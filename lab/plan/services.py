@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab import seeds
+from lab.plan import coturn
 from lab.plan.addressing import Addresses
 from lab.plan.ipv4 import address_text
 from lab.plan.ipv6 import Prefix6
+from lab.plan.model import Daemon
 from lab.plan.tree import Tree
 from lab.topology.model import NodeSpec
 
@@ -54,7 +56,7 @@ class Services:
             addresses=addresses,
             seed=seed,
             offering={
-                service: tuple(node for node in tree.nodes if service in node.services)
+                service: tuple(node for node in tree.nodes if _offers(node, service))
                 for service in SERVICES
             },
         )
@@ -77,10 +79,47 @@ class Services:
             if nodes:
                 variables[_VARIABLES[service]] = self._endpoints(service, nodes, node)
         if "LAB_RELAY" in variables or "LAB_WEB_RELAY" in variables:
-            password = seeds.derive(self.seed, "relay", "password")
+            variables |= self._tls(node)
             variables["LAB_RELAY_USER"] = RELAY_USER
-            variables["LAB_RELAY_PASSWORD"] = f"{password:016x}"
+            variables["LAB_RELAY_PASSWORD"] = self.password
         return variables
+
+    @property
+    def password(self) -> str:
+        """Of whoever uses a relay."""
+        return f"{seeds.derive(self.seed, 'relay', 'password'):016x}"
+
+    def daemons(self, lab: str, node: NodeSpec) -> tuple[Daemon, ...]:
+        """The real servers that `node` runs."""
+        if coturn.SERVICE not in node.services:
+            return ()
+        return (
+            coturn.daemon(
+                lab=lab,
+                node=node.name,
+                addresses=(*self._addresses4(node), *self._addresses6(node)),
+                port=dict(node.service_ports).get(coturn.SERVICE, 0),
+                seed=self.seed,
+                user=RELAY_USER,
+                password=self.password,
+            ),
+        )
+
+    def _tls(self, client: NodeSpec) -> dict[str, str]:
+        """Where the relay speaks TLS, and by what it is known, if it does."""
+        nodes = self.offering["relay"]
+        server = self._nearest(nodes, client) if nodes else None
+        if server is None or coturn.SERVICE not in server.services:
+            return {}
+        four = self._addresses4(server)[:1] if client.ip.v4 else ()
+        six = self._addresses6(server)[:1] if client.ip.v6 else ()
+        hosts = (*four, *(f"[{address}]" for address in six))
+        if not hosts:
+            return {}
+        return {
+            "LAB_RELAY_TLS": ",".join(f"{host}:{coturn.TLS_PORT}" for host in hosts),
+            "LAB_RELAY_PIN": coturn.fingerprint(server.name, self.seed),
+        }
 
     def _endpoints(self, service: str, nodes: tuple[NodeSpec, ...], client: NodeSpec) -> str:
         """In each family that both have, IPv4 first; all there are if they share none."""
@@ -129,6 +168,10 @@ class Services:
         return nodes[0]
 
 
+def _offers(node: NodeSpec, service: str) -> bool:
+    return service in node.services or (service == "relay" and coturn.SERVICE in node.services)
+
+
 def _port(service: str, server: NodeSpec) -> int:
     """Where `service` of `server` listens, at the first address if it has two."""
     written = dict(server.service_ports)
@@ -136,5 +179,7 @@ def _port(service: str, server: NodeSpec) -> int:
         return written[service]
     if service == "rendezvous":
         return RENDEZVOUS_PORT
+    if service == "relay" and coturn.SERVICE in server.services:
+        return written.get(coturn.SERVICE, coturn.PORT)
     beside = service == "relay" and "stun" in server.services
     return RELAY_PORT_BESIDE_STUN if beside else STUN_PORT if service == "stun" else RELAY_PORT

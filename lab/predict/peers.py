@@ -24,6 +24,8 @@ class Peer:
     relay: tuple[Endpoint, ...]
     stun_sites: tuple[Endpoint, ...] = ()
     """Every IPv4 endpoint of the STUN server: each of its addresses at each of its ports."""
+    relay_tls: tuple[Endpoint, ...] = ()
+    """Where the relay speaks TLS."""
     web_relay: tuple[Endpoint, ...] = ()
     silent: bool = False
     """Whether what runs there is known not to be a peer."""
@@ -54,6 +56,7 @@ class Peer:
             stun=reached("LAB_STUN"),
             rendezvous=reached("LAB_RENDEZVOUS"),
             relay=reached("LAB_RELAY"),
+            relay_tls=reached("LAB_RELAY_TLS"),
             web_relay=tuple(_listed(told.get("LAB_WEB_RELAY", ""))),
             stun_sites=_sites(told.get("LAB_STUN", "")) if 4 in families else (),
             silent=bool(roles) and PEER not in roles,

@@ -40,6 +40,7 @@ inside addresses below it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import MappingProxyType
 
 from lab.predict import guessing, ice, mapped, punching, reasons, web
@@ -70,6 +71,7 @@ def techniques() -> MappingProxyType[str, Technique]:
     One that is not here (the peer may have more) has no prediction.
     """
     asked = {protocol: mapped.technique(protocol) for protocol in mapped.PROTOCOLS}
+    by_udp_or_tcp = partial(relay, tls=False)
     return MappingProxyType(
         {
             "direct": direct,
@@ -80,8 +82,8 @@ def techniques() -> MappingProxyType[str, Technique]:
             "udp-predict": guessing.udp_predict,
             "tcp-predict": guessing.tcp_predict,
             "birthday": guessing.birthday,
-            "ice": ice.technique("ice", punching.udp_punch, relay),
-            "ice-trickle": ice.technique("ice-trickle", punching.udp_punch, relay),
+            "ice": ice.technique("ice", by_udp_or_tcp),
+            "ice-trickle": ice.technique("ice-trickle", by_udp_or_tcp),
             "relay": relay,
             "http": web.http,
         }
@@ -117,8 +119,11 @@ def direct(world: Map, a: Peer, b: Peer) -> Finding:
     )
 
 
-def relay(world: Map, a: Peer, b: Peer) -> Finding:
-    """The caller has a port at a TURN server; the callee sends there, or has one as well."""
+def relay(world: Map, a: Peer, b: Peer, *, tls: bool = True) -> Finding:
+    """The caller has a port at a TURN server; the callee sends there, or has one as well.
+
+    `tls`: whether the technique comes by TLS where the relay speaks it.
+    """
     network = Network(world)
 
     def no(reason: str) -> Finding:
@@ -130,10 +135,13 @@ def relay(world: Map, a: Peer, b: Peer) -> Finding:
     for peer in (a, b):
         if not peer.relay:
             return no(f"{peer.name} is told of no relay")
-        for protocol in (UDP, TCP):
-            lost = reach(network, peer.name, protocol, peer.relay)
+        doors = [(UDP, UDP, peer.relay), (TCP, TCP, peer.relay)]
+        if tls and peer.relay_tls:
+            doors.append(("tls", TCP, peer.relay_tls))
+        for way, protocol, servers in doors:
+            lost = reach(network, peer.name, protocol, servers)
             if lost is None:
-                ways.append(protocol)
+                ways.append(way)
                 break
         else:
             assert lost  # noqa: S101 - the loop was not left

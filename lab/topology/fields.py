@@ -43,7 +43,7 @@ from lab.topology.units import (
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}", re.ASCII)
 NAME_HELP = "names are a-z, 0-9 and -, begin with a letter, and have at most 31 characters"
-SERVICES = ("stun", "rendezvous", "relay", "web-relay")
+SERVICES = ("stun", "rendezvous", "relay", "web-relay", "coturn")
 SERVICE_WORDS = {**{word: word for word in SERVICES}, "turn": "relay"}
 OUTCOMES = (
     "success",

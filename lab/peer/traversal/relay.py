@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.peer.driver import Driver
+from lab.peer.driver import Driver, TcpDriver
 from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import preferred
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind
@@ -21,6 +21,7 @@ from lab.peer.relay.client import KIND, TurnClient
 from lab.peer.relay.tunnel import Tunnel
 from lab.peer.settings import Settings
 from lab.peer.stun.transaction import tcp_schedule, udp_schedule
+from lab.peer.tls import open_tls
 from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.learn import Learned, learn
 from lab.peer.traversal.needs import without_relay
@@ -152,18 +153,40 @@ async def _allocate(call: Call, servers: Sequence[Endpoint], family: int) -> _Al
 
 async def _allocate_tcp(call: Call, servers: Sequence[Endpoint], family: int) -> _Allocation:
     server, *others = servers
+    settings = call.settings
     try:
         timeout_s = min(TCP_S, max(0.1, call.deadline - call.now))
         driver = await call.open_tcp(server, timeout_s, *others)
     except OSError as error:
+        if settings.relays_by_tls:
+            return await _allocate_tls(call, family)
         why = str(error) or "no answer"
         reason = f"{call.me} reaches the relay {server} neither over UDP nor over TCP: {why}"
         raise AttemptError(Outcome.UNREACHABLE, reason) from error
+    return await _over(call, driver, family)
+
+
+async def _allocate_tls(call: Call, family: int) -> _Allocation:
+    settings = call.settings
+    server = (settings.reachable(settings.relays_by_tls) or settings.relays_by_tls)[0]
+    try:
+        timeout_s = min(TCP_S, max(0.1, call.deadline - call.now))
+        source, pin = settings.source(server), settings.relay_pin
+        driver = await open_tls(source, server, call.tally, timeout_s, pin)
+    except OSError as error:
+        why = str(error) or "no answer"
+        reason = f"{call.me} reaches the relay {server} by UDP, TCP and TLS in vain: {why}"
+        raise AttemptError(Outcome.UNREACHABLE, reason) from error
+    call.drivers.append(driver)
+    return await _over(call, driver, family)
+
+
+async def _over(call: Call, driver: TcpDriver, family: int) -> _Allocation:
     settings = call.settings
     schedule = tcp_schedule(max(0.1, call.deadline - call.now))
     user, password = settings.relay_user, settings.relay_password
     client = TurnClient(driver.server, user, password, schedule, family)
-    allocation = _Allocation(driver, Tunnel(client), "tcp")
+    allocation = _Allocation(driver, Tunnel(client), driver.transport)
     if not await _granted(call, allocation):
         raise _refused(client)
     return allocation

@@ -11,6 +11,20 @@ from tests.kernel.end_to_end.support import Command
 
 pytestmark = pytest.mark.kernel
 
+COTURN = """
+name: coturn
+routers:
+  home-a: {nat: symmetric}
+  office-b: {nat: home, firewall: udp-blocked}
+  office-c: {nat: home, firewall: {outbound: {default: reject, rules: [tcp/9000, tcp/5349]}}}
+nodes:
+  rendezvous: {via: internet, service: rendezvous}
+  relay: {via: internet, service: coturn}
+  alice: {via: home-a, peer: true}
+  bob: {via: office-b, peer: true}
+  carol: {via: office-c, peer: true}
+"""
+
 
 class Network:
     """A shipped topology that is up."""
@@ -71,3 +85,21 @@ def test_http_passes_where_only_the_web_does(network):
         assert words in record["reason"]
         assert record["relayed"]["packets"] > 0
         here.lab.ok("down", here.name)
+
+
+def test_a_real_coturn_relays_over_udp_tcp_and_tls(network, tmp_path):
+    file = tmp_path / "coturn.yaml"
+    file.write_text(COTURN)
+    here = network(str(file))
+    # Whoever calls has the allocation; a callee without UDP has one of its own.
+    for caller, callee, way in (
+        ("alice", "bob", "UDP"),
+        ("bob", "alice", "TCP"),
+        ("carol", "bob", "TLS"),
+    ):
+        record = here.connect(caller, callee, "relay")["relay"]
+        assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+        assert f"{way} to it" in record["reason"]
+    status = here.lab.json("status", here.name)
+    daemons = {node["node"]: node["daemons"] for node in status["nodes"] if "daemons" in node}
+    assert daemons["relay"]["coturn"]["state"] == "ready"
