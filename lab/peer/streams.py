@@ -15,6 +15,7 @@ from typing import cast
 
 from lab.peer.driver import Driver
 from lab.peer.endpoint import Endpoint
+from lab.peer.families import Embedding
 from lab.peer.record import Tally
 
 MAX_PACKET = 2048
@@ -52,14 +53,16 @@ class StreamDriver(Driver):
     """Machines on the TCP connections of one local port.
 
     What a machine sends to an endpoint goes by the connection to it, and is
-    lost if there is none.  `on_open` is told of each connection.
+    lost if there is none.  `on_open` is told of each connection.  With `nat64`,
+    who comes from behind its prefix has an IPv4 address.
     """
 
     transport = "tcp"
 
-    def __init__(self, tally: Tally, local: Endpoint) -> None:
+    def __init__(self, tally: Tally, local: Endpoint, nat64: Embedding | None = None) -> None:
         super().__init__(tally)
         self.local = local
+        self._nat64 = nat64
         self.on_open: Callable[[Endpoint], None] | None = None
         self._streams: dict[Endpoint, _Stream] = {}
 
@@ -85,10 +88,14 @@ class StreamDriver(Driver):
         """
         try:
             remote = Endpoint(*sock.getpeername()[:2])
+            if self._nat64 and remote.family == 6:
+                remote = self._nat64.unwrap(remote)
         except OSError as error:
             sock.close()
             self.trouble = str(error)
             return False
+        # asyncio does so only for sockets that name their protocol.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._closed or remote in self._streams or not self._room():
             sock.close()
             return False

@@ -138,7 +138,9 @@ class Call:
     def hosts(self, driver: Driver) -> tuple[Candidate, ...]:
         """The peer's own addresses with the driver's port, IPv6 first."""
         local = driver.local
-        families = {local.family} if local.sendable else self.settings.families
+        # A TCP driver has a socket for each family, on one port.
+        both = driver.transport == "tcp" or not local.sendable
+        families = (self.settings.families if both else None) or {local.family}
         addresses = worth_telling(self.settings.addresses) or (local.address,)
         found = (Endpoint(address, local.port) for address in addresses)
         own = (e for e in found if e.sendable and e.family in families)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 from collections import Counter
@@ -64,7 +65,7 @@ class TcpPort:
             self.close()
             raise AttemptError(Outcome.FAILED, f"{call.me} got no TCP port: {error}") from error
         local = Endpoint(*self._listeners[0].getsockname()[:2])
-        self.driver = StreamDriver(call.tally, local)
+        self.driver = StreamDriver(call.tally, local, call.settings.nat64)
         call.drivers.append(self.driver)
         call.at_close(self._end)
 
@@ -86,10 +87,11 @@ class TcpPort:
         """Ask `server` from where the port's connections come; the connection stays open."""
         call = self._call
         limit = min(LEARN_S, max(0.1, call.deadline - call.now))
-        sock = self._socket(server.family)
+        to = self._through(server)
+        sock = self._socket(to.family)
         try:
             async with asyncio.timeout(limit):
-                await self._loop.sock_connect(sock, server)
+                await self._loop.sock_connect(sock, to)
                 _, driver = await self._loop.create_connection(
                     lambda: TcpDriver(call.tally, server), sock=sock
                 )
@@ -164,15 +166,15 @@ class TcpPort:
 
     async def _try(self, remote: Endpoint, until: float) -> bool:
         """Connect once; whether to do it again."""
-        at = self._call.now
+        at, to = self._call.now, self._through(remote)
         try:
-            sock = self._socket(remote.family)
+            sock = self._socket(to.family)
         except OSError as error:
             self._note(TryOutcome.FAILED, at, remote, str(error))
             return False
         try:
             async with asyncio.timeout_at(until):
-                await self._loop.sock_connect(sock, remote)
+                await self._loop.sock_connect(sock, to)
         except TimeoutError:
             sock.close()
             self._note(TryOutcome.TIMED_OUT, at, remote, "no answer")
@@ -182,7 +184,9 @@ class TcpPort:
             if error.errno in _TAKEN:
                 # The other peer's SYN is with the listener: that may become a connection, or not.
                 return remote not in self.driver.remotes
-            self._note(_meaning(error), at, remote, error.strerror or str(error))
+            # What asyncio says of it is no more than that it failed.
+            why = os.strerror(error.errno) if error.errno else str(error)
+            self._note(_meaning(error), at, remote, why)
             return True
         except asyncio.CancelledError:
             sock.close()
@@ -195,6 +199,11 @@ class TcpPort:
     def _note(self, outcome: TryOutcome, at: float, remote: Endpoint, reason: str = "") -> None:
         self.outcomes[outcome] += 1
         self._call.tried(outcome, at, remote, reason)
+
+    def _through(self, remote: Endpoint) -> Endpoint:
+        """`remote` as it is connected to: behind a prefix where a NAT64 is the way to IPv4."""
+        nat64 = self._call.settings.nat64
+        return nat64.wrap(remote) if nat64 else remote
 
     def _socket(self, family: int) -> socket.socket:
         """A socket on the port, in that family."""
