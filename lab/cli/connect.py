@@ -11,6 +11,7 @@ from lab.cli.labs import json_option, lab_option
 
 if TYPE_CHECKING:
     from lab.paths import LabPaths
+    from lab.plan.model import Plan
 
 
 @click.command()
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="What techniques should do otherwise than usual (docs/techniques); may be repeated.",
 )
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Have the routers' connection tracking say where each path leads.",
+)
 @lab_option
 @json_option
 def command(
@@ -52,15 +58,16 @@ def command(
     timeout: float,
     goodput: float | None,
     settings: tuple[str, ...],
+    prove: bool,
     lab_name: str | None,
     as_json: bool,
 ) -> None:
     """Let peer A connect to peer B by every technique, and say what worked.
 
-    Exit code 0 if at least one technique connected them, 1 if none did or if
-    the topology file expects something else.  An outcome that contradicts what
-    `lab predict` says is pointed out: a NAT is not what it claims, or there is
-    a fault in lab.
+    Exit code 0 if at least one technique connected them, 1 if none did, if the
+    topology file expects something else, or if a path can't be proven.  An
+    outcome that contradicts what `lab predict` says is pointed out: a NAT is not
+    what it claims, or there is a fault in lab.
     """
     from lab.agent import client
     from lab.cli.labs import choose, plan_of
@@ -88,6 +95,8 @@ def command(
     for answer in client.ask(paths, order):
         if answer.get("event") == "attempt":
             record = answer["record"]
+            if prove and record["outcome"] in CONNECTED:
+                record["proof"] = _proof(plan, paths, record)
             records.append(record)
             if not as_json and sys.stderr.isatty():
                 say(f"{record['technique']}: {record['outcome']}")
@@ -112,14 +121,25 @@ def command(
         from lab.observe.status import render_attempts
 
         render_attempts(records)
+        for record in records:
+            if proof := record.get("proof"):
+                word = "proven" if proof["proven"] else "NOT PROVEN"
+                say(f"{record['technique']}: {word}: {proof['reason']}")
         for reason in health["reasons"]:
             say(f"distorted: {reason}")
         for surprise in surprises:
             say(f"not as the file expects: {surprise}")
         for contradiction in contradicted:
             say(f"not as declared, {contradiction}")
-    if not connected or surprises:
+    unproven = any(not record["proof"]["proven"] for record in records if "proof" in record)
+    if not connected or surprises or unproven:
         raise click.exceptions.Exit(1)
+
+
+def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any]:
+    from lab.verify.proof import prove
+
+    return prove(plan, paths, record).to_json()
 
 
 def _options(settings: tuple[str, ...]) -> dict[str, float]:

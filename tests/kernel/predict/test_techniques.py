@@ -12,11 +12,13 @@ from techniques_lab import COUNTING, FULL, STRICT, SYMMETRIC, Homes, unique
 
 from lab.cli.scratch import scratch_labs
 from lab.fabric import netns
+from lab.fabric.rules.flows import flows
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
 from lab.study.matrix import two_homes
 from lab.topology.behaviour import Unsolicited
 from lab.topology.loader import load
+from lab.verify.proof import prove
 
 pytestmark = pytest.mark.kernel
 
@@ -202,3 +204,59 @@ def test_first_stops_at_the_first_that_works(near):
     near.use(STRICT, STRICT)
     records = near.connect("reversal", "tcp-punch", "udp-punch", first=True, window_s=0.3)
     assert [record["outcome"] for record in records] == ["timed-out", "success"]
+
+
+# --- proof ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("technique", ["udp-punch", "tcp-punch", "udp-predict", "relay"])
+def test_routers_say_where_a_path_leads(near, technique):
+    near.use(STRICT, STRICT)
+    (record,) = near.connect(technique)
+    found = prove(near.plan, near.paths, record)
+    by = "is relayed by relay" if technique == "relay" else "leads through home-a and home-b to bob"
+    assert (found.proven, by in found.reason) == (True, True), found
+
+
+def test_a_path_that_is_not_there_is_not_proven(near):
+    near.use(STRICT, STRICT)
+    (record,) = near.connect("udp-punch")
+    for lie in (
+        {"socket": "192.168.1.2:1"},
+        {"remote_candidate": {"kind": "host", "endpoint": "45.0.0.99:4000"}},
+        {"transport": "tcp"},
+        {"remote": "relay"},
+        {"socket": None},
+    ):
+        found = prove(near.plan, near.paths, {**record, **lie})
+        assert not found.proven, lie
+    # A packet of one direction is no path.
+    with (
+        netns.inside(near.paths.netns("alice")),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made,
+    ):
+        made.sendto(b"anybody?", ("45.0.0.250", 4000))
+        lie = {
+            "socket": f"192.168.1.2:{made.getsockname()[1]}",
+            "remote_candidate": {"kind": "host", "endpoint": "45.0.0.250:4000"},
+        }
+    found = prove(near.plan, near.paths, {**record, **lie})
+    assert (found.proven, found.reason) == (False, "home-a has seen packets of one direction only")
+
+
+def test_a_path_on_a_server_is_no_direct_path(near):
+    """A peer that takes the STUN server's port for the other peer's is found out."""
+    near.use(STRICT, STRICT)
+    (record,) = near.connect("udp-punch")
+    with netns.inside(near.paths.netns("home-a")):
+        asked = next(
+            flow for flow in flows()
+            if flow.protocol == "udp" and flow.answered and flow.original.destination[1] == 3478
+        )  # fmt: skip
+    address, port = asked.original.destination
+    lie = {
+        "socket": "{}:{}".format(*asked.original.source),
+        "remote_candidate": {"kind": "host", "endpoint": f"{address}:{port}"},
+    }
+    found = prove(near.plan, near.paths, {**record, **lie})
+    assert (found.proven, found.reason) == (False, "it leads elsewhere: through home-a to stun")

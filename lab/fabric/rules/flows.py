@@ -1,0 +1,120 @@
+"""What a namespace's connection tracking knows, entry by entry, over ctnetlink.
+
+Structures and numbers are those of linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lab.errors import LabError
+
+_NETLINK_NETFILTER = 12
+_CT_GET = 1 << 8 | 1
+_NLM_F_REQUEST_DUMP = 0x301
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_TYPE = 0x3FFF
+"""Of an attribute's type; the other two bits say how it is written."""
+_ORIGINAL, _REPLY, _STATUS = 1, 2, 3
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_SEEN_REPLY = 2
+_PROTOCOLS = {socket.IPPROTO_UDP: "udp", socket.IPPROTO_TCP: "tcp"}
+_BUFFER = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Source and destination of packets, as `address:port` pairs."""
+
+    source: tuple[str, int]
+    destination: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One entry: what its first packet looked like, and what answers look like."""
+
+    protocol: str
+    """`udp` or `tcp`."""
+    original: Ends
+    reply: Ends
+    answered: bool
+    """Whether packets went both ways."""
+
+    def forwarded(self, ends: Ends) -> Ends | None:
+        """What a packet with these ends becomes on the other side; None if it is not of this."""
+        if ends == self.original:
+            return Ends(self.reply.destination, self.reply.source)
+        if ends == self.reply:
+            return Ends(self.original.destination, self.original.source)
+        return None
+
+
+def flows() -> list[Flow]:
+    """Every UDP and TCP entry of the calling thread's namespace; LabError if it can't be read."""
+    found: list[Flow] = []
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as session:
+            session.bind((0, 0))
+            body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
+            length = _HEADER.size + len(body)
+            session.send(_HEADER.pack(length, _CT_GET, _NLM_F_REQUEST_DUMP, 1, 0) + body)
+            while True:
+                for kind, payload in _messages(session.recv(_BUFFER)):
+                    if kind == _NLMSG_DONE:
+                        return found
+                    if kind == _NLMSG_ERROR:
+                        number = -struct.unpack_from("=i", payload)[0]
+                        raise OSError(number, "conntrack")
+                    if flow := _flow(payload[4:]):
+                        found.append(flow)
+    except OSError as error:
+        raise LabError(f"connection tracking can't be read: {error}") from error
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, data[offset + _HEADER.size : offset + length]
+        offset += length + -length % 4
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, offset = {}, 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _TYPE] = data[offset + _ATTRIBUTE.size : offset + length]
+        offset += length + -length % 4
+    return found
+
+
+def _flow(data: bytes) -> Flow | None:
+    entry = _attributes(data)
+    original, reply = (_ends(entry.get(number, b"")) for number in (_ORIGINAL, _REPLY))
+    if original is None or reply is None:
+        return None
+    (status,) = struct.unpack("!I", entry.get(_STATUS, bytes(4)))
+    return Flow(original[0], original[1], reply[1], bool(status & _SEEN_REPLY))
+
+
+def _ends(data: bytes) -> tuple[str, Ends] | None:
+    ends = _attributes(data)
+    ip, proto = (_attributes(ends.get(number, b"")) for number in (_TUPLE_IP, _TUPLE_PROTO))
+    protocol = _PROTOCOLS.get(proto.get(1, b"\0")[0])
+    source, destination = ip.get(1) or ip.get(3), ip.get(2) or ip.get(4)
+    if protocol is None or source is None or destination is None or not {2, 3} <= proto.keys():
+        return None
+    ports = [struct.unpack("!H", proto[number])[0] for number in (2, 3)]
+    addresses = [str(ipaddress.ip_address(each)) for each in (source, destination)]
+    return protocol, Ends((addresses[0], ports[0]), (addresses[1], ports[1]))
