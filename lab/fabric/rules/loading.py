@@ -67,16 +67,19 @@ def reset(rules: RuleSet) -> None:
     Nothing passes meanwhile: a packet in the middle of it would carry an old
     mapping over.  Raises LabError if the kernel refuses.
     """
+    # One script, as the kernel waits for each that deletes something.
+    anew = rules.portmap
     if rules.portal:
-        nftables.run(f"delete table inet portal\n{rules.portal}")
-    if rules.portmap:
-        nftables.run(rules.portmap)
-    if not rules.nft:
+        anew += f"delete table inet portal\n{rules.portal}"
+    if rules.nft:
+        anew += f"delete table ip lab\n{rules.nft}"
+        nftables.run(_DOWN)
         conntrack.forget()
+        nftables.run(anew)
         return
-    nftables.run(_DOWN)
+    if anew:
+        nftables.run(anew)
     conntrack.forget()
-    nftables.run(f"delete table ip lab\n{rules.nft}")
 
 
 def flush() -> None:
