@@ -8,8 +8,16 @@ import pytest
 from msgspec.structs import replace
 from verify_support import Running, lab_command, new_name
 
-from lab.plan.model import Node, Plan
-from lab.topology.behaviour import Direction, Firewall, Rule, Verdict
+from lab.plan.model import Node, Nptv6, Plan
+from lab.topology.behaviour import (
+    Dependence,
+    Direction,
+    Firewall,
+    PortPolicy,
+    Ports,
+    Rule,
+    Verdict,
+)
 from lab.verify import Report, verify
 
 pytestmark = pytest.mark.kernel
@@ -26,11 +34,15 @@ routers:
       outbound: [drop tcp/25, drop udp/53 to 2001:db8:7::/48]
       inbound: {default: reject, rules: [tcp/22, udp/5000-5010 from 2001:db8:8::/48]}
   plain: {ip: 6, firewall: open}
+  site: {ip: 6, nptv6: true}
+  mobile: {ip: 6, nat64: true}
 nodes:
   stun: {via: internet, service: stun}
   alice: {via: home, peer: true}
   carol: {via: office}
   bob: {via: plain, peer: true}
+  nina: {via: site, peer: true}
+  phone: {via: mobile, peer: true}
   guarded: {via: internet, firewall: stateful, peer: true}
 """
 STATEFUL = Firewall(inbound=Direction(default=Verdict.DROP))
@@ -62,14 +74,18 @@ def test_everything_is_as_declared(six: Running) -> None:
     assert report.differences == ()
     assert report.unmeasured == ()
     said = {(one.node, one.family, str(one.dimension)) for one in report.findings}
-    for node in ("home", "office", "guarded", "plain"):
+    for node in ("home", "office", "guarded", "plain", "site", "mobile"):
         assert {(node, "IPv6", "firewall in"), (node, "IPv6", "firewall out")} <= said
+    assert {("site", "IPv6", "prefix"), ("mobile", "NAT64", "mapping")} <= said
     peers = {(one.node, one.family): one for one in report.peers}
     assert peers["alice", "IPv6"].observed == "symmetric UDP firewall"
     assert peers["alice", "IPv6"].mapping == "no NAT"
     assert peers["alice", "IPv6"].filtering == "address-and-port-dependent"
     assert peers["bob", "IPv6"].observed == "open internet"
     assert ("bob", "IPv4") not in peers
+    assert peers["nina", "IPv6"].mapping == "endpoint-independent"
+    assert peers["phone", "NAT64"].filtering == "address-dependent"
+    assert peers["phone", "IPv6"].mapping == "no NAT"
 
 
 @pytest.mark.parametrize(
@@ -141,3 +157,40 @@ def test_a_peer_sees_that_its_firewall_is_open(six: Running) -> None:
         assert six_.observed == "open internet"
     finally:
         six.load_node(home)
+
+
+@pytest.mark.parametrize("broken", ["gone", "another prefix"])
+def test_a_broken_prefix_translation_is_noticed(six: Running, broken: str) -> None:
+    site = six.plan.node("site")
+    assert site.nptv6 is not None
+    ((inside, outside),) = site.nptv6.subnets
+    other = outside.replace("::/64", "").rpartition(":")[0] + ":bad::/64"
+    loaded = None if broken == "gone" else Nptv6(subnets=((inside, other),))
+    try:
+        six.load_node(replace(site, nptv6=loaded))
+        report = verify(six.plan, six.paths, ["site"])
+        assert ("IPv6", "prefix", "") in different(report)
+        (prefix,) = (one for one in report.findings if one.dimension == "prefix")
+        assert prefix.observed == ("not translated" if broken == "gone" else f"as {other}")
+    finally:
+        six.load_node(site)
+
+
+def test_another_nat_behind_a_nat64_is_noticed(six: Running) -> None:
+    mobile = six.plan.node("mobile")
+    assert mobile.nat is not None
+    dependent = replace(
+        mobile.nat,
+        mapping=Dependence.ADDRESS_AND_PORT_DEPENDENT,
+        ports=Ports(policy=PortPolicy.RANDOM),
+    )
+    try:
+        six.load_node(replace(mobile, nat=dependent))
+        report = verify(six.plan, six.paths, ["mobile", "phone"])
+        found = different(report)
+        assert {("NAT64", "mapping", "udp"), ("NAT64", "mapping", "tcp")} <= found
+        assert {family for family, _, _ in found} == {"NAT64"}
+        wrong = {one.family for one in report.peers if not one.ok}
+        assert wrong == {"NAT64"}
+    finally:
+        six.load_node(mobile)
