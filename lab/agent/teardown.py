@@ -46,6 +46,7 @@ def destroy(paths: LabPaths) -> Removed:
             processes = 0 if paths.root.exists() else runtime.kill_processes(paths)
             return Removed(paths.lab, processes, 0, 0)
         _end_agent(paths)
+        runtime.thaw_containers(paths)
         processes = runtime.kill_processes(paths)
         entries = journal.read(paths.journal)
         containers = runtime.remove_containers(paths)

@@ -27,7 +27,7 @@ from lab.runtime.contract import ERRORS, OUTPUT, last_lines
 from lab.runtime.docker import Engine, Image, container_config, container_name
 from lab.runtime.output import Output
 from lab.runtime.process import GRACE_S, Exit
-from lab.runtime.teardown import KIND_CONTAINER, KIND_CREATED
+from lab.runtime.teardown import KIND_CONTAINER, KIND_CREATED, KIND_PAUSED
 
 _GATE_DEADLINE_S = 30.0
 _CHUNK = 1 << 12
@@ -138,6 +138,8 @@ class Containers:
         """Freeze the node's container; fine if it has ended."""
         container = self._containers.get(node)
         if container is not None and not container.ended.is_set():
+            # Before: whoever takes the lab down has to know.
+            self._journal.note(KIND_PAUSED, container_name(self._paths, node))
             await self._in_thread(self._engine.pause, container.identifier)
 
     async def resume(self, node: str) -> None:
@@ -145,6 +147,7 @@ class Containers:
         container = self._containers.get(node)
         if container is not None and not container.ended.is_set():
             await self._in_thread(self._engine.unpause, container.identifier)
+            self._journal.retract(KIND_PAUSED, container_name(self._paths, node))
 
     async def remove(self, node: str) -> None:
         """Remove the node's container, running or not; fine if there is none."""

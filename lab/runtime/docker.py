@@ -264,6 +264,18 @@ class Engine:
         with _explained(f"container {identifier}"):
             self._client.unpause(identifier)
 
+    def thaw(self, name: str, paths: LabPaths) -> None:
+        """Let the container go on if it is the lab's and frozen; fine if it is not."""
+        from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
+
+        try:
+            facts = self._client.inspect_container(name)
+            ours = (facts["Config"].get("Labels") or {}).get(LABEL_STATE) == str(paths.root)
+            if ours and facts["State"].get("Paused"):
+                self._client.unpause(name)
+        except (NotFound, APIError):
+            return
+
     def containers_of(self, paths: LabPaths) -> tuple[str, ...]:
         """The identifiers of the lab's containers, in whatever state."""
         labels = [f"{LABEL_LAB}={paths.lab}", f"{LABEL_STATE}={paths.root}"]

@@ -32,6 +32,9 @@ from lab.runtime import group
 KIND_CONTAINER = "container"
 """What the journal calls a container; its name is `<lab>.<node>`, and `image` is noted too."""
 
+KIND_PAUSED = "paused-container"
+"""The container of that name may be frozen."""
+
 KIND_CREATED = "created-container"
 """The engine has answered that the container of that name exists."""
 
@@ -118,6 +121,24 @@ def members(paths: LabPaths) -> list[int]:
     spared = frozenset(_ancestors(os.getpid()))
     lab = _Membership(b"LAB_STATE=" + os.fsencode(paths.root), _namespaces(paths))
     return [pid for pid in _pids() if pid not in spared and lab.holds(pid)]
+
+
+def thaw_containers(paths: LabPaths) -> None:
+    """Let frozen containers of the lab go on, so that they can be ended.
+
+    In control groups of the first version a frozen process does not even die.
+    What does not work here is told by `remove_containers`.
+    """
+    frozen = [entry.name for entry in journal.read(paths.journal) if entry.kind == KIND_PAUSED]
+    if not frozen:
+        return
+    from lab.runtime.docker import Engine  # noqa: PLC0415 - as below
+
+    engine = Engine.connect()
+    if engine is not None:
+        with engine:
+            for name in frozen:
+                engine.thaw(name, paths)
 
 
 def remove_containers(paths: LabPaths) -> int:

@@ -211,7 +211,7 @@ def test_a_host_roams_and_gets_an_address_and_nobody_else_notices(lab: Lab):
         assert lab.address("alice") != old
         assert lab.address("alice").startswith("100.64.")
         # Which error it is depends on what the kernel finds first.
-        with pytest.raises(OSError, match="Network is unreachable|Invalid argument|No route"):
+        with pytest.raises(OSError, match=r"Network is unreachable|Invalid argument|No route"):
             mine.send(b"from an address that is gone")
     assert datagrams.getsockname()[0] == "0.0.0.0"
     assert round_trip_s(lab, "alice") >= 0.05
@@ -219,7 +219,7 @@ def test_a_host_roams_and_gets_an_address_and_nobody_else_notices(lab: Lab):
         exchange(*pair)
     inside.settimeout(0.5)
     inside.sendall(b"into the void")
-    with pytest.raises(OSError, match="timed out|reset"):
+    with pytest.raises(OSError, match=r"timed out|reset"):
         assert inside.recv(10)
     lab.json("move", "alice", "wifi")
     assert lab.address("alice") == old
