@@ -67,6 +67,7 @@ _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
 _RTN_UNICAST = 1
+_RTN_UNREACHABLE = 7
 _RTNH_F_ONLINK = 4
 _NDA_DST = 1
 _NDA_LLADDR = 2
@@ -169,6 +170,7 @@ def delete_address(index: int, address: str, name: str) -> Request:
 def put_route(destination: str, gateway: str = "", index: int = 0) -> Request:
     """A route to `destination` by `gateway`, or on the link of interface `index`, or both.
 
+    With neither, what goes there is refused (ICMP: no route).
     Replaces a route to the same destination.  With both, the gateway need not
     be in a subnet of the interface.
     """
@@ -251,7 +253,8 @@ def _route(destination: str, gateway: str, index: int) -> bytes:
     on_link = not gateway and family == socket.AF_INET
     scope = _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE
     flags = _RTNH_F_ONLINK if gateway and index else 0
-    fields = (0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, flags)
+    kind = _RTN_UNICAST if gateway or index else _RTN_UNREACHABLE
+    fields = (0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, kind, flags)
     body = struct.pack("=BBBBBBBBI", family, length, *fields)
     if length:
         body += _attribute(_RTA_DST, packed)

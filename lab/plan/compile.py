@@ -206,6 +206,7 @@ class _Network:
             routes=(
                 *self._defaults(spec.name, WAN),
                 *nat64_routes(spec, self.addresses),
+                *self._unassigned(spec.name),
                 *(
                     route
                     for member in self.tree.members[spec.name]
@@ -284,6 +285,13 @@ class _Network:
             for destination, gateway in gateways
             if gateway
         )
+
+    def _unassigned(self, router: str) -> Iterator[Route]:
+        """What a router has and gave to nobody: refused, not sent back (RFC 7084, WPD-5)."""
+        six = self.addresses.six
+        for prefix in dict.fromkeys((six.delegated.get(router), six.inside.get(router))):
+            if prefix is not None and prefix.length < LAN_LENGTH:
+                yield Route(destination=str(prefix))
 
     def _inward(
         self, member: str, routed: dict[str, tuple[str, ...]], interface: str

@@ -122,7 +122,8 @@ def _configuration(before: Node | None, after: Node) -> str:
         for route in routes:
             default = route.destination in (DEFAULT_ROUTE, DEFAULT_ROUTE6)
             to = "default" if default else route.destination
-            parts.append(f"{to} via {route.gateway}")
+            way = f"via {route.gateway}" if route.gateway else route.interface or "refused"
+            parts.append(f"{to} {way}")
     if lost:
         parts.append(f"{words.plural(lost, 'route')} fewer")
     return ", ".join(parts)

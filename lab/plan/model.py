@@ -93,7 +93,10 @@ class Interface(Frozen, frozen=True):
 
 
 class Route(Frozen, frozen=True):
-    """A route; `destination` is a prefix ("0.0.0.0/0" for the default)."""
+    """A route; `destination` is a prefix ("0.0.0.0/0" for the default).
+
+    With neither gateway nor interface, what goes there is refused.
+    """
 
     destination: str
     gateway: str = ""

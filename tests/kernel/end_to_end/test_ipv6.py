@@ -18,6 +18,8 @@ from tests.kernel.end_to_end.support import Command
 pytestmark = pytest.mark.kernel
 
 PORT = 7000
+IPV6_RECVERR = 25
+"""Of linux/in6.h: a socket hears of errors that may pass, too."""
 SOON_S = 5.0
 """More than any packet takes."""
 NEVER_S = 0.3
@@ -145,6 +147,14 @@ def test_both_families_reach_from_host_to_host(town: Town, six: bool):
         with town.client("web") as client, town.server("alice") as server:
             passes(client, server, town.addresses("alice")[0])
         assert town.addresses("old") == []
+        # What the carrier has and nobody uses is refused, not sent round in a circle.
+        with town.client("web") as client:
+            client.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            client.connect(("2a02:1:0:f000::1", PORT))
+            client.send(b"x")
+            with pytest.raises(OSError) as caught:
+                client.recv(100)
+            assert caught.value.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
 HOMES = """
