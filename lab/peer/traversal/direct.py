@@ -31,6 +31,9 @@ class Direct:
         answer = await call.offer(ours)
         until, started = probing_until(call), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, self.name)
+        if not prober.remotes:
+            # Nothing comes of itself, as the callee waits.
+            raise silence(call, driver, prober, started, "no address family is common to both")
         driver.add(prober)
         if await settle(driver, prober, until):
             note = f"{call.peer} is reachable as it is, at {{remote}}"

@@ -88,6 +88,7 @@ def test_peers_of_one_family_each_need_a_relay(build):
     for record in (direct, punch):
         assert record["outcome"] == "timed-out"
         assert "bob has no address that alice can send to" in record["reason"]
+    assert direct["reason"].endswith("no address family is common to both")
     assert relay["outcome"] == "success", relay["reason"]
     (back,) = wild.bob.connect("alice", "relay")
     assert back["outcome"] == "success", back["reason"]
