@@ -58,6 +58,7 @@ class Lab:
         self._executor: Executor | None = None
         self._plan: Plan | None = None
         self._changing = asyncio.Lock()
+        self._explaining = asyncio.Lock()
         self._applying = False
         self._events = EventLog(paths.events)
         self._layers = Layers()
@@ -160,6 +161,24 @@ class Lab:
                 emit({"event": "attempt", "record": record})
         health = await asyncio.to_thread(self._health.since, mark)
         return {"distorted": health.distorted, "reasons": list(health.reasons)}
+
+    async def explain(self, request: Mapping[str, Any]) -> str:
+        """As `connect`, with one technique and looked at from everywhere: a capture, as JSON.
+
+        Raises LabError as `connect`, and where packets can't be looked at.
+        """
+        # Imported here: only who explains pays for it.
+        from lab.agent.explaining import recorded  # noqa: PLC0415
+        from lab.observe.explain.events import encode as as_json  # noqa: PLC0415
+
+        plan = self._plan
+        if plan is None:
+            raise LabError("the lab is not up")
+        async with self._explaining:
+            capture = await recorded(
+                self._paths, plan, request, lambda hear: self.connect(request, hear)
+            )
+        return (await asyncio.to_thread(as_json, capture)).decode()
 
     # --- changing the lab ---------------------------------------------------
 

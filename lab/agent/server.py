@@ -104,6 +104,7 @@ class Agent:
             "apply": self._apply,
             "status": self._status,
             "connect": self._connect,
+            "explain": self._explain,
             "change": self._change,
             "events": self._events,
         }
@@ -195,6 +196,9 @@ class Agent:
 
     async def _connect(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.connect(request, emit)
+
+    async def _explain(self, request: dict[str, Any], emit: Emit) -> Any:
+        return {"capture": await self._lab.explain(request)}
 
 
 async def _until_gone(reader: asyncio.StreamReader, answering: Coroutine[Any, Any, Any]) -> None:

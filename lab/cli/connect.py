@@ -78,8 +78,8 @@ def command(
 
     paths = choose(lab_name)
     plan = plan_of(paths)
-    _check_ends(paths, local, remote)
-    _check_techniques(techniques)
+    check_ends(paths, local, remote)
+    check_techniques(techniques)
     order = {
         "do": "connect",
         "local": local,
@@ -88,7 +88,7 @@ def command(
         "first": first,
         "timeout_s": timeout,
         "goodput_s": (0.0 if first else 1.0) if goodput is None else goodput,
-        "options": _options(settings),
+        "options": options(settings),
     }
     records: list[dict[str, Any]] = []
     health: dict[str, Any] = {}
@@ -142,7 +142,7 @@ def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any
     return prove(plan, paths, record).to_json()
 
 
-def _options(settings: tuple[str, ...]) -> dict[str, float]:
+def options(settings: tuple[str, ...]) -> dict[str, float]:
     """Numbers by name; InputError for what is not `NAME=NUMBER`."""
     from lab.errors import InputError
 
@@ -156,7 +156,7 @@ def _options(settings: tuple[str, ...]) -> dict[str, float]:
     return options
 
 
-def _check_techniques(names: tuple[str, ...]) -> None:
+def check_techniques(names: tuple[str, ...]) -> None:
     """InputError for a technique that there is not."""
     import difflib
 
@@ -174,7 +174,7 @@ def _check_techniques(names: tuple[str, ...]) -> None:
             )
 
 
-def _check_ends(paths: LabPaths, local: str, remote: str) -> None:
+def check_ends(paths: LabPaths, local: str, remote: str) -> None:
     """InputError for two names between which no attempt makes sense; programs of one's own may."""
     from lab.cli.labs import node_of
     from lab.errors import InputError

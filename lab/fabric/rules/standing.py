@@ -17,6 +17,9 @@ from lab.fabric.rules import nftables
 from lab.topology.behaviour import Dependence
 
 _BY_IPTABLES = frozenset({"ip filter", "ip nat", "ip mangle", "ip raw", "ip6 filter"})
+OBSERVERS = "inet lab_explain"
+"""A table by which packets are observed; it decides nothing and stands for moments only."""
+_NOT_OURS = _BY_IPTABLES | {OBSERVERS}
 BY_PROGRAMS = frozenset({"inet upnp"})
 """Tables that a program in the node fills."""
 _COUNTERS = re.compile(r"\[\d+:\d+\]")
@@ -74,7 +77,7 @@ def standing() -> Standing:
 
     Raises MissingError without iptables or nftables, LabError if they fail.
     """
-    others = [table for table in nftables.tables() if table not in _BY_IPTABLES]
+    others = [table for table in nftables.tables() if table not in _NOT_OURS]
     return Standing(
         ip4=_saved("iptables-nft-save"),
         ip6=_saved("ip6tables-nft-save"),

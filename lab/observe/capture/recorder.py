@@ -1,0 +1,185 @@
+"""One recording: opens a tap and a tracer in each namespace, reads them, and closes them.
+
+All are read by one thread.  The order of packets is that of the kernel's time
+stamps, which are of one clock for the whole machine.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from lab.errors import LabError
+from lab.fabric import netns
+from lab.fabric.rules.standing import OBSERVERS, mappings
+from lab.observe.capture.packets import Tap
+from lab.observe.capture.rulebook import rules_of
+from lab.observe.capture.tracing import Tracer, lost
+from lab.observe.explain.events import Decision, Held, Rule, Sighting
+from lab.observe.explain.packet import parse
+from lab.paths import LabPaths
+from lab.plan.model import Node, NodeKind
+
+MOST_PACKETS = 60_000
+"""Sightings that are kept; an attempt takes some hundreds."""
+_THREADS = 4
+
+
+class Recorder:
+    """Records what passes `nodes` and concerns `addresses`, inside a `with` block.
+
+    Where rules can't be traced, packets are recorded without them and `lost`
+    says so.  Raises LabError if packets can't be looked at.
+    """
+
+    def __init__(self, paths: LabPaths, nodes: Sequence[Node], addresses: Sequence[str]) -> None:
+        self.sightings: list[Sighting] = []
+        self.decisions: list[Decision] = []
+        self.lost: list[str] = []
+        self._paths = paths
+        self._nodes = nodes
+        self._addresses = addresses
+        self._wanted = frozenset(addresses)
+        self._taps: list[Tap] = []
+        self._tracers: list[Tracer] = []
+        self._followed: dict[tuple[str, int], bool] = {}
+        self._seen = threading.Condition()
+        self._stop, self._stopped = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="explain", daemon=True)
+
+    def __enter__(self) -> Self:
+        try:
+            for node in self._nodes:
+                path = self._paths.netns(node.name)
+                self._taps.append(Tap(path, node.name, self._addresses))
+                if node.kind is not NodeKind.INTERNET:
+                    self._trace(node)
+        except BaseException:
+            self._close()
+            raise
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.write(self._stopped, b"x")
+        self._thread.join()
+        for tap in self._taps:
+            if missed := tap.missed():
+                self.lost.append(f"{missed} packets at {tap.node}")
+        self._close()
+        self.sightings.sort(key=lambda sighting: sighting.at_ns)
+
+    def wait_quiet(self, quiet_s: float, most_s: float) -> None:
+        """Wait until nothing has passed for `quiet_s`, or for `most_s` in all."""
+        until = time.monotonic() + most_s
+        with self._seen:
+            while (left := until - time.monotonic()) > 0:
+                if not self._seen.wait(min(quiet_s, left)):
+                    return
+
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that stand in the nodes whose rules decided something."""
+        names = {decision.node for decision in self.decisions}
+        found: list[Rule] = []
+        for name in sorted(names):
+            with netns.inside(self._paths.netns(name)):
+                found += rules_of(name)
+        used = {(d.node, d.table, d.handle) for d in self.decisions}
+        return tuple(rule for rule in found if (rule.node, rule.table, rule.handle) in used)
+
+    def held(self) -> tuple[Held, ...]:
+        """The mappings of the recorded NATs, as they are now."""
+        found = []
+        for node in self._nodes:
+            if node.nat is None:
+                continue
+            with netns.inside(self._paths.netns(node.name)):
+                found += [
+                    Held(
+                        node=node.name,
+                        protocol=one.protocol,
+                        inside=one.inside,
+                        external_port=one.external_port,
+                        towards=one.towards,
+                        timeout_s=one.timeout_s,
+                    )
+                    for one in mappings(node.nat.mapping)
+                ]
+        return tuple(found)
+
+    def _trace(self, node: Node) -> None:
+        try:
+            self._tracers.append(Tracer(self._paths.netns(node.name), node.name))
+        except LabError as error:
+            self.lost.append(error.message)
+
+    def _run(self) -> None:
+        poll = select.epoll()
+        readers: dict[int, Tap | Tracer] = {one.fileno(): one for one in self._taps}
+        readers |= {one.fileno(): one for one in self._tracers}
+        for number in (*readers, self._stop):
+            poll.register(number, select.EPOLLIN)
+        stopping = False
+        while True:
+            ready = [number for number, _ in poll.poll(0 if stopping else -1)]
+            for number in ready:
+                if number in readers:
+                    self._read(readers[number])
+            if stopping:
+                break
+            stopping = self._stop in ready
+        # What came between the last look and the order to stop.
+        for reader in readers.values():
+            self._read(reader)
+        poll.close()
+
+    def _read(self, reader: Tap | Tracer) -> None:
+        try:
+            if isinstance(reader, Tap):
+                for sighting in reader.read():
+                    if len(self.sightings) < MOST_PACKETS:
+                        self.sightings.append(sighting)
+                with self._seen:
+                    self._seen.notify_all()
+            else:
+                for decision in reader.read():
+                    self._decided(decision)
+        except OSError as error:
+            what = "some decisions" if lost(error) else f"({error.strerror})"
+            self.lost.append(f"{what} at {reader.node}")
+
+    def _decided(self, decision: Decision) -> None:
+        """Keep what rules did with packets that concern us; most of what is said says nothing."""
+        key = (decision.node, decision.packet)
+        if decision.table == OBSERVERS:
+            if decision.handle:
+                packet = parse(decision.header)
+                ends = {packet.source.address, packet.destination.address} if packet else set()
+                self._followed[key] = not self._wanted.isdisjoint(ends)
+                if self._followed[key]:
+                    self.decisions.append(decision)
+            return
+        if self._followed.get(key) and (decision.handle or decision.verdict == "drop"):
+            self.decisions.append(decision)
+
+    def _close(self) -> None:
+        for tap in self._taps:
+            tap.close()
+        # The kernel waits for others when a table goes; it does so once for all that wait.
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="explain") as pool:
+            for tracer in self._tracers:
+                pool.submit(tracer.close)
+        self._taps, self._tracers = [], []
+        os.close(self._stop)
+        os.close(self._stopped)

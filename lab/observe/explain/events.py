@@ -1,0 +1,101 @@
+"""What was seen while an attempt was made, as data: packets, the rules that decided, mappings.
+
+`lab.observe.capture` writes it, the rest of this package reads it, and it
+travels as JSON between the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lab.plan.model import Plan
+from lab.topology.behaviour import Frozen
+
+
+class Sighting(Frozen, frozen=True):
+    """One IP packet on one interface of a node."""
+
+    at_ns: int
+    """By the clock of the machine, the same one for all nodes."""
+    node: str
+    interface: str
+    outgoing: bool
+    """Whether it leaves the node by this interface."""
+    data: bytes
+    """From the IP header on; cut short if it is long."""
+
+
+class Decision(Frozen, frozen=True):
+    """One rule, or the policy of a chain, that had its say about a packet."""
+
+    node: str
+    packet: int
+    """Which packet of the node, as the kernel numbers them; numbers come again."""
+    table: str
+    """Family and name: `ip filter`."""
+    chain: str
+    handle: int
+    """The kernel's name of the rule; 0 for a policy."""
+    verdict: str
+    """`accept`, `drop`, `continue`, `jump`, `goto`, `return`, `queue` or `stolen`."""
+    header: bytes = b""
+    """Of the first decision about a packet: its IP and transport headers."""
+    at_ns: int = 0
+    """About when: the time at which it was read."""
+
+
+class Rule(Frozen, frozen=True):
+    """A rule of a node, in the words of the tool that manages it."""
+
+    node: str
+    table: str
+    chain: str
+    handle: int
+    text: str
+    comment: str = ""
+
+
+class Held(Frozen, frozen=True):
+    """A mapping that a NAT held when the attempt had ended."""
+
+    node: str
+    protocol: str
+    inside: str
+    external_port: int
+    towards: str = ""
+    timeout_s: int = 0
+
+
+class Capture(Frozen, frozen=True):
+    """Everything that is known of one attempt."""
+
+    plan: Plan
+    local: str
+    remote: str
+    technique: str
+    record: dict[str, Any]
+    """How the caller's program says that it ended (docs/contract.md)."""
+    sightings: tuple[Sighting, ...]
+    """In order of time."""
+    decisions: tuple[Decision, ...] = ()
+    """In order, for each node."""
+    rules: tuple[Rule, ...] = ()
+    held: tuple[Held, ...] = ()
+    lost: tuple[str, ...] = ()
+    """What could not be observed, in words."""
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+_DECODER = msgspec.json.Decoder(Capture)
+
+
+def encode(capture: Capture) -> bytes:
+    """`capture` as JSON."""
+    return _ENCODER.encode(capture)
+
+
+def decode(data: bytes) -> Capture:
+    """The capture that `encode` wrote; msgspec.DecodeError if it is none."""
+    return _DECODER.decode(data)

@@ -1,0 +1,118 @@
+"""What routers made of packets: mappings, and the ways in that a packet outward opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lab.observe.explain.events import Capture, Held
+from lab.observe.explain.journeys import Journey, Stop
+from lab.observe.explain.packet import ACK, SYN, Packet
+from lab.peer.endpoint import Endpoint
+from lab.plan.model import Node, NodeKind
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A NAT gave an inside endpoint an outside one, for a packet at `stop`."""
+
+    node: str
+    protocol: str
+    inside: Endpoint
+    outside: Endpoint
+    remote: Endpoint
+    """Where the packet went that made it."""
+    stop: Stop
+    lifetime_s: int = 0
+    """What the NAT granted it; 0 if it was gone when the attempt ended."""
+    before: bool = False
+    """Whether it was there before the attempt began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A packet went out, so that answers of `remote` to `outside` may come in."""
+
+    node: str
+    outside: Endpoint
+    remote: Endpoint
+    stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Everything that was made, in the order of the packets that made it."""
+
+    mapped: tuple[Mapped, ...]
+    opened: tuple[Opened, ...]
+
+    def outside(self, node: str, inside: Endpoint, remote: Endpoint | None = None) -> Mapped | None:
+        """The first mapping of `inside` at `node`, to `remote` if it is given."""
+        return next(
+            (
+                one
+                for one in self.mapped
+                if (one.node, one.inside) == (node, inside) and remote in (None, one.remote)
+            ),
+            None,
+        )
+
+
+def made(capture: Capture, followed: Iterable[Journey]) -> Made:
+    """What the routers of a capture made of its packets."""
+    routers = {node.name: node for node in capture.plan.nodes if node.kind is NodeKind.ROUTER}
+    stops = [
+        stop for journey in followed for stop in journey.stops if stop.node in routers and stop.went
+    ]
+    stops.sort(key=lambda stop: stop.went_ns)
+    mapped: dict[tuple[str, str, Endpoint, Endpoint], Mapped] = {}
+    opened: dict[tuple[str, str, Endpoint, Endpoint], Opened] = {}
+    for stop in stops:
+        came, went = stop.came, stop.went
+        if came is None or went is None or went.protocol not in ("udp", "tcp"):
+            continue
+        router = routers[stop.node]
+        outward = came.source != went.source
+        if outward:
+            key = (stop.node, went.protocol, came.source, went.source)
+            if key not in mapped:
+                mapped[key] = Mapped(
+                    node=stop.node,
+                    protocol=went.protocol,
+                    inside=came.source,
+                    outside=went.source,
+                    remote=went.destination,
+                    stop=stop,
+                    lifetime_s=_lifetime(capture.held, router, came, went),
+                    before=_under_way(went),
+                )
+        if _filters(router, went) and stop.went_by == router.wan and stop.came_by != router.wan:
+            way = (stop.node, went.protocol, went.source, went.destination)
+            if way not in opened and not _under_way(went):
+                opened[way] = Opened(stop.node, went.source, went.destination, stop)
+    return Made(tuple(mapped.values()), tuple(opened.values()))
+
+
+def _filters(router: Node, packet: Packet) -> bool:
+    """Whether `router` lets in only what something inside has asked for."""
+    if packet.source.family == 6:
+        return bool(router.firewall or router.firewall6)
+    return bool(router.nat or router.firewall)
+
+
+def _under_way(packet: Packet) -> bool:
+    """Whether it belongs to a connection that was there before: a SYN would begin one."""
+    return packet.protocol == "tcp" and (not packet.flags & SYN or bool(packet.flags & ACK))
+
+
+def _lifetime(held: Sequence[Held], router: Node, came: Packet, went: Packet) -> int:
+    return max(
+        (
+            one.timeout_s
+            for one in held
+            if (one.node, one.protocol, one.inside)
+            == (router.name, went.protocol, str(came.source))
+            and one.external_port == went.source.port
+        ),
+        default=0,
+    )

@@ -1,0 +1,242 @@
+"""What happened in an attempt: who sent what to whom, and the four steps of a punch.
+
+With caller m behind NAT X and callee n behind NAT Y (`lab.peer.traversal.punch`):
+(1) m learns its outside endpoint and tells n; (2) n sends there, which opens
+Y; (3) X refuses that packet; (4) m sends to n's outside endpoint, and that
+passes Y by what step 2 opened.  The steps are found in what was seen, by who
+sent to whom; nothing of them is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lab.observe.explain.events import Capture
+from lab.observe.explain.journeys import Fate, Journey, Stop, journeys
+from lab.observe.explain.labels import Kind, Label, label
+from lab.observe.explain.mappings import Made, made
+from lab.observe.explain.packet import ACK, SYN
+from lab.observe.explain.wiring import Way, way
+from lab.peer.endpoint import Endpoint
+
+_PUNCHES = frozenset({"udp-punch", "tcp-punch", "udp-predict", "tcp-predict", "birthday"})
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A journey and what its packet is."""
+
+    journey: Journey
+    label: Label
+
+    @property
+    def arrived(self) -> bool:
+        return self.journey.fate is Fate.ARRIVED
+
+    @property
+    def to(self) -> Endpoint:
+        """Where it was sent."""
+        return self.journey.packet.destination
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One peer's part in an attempt."""
+
+    name: str
+    routers: tuple[str, ...]
+    """Above it, nearest first."""
+    shown: tuple[Endpoint, ...]
+    """The endpoints that STUN servers showed it, in order."""
+    sent: tuple[Told, ...]
+    """What it sent to the other peer itself."""
+    opening: tuple[Told, ...]
+    """Of these, what could open a path: not the answers over one that is there."""
+
+    @property
+    def got_through(self) -> tuple[Told, ...]:
+        """What of it arrived at the other peer."""
+        return tuple(told for told in self.sent if told.arrived)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """An attempt as it was seen."""
+
+    capture: Capture
+    way: Way
+    told: tuple[Told, ...]
+    made: Made
+    local: Side
+    remote: Side
+    began_ns: int
+    steps: dict[int, list[tuple[Journey, str]]] = field(default_factory=dict)
+    """Of each step of the punch, the packets and at which node it happened."""
+    proven_ns: int = 0
+    """When the path was proven; 0 if it never was.  What follows measures it."""
+
+    @property
+    def connected(self) -> bool:
+        return str(self.capture.record.get("outcome")) in ("success", "reversed")
+
+
+def story(capture: Capture) -> Story:
+    """The story of a capture."""
+    found = way(capture.plan, capture.local, capture.remote)
+    told = tuple(Told(one, label(one.packet)) for one in journeys(capture) if _ours(one, found))
+    local = (found.local, found.above_local)
+    remote = (found.remote, found.above_remote)
+    tale = Story(
+        capture=capture,
+        way=found,
+        told=told,
+        made=made(capture, (one.journey for one in told)),
+        local=_side(capture, told, local, remote),
+        remote=_side(capture, told, remote, local),
+        began_ns=_began(capture, told),
+        proven_ns=_proven(capture),
+    )
+    if capture.technique in _PUNCHES:
+        for number, journey, node in _steps(tale):
+            tale.steps.setdefault(number, []).append((journey, node))
+    return tale
+
+
+def _ours(journey: Journey, found: Way) -> bool:
+    """Whether the packet belongs to this attempt: one of the two sent or received it.
+
+    Routers speak up about the packets of the two, and are asked by them.
+    """
+    ends = {journey.source, journey.end}
+    return bool(ends & {found.local, found.remote}) or journey.packet.about is not None
+
+
+def _side(
+    capture: Capture,
+    told: tuple[Told, ...],
+    one_end: tuple[str, tuple[str, ...]],
+    other_end: tuple[str, tuple[str, ...]],
+) -> Side:
+    """What the peer at one end did; each end is a peer and the routers above it."""
+    name, above = one_end
+    theirs = {
+        address.partition("/")[0]
+        for node in (other_end[0], *other_end[1])
+        for interface in capture.plan.node(node).interfaces
+        for address in interface.addresses
+    }
+    sent = tuple(
+        one
+        for one in told
+        if one.journey.source == name
+        and one.to.address in theirs
+        and one.label.kind in (Kind.PROBE, Kind.CONNECTION, Kind.OTHER)
+    )
+    return Side(
+        name=name,
+        routers=above,
+        shown=tuple(
+            one.label.mapped
+            for one in told
+            if one.label.kind is Kind.STUN
+            and one.label.mapped
+            and one.journey.end == name
+            and one.arrived
+        ),
+        sent=sent,
+        opening=tuple(one for one in sent if _opens(one)),
+    )
+
+
+def _opens(one: Told) -> bool:
+    flags = one.journey.packet.flags
+    if one.label.kind is Kind.CONNECTION:
+        return bool(flags & SYN) and not flags & ACK
+    return one.label.probe in ("probe", "") and one.label.kind is Kind.PROBE
+
+
+def _began(capture: Capture, told: tuple[Told, ...]) -> int:
+    """When the attempt began: at the order, which comes before the first packet."""
+    first = told[0].journey.began_ns if told else 0
+    started = capture.record.get("started_at")
+    if not isinstance(started, int | float):
+        return first
+    return min(first, int(started * 1e9)) if first else int(started * 1e9)
+
+
+def _proven(capture: Capture) -> int:
+    started, took = (capture.record.get(key) for key in ("started_at", "time_to_path_s"))
+    if isinstance(started, int | float) and isinstance(took, int | float):
+        return int((started + took) * 1e9)
+    return 0
+
+
+# --- the four steps -------------------------------------------------------
+
+
+def _steps(tale: Story) -> Iterator[tuple[int, Journey, str]]:
+    m, n = tale.local, tale.remote
+    learned = next(
+        (
+            one.journey
+            for one in tale.told
+            if one.label.mapped and one.label.kind is Kind.STUN and one.journey.end == m.name
+        ),
+        None,
+    )
+    if learned:
+        yield 1, learned, m.name
+    offers = [one.journey for one in tale.told if one.label.signal == "offer"]
+    for journey in offers[:2]:
+        yield 1, journey, journey.end
+    targets = set(m.shown)
+    first = next((one for one in n.opening if one.to in targets), None) or next(
+        (one for one in n.opening if _crosses(one, n)), None
+    )
+    second = 0
+    if first:
+        second = first.journey.began_ns
+        yield 2, first.journey, _opener(tale, first.journey, n)
+    refused = next(
+        (
+            one.journey
+            for one in n.opening
+            if one.journey.began_ns >= second
+            and one.journey.fate in (Fate.DROPPED, Fate.REFUSED)
+            and one.journey.end in m.routers
+        ),
+        None,
+    )
+    if refused and first:
+        yield 3, refused, refused.end
+    fourth = next(
+        (
+            one.journey
+            for one in m.opening
+            if one.arrived and one.journey.end == n.name and one.journey.ended_ns > second
+        ),
+        None,
+    )
+    if fourth:
+        yield 4, fourth, _opener(tale, fourth, n)
+
+
+def _crosses(one: Told, side: Side) -> bool:
+    """Whether the packet passed every router of its side."""
+    passed = {stop.node for stop in one.journey.stops if stop.went}
+    return bool(side.routers) and set(side.routers) <= passed
+
+
+def _opener(tale: Story, journey: Journey, side: Side) -> str:
+    """The outermost NAT or firewall of `side` that the packet passed; else where it ended."""
+    passed = [stop.node for stop in journey.stops if stop.node in side.routers and stop.went]
+    filters = {one.node for one in tale.made.opened}
+    order = [name for name in reversed(side.routers) if name in passed and name in filters]
+    return order[0] if order else journey.end
+
+
+def last_drop(told: Told) -> Stop | None:
+    """Where a rule stopped the packet; None if none did."""
+    stop = told.journey.stops[-1]
+    return stop if stop.dropped_by is not None else None

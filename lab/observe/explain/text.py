@@ -1,0 +1,218 @@
+"""A ladder for the terminal: lanes side by side, a line for each packet, notes below it."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from lab.observe.explain.labels import Kind
+from lab.observe.explain.ladder import Ladder, Lane, Note, Row
+from lab.observe.explain.words import STEPS, moment, named, title
+
+LEAST, MOST = 80, 140
+_TIME = 10
+_COLOURS = {
+    Kind.PROBE: "green",
+    Kind.CONNECTION: "green",
+    Kind.STUN: "blue",
+    Kind.SIGNAL: "magenta",
+    Kind.RELAY: "yellow",
+    Kind.PORTMAP: "cyan",
+    Kind.WEB: "yellow",
+    Kind.ERROR: "red",
+    Kind.OTHER: "white",
+    Kind.CHORE: "bright_black",
+}
+_ROLES = {"peer": "green", "router": "blue", "server": "yellow", "internet": "cyan"}
+_SIGNS = {
+    "mapping": ("+", "magenta"),
+    "mapped-before": ("=", "magenta"),
+    "opening": ("+", "cyan"),
+    "dropped": ("✗", "red"),
+    "refused": ("✗", "red"),
+    "lost": ("✗", "red"),
+    "vanished": ("✗", "red"),
+}
+_BALLS = " ①②③④"
+
+
+class Line:
+    """A line of the terminal, cell by cell."""
+
+    def __init__(self, width: int) -> None:
+        self._cells = [" "] * width
+        self._styles: list[tuple[str, bool]] = [("", False)] * width
+
+    def put(self, at: int, text: str, colour: str = "", *, bold: bool = False) -> None:
+        """Write `text` from cell `at` on; what does not fit is cut off."""
+        for offset, char in enumerate(text):
+            if 0 <= at + offset < len(self._cells):
+                self._cells[at + offset] = char
+                self._styles[at + offset] = (colour, bold)
+
+    def __str__(self) -> str:
+        end = len("".join(self._cells).rstrip())
+        parts: list[tuple[tuple[str, bool], str]] = []
+        for style, char in zip(self._styles[:end], self._cells[:end], strict=True):
+            if parts and parts[-1][0] == style:
+                parts[-1] = (style, parts[-1][1] + char)
+            else:
+                parts.append((style, char))
+        return "".join(
+            click.style(text, fg=colour or None, bold=bold or None) if colour or bold else text
+            for (colour, bold), text in parts
+        )
+
+
+def ladder_text(ladder: Ladder, width: int = 120) -> str:
+    """`ladder` in lines of at most `width` cells, with colours as ANSI sequences."""
+    width = max(LEAST, min(width, MOST))
+    page = _Page(ladder, width)
+    lines = [
+        click.style(title(ladder), bold=True),
+        *textwrap.wrap(ladder.sentence, width),
+        *(click.style(f"not as predicted: {one}", fg="yellow") for one in ladder.against),
+        *_steps(ladder),
+        "",
+        *page.head(),
+    ]
+    proven = ladder.proven_ms
+    for row in ladder.rows:
+        if proven is not None and row.at_ms > proven:
+            lines.append(page.ruler(proven))
+            proven = None
+        lines += page.row(row)
+    if proven is not None:
+        lines.append(page.ruler(proven))
+    if ladder.hidden:
+        parts = ", ".join(f"{count} {what}" for what, count in ladder.hidden)
+        lines += ["", *textwrap.wrap(f"not shown (--all shows it): {parts}", width)]
+    if ladder.lost:
+        lines += textwrap.wrap(f"not seen: {', '.join(ladder.lost)}", width)
+    return "\n".join(lines) + "\n"
+
+
+def _steps(ladder: Ladder) -> Iterator[str]:
+    for number in ladder.steps:
+        said = STEPS[number].format(m=ladder.local, n=ladder.remote)
+        yield f"{click.style(_BALLS[number], fg='yellow', bold=True)} {said}"
+
+
+class _Page:
+    """Where lanes are on lines of one width."""
+
+    def __init__(self, ladder: Ladder, width: int) -> None:
+        self._lanes = ladder.lanes
+        self._width = width
+        count = len(ladder.lanes)
+        self._step = (width - _TIME - 2) // count
+        self._column = {
+            lane.name: _TIME + self._step // 2 + index * self._step
+            for index, lane in enumerate(ladder.lanes)
+        }
+
+    def head(self) -> Iterator[str]:
+        """The names of lanes and what is known of them."""
+        for part in range(3):
+            line = Line(self._width)
+            for lane in self._lanes:
+                text = _about(lane)[part][: self._step - 1]
+                at = self._column[lane.name] - len(text) // 2
+                line.put(at, text, _ROLES[lane.role] if part == 0 else "bright_black",
+                         bold=part == 0)  # fmt: skip
+            if str(line):
+                yield str(line)
+
+    def ruler(self, at_ms: float) -> str:
+        """The line at which the path is proven."""
+        words = f"── path proven after {moment(at_ms)} "
+        return click.style(words + "─" * (self._width - len(words)), fg="green")
+
+    def row(self, row: Row) -> Iterator[str]:
+        """A packet's line, its addresses, and what happened to it."""
+        yield str(self._arrow(row))
+        addresses = _addresses(row)
+        if addresses:
+            line = self._empty()
+            columns = [self._column[point.lane] for point in row.points]
+            right = columns[-1] >= columns[0]
+            at = columns[0] + 2 if right else columns[0] - 1 - len(addresses)
+            at = max(min(at, self._width - len(addresses)), _TIME)
+            line.put(at, addresses, "bright_black")
+            yield str(line)
+        for note in row.notes:
+            yield from self._note(note)
+
+    def _empty(self) -> Line:
+        line = Line(self._width)
+        for lane in self._lanes:
+            line.put(self._column[lane.name], "║" if lane.role == "router" else "│", "bright_black")
+        return line
+
+    def _arrow(self, row: Row) -> Line:
+        line, colour = self._empty(), _COLOURS[Kind(row.kind)]
+        line.put(0, moment(row.at_ms).rjust(_TIME - 2), "bright_black")
+        columns = [self._column[point.lane] for point in row.points]
+        first, last = columns[0], columns[-1]
+        way = 1 if last >= first else -1
+        for before, after in itertools.pairwise(columns):
+            low, high = sorted((before, after))
+            line.put(low, "─" * (high - low + 1), colour)
+        line.put(first, "●", colour)
+        for point, column in zip(row.points[1:-1], columns[1:-1], strict=True):
+            changed = point.new_source or point.new_destination
+            line.put(column, "◆" if changed else "┼", "magenta" if changed else colour, bold=True)
+        if row.fate == "arrived":
+            line.put(last, "▶" if way > 0 else "◀", colour)
+        else:
+            line.put(last, "✗", "red", bold=True)
+        self._words(line, row, columns, colour)
+        for number, lane in row.steps:
+            column = self._column[lane]
+            line.put(column + (way if column == last else -way), _BALLS[number], "yellow",
+                     bold=True)  # fmt: skip
+        return line
+
+    def _words(self, line: Line, row: Row, columns: list[int], colour: str) -> None:
+        """The packet's name on its longest stretch, or beside it where there is no room."""
+        words = f" {named(row)} "
+        pairs = list(itertools.pairwise(columns)) or [(columns[0], columns[0])]
+        before, after = max(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+        low, high = sorted((before, after))
+        room = high - low - 3
+        while len(words) > room and " " in words.strip():
+            words = words.strip().rpartition(" ")[0]
+        words = words.removesuffix(" from").removesuffix(" to")[:room]
+        line.put(low + 2 + (room - len(words)) // 2, words, colour, bold=True)
+
+    def _note(self, note: Note) -> Iterator[str]:
+        sign, colour = _SIGNS[note.kind]
+        line = self._empty()
+        column = self._column[note.lane]
+        text = f"{sign} {note.text}" if note.kind != "opening" else f"{sign} opened: {note.text}"
+        if note.kind in ("dropped", "refused"):
+            text = f"{sign} {note.kind}: {note.text}"
+        at = column + 2
+        if at + len(text) > self._width:
+            at = max(column - 1 - len(text), _TIME)
+        line.put(at, text, colour)
+        yield str(line)
+
+
+def _about(lane: Lane) -> tuple[str, str, str]:
+    return lane.name, lane.outside, lane.does if lane.role == "router" else lane.role
+
+
+def _addresses(row: Row) -> str:
+    """`192.168.1.2:5 → 45.0.0.10:3478, from 45.0.0.2:5`, the translations in their order."""
+    if row.transport not in ("udp", "tcp"):
+        return ""
+    first = row.points[0]
+    parts = [f"{first.source} → {first.destination}"]
+    for point in row.points[1:]:
+        parts += [f"from {point.new_source}"] if point.new_source else []
+        parts += [f"to {point.new_destination}"] if point.new_destination else []
+    return ", ".join(parts)
