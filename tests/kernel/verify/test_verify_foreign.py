@@ -15,7 +15,7 @@ from lab.fabric import netns
 from lab.topology.behaviour import Dependence
 from lab.topology.presets import Presets
 from lab.verify import verify
-from lab.verify.peers import server_of
+from lab.verify.peers import servers_of
 
 pytestmark = pytest.mark.kernel
 
@@ -61,14 +61,13 @@ def test_coturn_agrees_over_every_preset(tmp_path: Path) -> None:
         report = verify(running.plan, running.paths)
         assert report.ok, report.differences
         by_node = {one.node: one for one in report.peers}
-        server = server_of(running.plan)
-        assert server is not None
+        (server,) = servers_of(running.plan)
         with ThreadPoolExecutor(len(nats)) as pool:
             foreign = dict(
                 zip(
                     nats,
                     pool.map(
-                        lambda preset: discover(running, f"h-{preset}", server[1].address), nats
+                        lambda preset: discover(running, f"h-{preset}", server.first.address), nats
                     ),
                     strict=True,
                 )
