@@ -1,4 +1,6 @@
-"""What a link costs: packets per second and delay error of the ferry, beside a plain veth.
+"""What a link costs: packets per second, delay error, TCP of the ferry, beside a plain veth.
+
+Where the kernel has netem, that is measured, too (`python -m tests.vm.bench` does it in a VM).
 
 `python -m tests.bench.links [--seconds 3] [--links 100] [--json FILE]`, as root; JSON on stdout.
 
@@ -18,6 +20,7 @@ import multiprocessing
 import os
 import resource
 import secrets
+import shutil
 import socket
 import statistics
 import struct
@@ -29,11 +32,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab.fabric import netns
-from lab.fabric.links import tap
+from lab.fabric.links import kernel, tap
 from lab.fabric.links.ferry import Ferry
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.behaviour import Backend, Distribution, Impairment
 
 _SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS = 35
@@ -62,6 +65,13 @@ class Bed:
         command = f"ip -n {self.a.name} link add e0 type veth peer name e0 netns {self.b.name}"
         run(*command.split())
         self._address(0)
+
+    def shaped(self, impairment: Impairment) -> None:
+        """A veth pair with the kernel backend in each direction."""
+        self.veth()
+        for path in (self.a, self.b):
+            with netns.inside(path):
+                kernel.shape("e0", impairment, 1)
 
     def ferried(self, count: int, impairment: Impairment) -> None:
         self.ferry = Ferry.start(self.paths, 1)
@@ -220,6 +230,38 @@ def delay(
     }
 
 
+def tcp(made: Bed, seconds: float) -> dict[str, float]:
+    """What one TCP connection gets, in the second half: without the slow start."""
+    inside = ("ip", "netns", "exec")
+    server = subprocess.Popen(
+        (*inside, made.b.name, "iperf3", "-s", "-1"), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with netns.inside(made.b):
+            listening = Path("/proc/thread-self/net/tcp6").read_text()
+        if ":1451 " in listening:  # 5201
+            break
+        time.sleep(0.01)
+    client = (*inside, made.a.name, "iperf3", "-c", "10.0.0.2", "-J", "-t", str(int(seconds)))
+    try:
+        report = json.loads(run(*client))
+    finally:
+        server.kill()
+        server.wait()
+    rates = [part["sum"]["bits_per_second"] for part in report["intervals"]]
+    half = rates[len(rates) // 2 :]
+    return {
+        "mbit_s": round(report["end"]["sum_received"]["bits_per_second"] / 1e6, 1),
+        "steady_mbit_s": round(statistics.mean(half) / 1e6, 1),
+        "retransmits": report["end"]["sum_sent"]["retransmits"],
+    }
+
+
+TCP_LINK = Impairment(rate_bit=100_000_000, delay_us=25_000)
+"""50 ms there and back."""
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seconds", type=float, default=3.0, help="per measurement")
@@ -253,6 +295,27 @@ def main() -> int:
         result[f"ferry_{given.links}_links_1kpps"] = delay(
             made, given.seconds, 1_000_000, given.links, wire.delay_us
         )
+    rich = Impairment(
+        delay_us=wire.delay_us, jitter_us=5_000, distribution=Distribution.NORMAL, duplicate=1e-9
+    )
+    with bed() as made:
+        made.ferried(1, rich)
+        result["ferry_flood_with_jitter"] = throughput(made, given.seconds, _GSO_SEGMENTS)
+    if shutil.which("iperf3"):
+        with bed() as made:
+            made.ferried(1, TCP_LINK)
+            result["ferry_tcp_100mbit_50ms"] = tcp(made, 10)
+    if kernel.supported():
+        with bed() as made:
+            made.shaped(wire)
+            result["netem_flood"] = throughput(made, given.seconds, 1)
+        with bed() as made:
+            made.shaped(wire)
+            result["netem_10kpps_20ms"] = delay(made, given.seconds, 100_000, 1, wire.delay_us)
+        if shutil.which("iperf3"):
+            with bed() as made:
+                made.shaped(TCP_LINK)
+                result["netem_tcp_100mbit_50ms"] = tcp(made, 10)
     report = json.dumps(result, indent=2)
     if given.json:
         given.json.write_text(report + "\n", encoding="ascii")

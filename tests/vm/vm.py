@@ -78,6 +78,9 @@ def _package() -> str:
         kind, _, name = line.strip().partition(": ")
         if kind == "Depends" and name.startswith("linux-image-"):
             return name
+        if kind == "PreDepends" and name == "linux-base":
+            # No meta package, but a kernel.
+            return META_PACKAGE
     raise CannotBootError(f"no package {META_PACKAGE}: apt-get update, on Debian")
 
 

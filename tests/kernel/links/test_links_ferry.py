@@ -8,7 +8,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,17 @@ import pytest
 from lab.errors import LabError
 from lab.fabric import netns
 from lab.fabric.links import tap
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.behaviour import (
+    Backend,
+    Bursts,
+    Discipline,
+    Distribution,
+    Impairment,
+    LossPattern,
+    Queue,
+    QueueUnit,
+)
+from lab.topology.datafiles import find
 from tests.kernel.links.conformance import (
     CHECKS,
     DEADLINE_S,
@@ -68,6 +80,74 @@ def test_equal_seeds_lose_the_same_packets(tmp_path):
     assert first == received(1, 0.2)
     assert first != received(2, 0.2)
     assert set(received(1, 0.4)) < set(first)
+
+
+def test_equal_seeds_do_the_same_to_every_packet(tmp_path):
+    everything = Impairment(
+        delay_us=5000,
+        jitter_us=2000,
+        distribution=Distribution.PARETO,
+        correlation=0.5,
+        loss=0.02,
+        bursts=Bursts(p=0.02, r=0.3),
+        duplicate=0.1,
+        corrupt=0.05,
+        reorder=0.1,
+    )
+
+    def fates(seed: int) -> Counter[int]:
+        with Wire(Backend.FERRY, tmp_path, seed=seed) as wire:
+            wire.shape(everything)
+            for i in pace(500, 0.0003):
+                wire.send(i, 600)
+            return Counter(arrival.number for arrival in wire.receive(1000, patience_s=0.3))
+
+    first = fates(1)
+    assert first == fates(1)
+    assert first != fates(2)
+
+
+def test_a_pattern_loses_what_it_says(wire):
+    wire.shape(Impairment(pattern=LossPattern(lost=(3, 7, 9), of=20)))
+    for i in pace(60, 0.0005):
+        wire.send(i + 1)
+    got = {arrival.number for arrival in wire.receive(60, patience_s=0.3)}
+    assert set(range(1, 61)) - got == {3, 7, 9, 23, 27, 29, 43, 47, 49}
+
+
+def test_a_trace_says_when_packets_leave(wire, tmp_path):
+    # One packet each 2 ms, then none for 50.
+    (tmp_path / "x.trace").write_text("\n".join(map(str, [*range(2, 52, 2), 100])))
+    file, _ = find("x.trace", tmp_path)
+    wire.shape(Impairment(trace=file, queue=Queue(length=200, unit=QueueUnit.PACKETS)))
+    for i in range(104):
+        wire.send(i, 1500)
+    stamps = [arrival.received for arrival in wire.receive(104)]
+    assert len(stamps) == 104
+    gaps = [b - a for a, b in pairwise(stamps)]
+    # Each turn has one packet alone in the middle of a pause of 52 ms.
+    assert 3 <= sum(gap > 0.03 for gap in gaps) <= 9
+    assert stamps[-1] - stamps[0] >= 0.29
+    # A file that has changed is refused, and nothing changes.
+    (tmp_path / "x.trace").write_text("1\n")
+    with pytest.raises(LabError, match="has changed"):
+        wire.shape(Impairment(delay_us=1), Impairment(trace=file))
+    wire.shape(Impairment(trace=file))
+
+
+def test_an_active_queue_that_ends_loses_nothing(wire):
+    slow = Impairment(
+        rate_bit=1_000_000,
+        queue=Queue(length=500, unit=QueueUnit.PACKETS),
+        discipline=Discipline.FQ_CODEL,
+    )
+    wire.shape(slow)
+    for i in range(100):
+        wire.send(i, 500)
+    wire.shape(Impairment(rate_bit=10_000_000, queue=slow.queue))
+    for i in range(100, 130):
+        wire.send(i, 500)
+    assert sorted(arrival.number for arrival in wire.receive(130)) == list(range(130))
 
 
 def test_tcp_data_arrive_whole(wire):

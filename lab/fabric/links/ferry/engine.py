@@ -140,6 +140,11 @@ class Carried:
         self.b_to_a = b_to_a
         self.alive = True
 
+    def change(self, link: Link) -> None:
+        """Both directions; LabError as in `Port.change`."""
+        self.a_to_b.change(link.a_to_b)
+        self.b_to_a.change(link.b_to_a)
+
 
 class Engine:
     """Carries links until `stop` is called; all calls from one thread."""
@@ -210,9 +215,14 @@ class Engine:
         they are read from is gone or has changed.
         """
         carried = self._carried(link.name)
-        for port, impairment in ((carried.a_to_b, link.a_to_b), (carried.b_to_a, link.b_to_a)):
-            port.change(impairment)
-            self._schedule(port)
+        try:
+            carried.change(link)
+        except LabError:
+            carried.change(carried.link)
+            raise
+        finally:
+            self._schedule(carried.a_to_b)
+            self._schedule(carried.b_to_a)
         carried.link = link
 
     def detach(self, name: str) -> None:
