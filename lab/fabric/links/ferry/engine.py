@@ -39,6 +39,7 @@ from lab.fabric.links.model import Direction, Lots, straight
 from lab.plan.model import Link
 from lab.seeds import stream
 from lab.topology.behaviour import Impairment
+from lab.topology.datafiles import load
 
 _BATCH = 32
 """Frames read from one device before others have their turn."""
@@ -140,10 +141,12 @@ class Carried:
         self.b_to_a = b_to_a
         self.alive = True
 
-    def change(self, link: Link) -> None:
-        """Both directions; LabError as in `Port.change`."""
-        self.a_to_b.change(link.a_to_b)
-        self.b_to_a.change(link.b_to_a)
+    def check_files(self, link: Link) -> None:
+        """Raise LabError if a file that `link` reads besides those in use is gone or changed."""
+        for new, old in ((link.a_to_b, self.link.a_to_b), (link.b_to_a, self.link.b_to_a)):
+            for file in (new.trace, new.table):
+                if file is not None and file not in (old.trace, old.table):
+                    load(file)
 
 
 class Engine:
@@ -215,14 +218,10 @@ class Engine:
         they are read from is gone or has changed.
         """
         carried = self._carried(link.name)
-        try:
-            carried.change(link)
-        except LabError:
-            carried.change(carried.link)
-            raise
-        finally:
-            self._schedule(carried.a_to_b)
-            self._schedule(carried.b_to_a)
+        carried.check_files(link)
+        for port, impairment in ((carried.a_to_b, link.a_to_b), (carried.b_to_a, link.b_to_a)):
+            port.change(impairment)
+            self._schedule(port)
         carried.link = link
 
     def detach(self, name: str) -> None:
