@@ -48,16 +48,18 @@ class UdpPredict:
 
     async def call(self, call: OutgoingCall) -> Established:
         driver = await call.open_udp()
-        found = await _learn_udp(call, driver)
+        found, foretold_at = await _learn_udp(call, driver), call.now
         ours = _candidates(call, call.hosts(driver), found)
         details = {**await agreed(call, synchronised=False), "forecast": found.words}
         answer = await call.offer(ours, details)
         until, started = probing_until(call), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)
+        ahead = f", foretold {(started - foretold_at) * 1000:.0f} ms ahead"
         if await settle(driver, prober, until):
-            return established(driver, prober, ours, answer.candidates, note=_note(call, found))
-        raise silence(call, driver, prober, started, _cause(call, found, answer))
+            note = _note(call, found, ahead)
+            return established(driver, prober, ours, answer.candidates, note=note)
+        raise silence(call, driver, prober, started, _cause(call, found, answer) + ahead)
 
     async def answer(self, call: IncomingCall) -> Established:
         driver = await call.open_udp()
@@ -163,8 +165,8 @@ def _candidates(call: Call, hosts: Sequence[Candidate], found: Forecast) -> tupl
     return (*seen, *hosts)[:8]
 
 
-def _note(call: Call, found: Forecast) -> str:
-    return f"{call.me}'s NAT {found.words}; {call.peer} was found at {{remote}}"
+def _note(call: Call, found: Forecast, ahead: str = "") -> str:
+    return f"{call.me}'s NAT {found.words}{ahead}; {call.peer} was found at {{remote}}"
 
 
 def _cause(call: OutgoingCall, found: Forecast, answer: Offer) -> str:

@@ -154,4 +154,4 @@ def test_a_router_that_is_not_what_it_claims_is_pointed_out(state: Path):
     finally:
         lab("down", name)
     assert done.returncode == 1
-    assert "not as declared, udp-punch: predicted success, found timed-out" in done.stderr
+    assert "not as declared, udp-punch: predicted success, found no-stream" in done.stderr
