@@ -67,8 +67,10 @@ class Probe:
         self._used: set[int] = set()
         self.hosts = site.hosts
         """Two inside addresses to play; one if the LAN has no more."""
-        own = (*site.hosts, *site.spares)
-        self._spares = list(site.spares)
+        nat = site.node.nat
+        # Each takes a place in the kernel's one table of neighbours: only where they are needed.
+        self._spares = list(site.spares if nat is not None and nat.sessions else ())
+        own = (*site.hosts, *self._spares)
         secrets.SystemRandom().shuffle(self._spares)
         self._answers_ping = {INSIDE: True, OUTSIDE: True}
         self.wires = {
