@@ -9,11 +9,12 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from lab.peer.control import ControlServer
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
+from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Record
 from lab.peer.relay.allocation import Limits
 from lab.peer.relay.credentials import Gatekeeper
@@ -32,7 +33,9 @@ from lab.peer.settings import (
 from lab.peer.stun.responder import Site
 from lab.peer.stun.service import StunService
 from lab.peer.traversal.attempts import Attempts
+from lab.peer.traversal.lan import NAME as LAN
 from lab.peer.traversal.signalling import Signalling
+from lab.peer.traversal.signals import Offer
 from lab.peer.web.relay import WebRelay
 
 REGISTER_S = 10.0
@@ -83,12 +86,16 @@ def _fail(reason: str, code: int) -> int:
     return code
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
 class _Node:
     """Everything that runs in this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._services: list[StunService | RendezvousService | RelayService | WebRelay] = []
+        self._services: list[_Closable] = []
         self._attempts: Attempts | None = None
         self._control: ControlServer | None = None
         self._client: RendezvousClient | None = None
@@ -112,7 +119,7 @@ class _Node:
         if "web-relay" in settings.roles:
             await self._start_web_relay()
         if "peer" in settings.roles:
-            self._start_peer()
+            await self._start_peer()
         settings.folder.mkdir(parents=True, exist_ok=True)
         self._control = ControlServer(settings.folder / "control.sock", self._attempts, self.status)
         await self._control.start()
@@ -171,12 +178,13 @@ class _Node:
         await relay.start(addresses, _port(settings.relays, settings))
         self._services.append(relay)
 
-    def _start_peer(self) -> None:
+    async def _start_peer(self) -> None:
         settings = self._settings
         settings.folder.mkdir(parents=True, exist_ok=True)
         identity = Identity.load(settings.folder / "identity.key")
         signalling = Signalling(identity, self._offered)
         self._attempts = Attempts(settings, signalling, _answered)
+        await self._start_nearby(identity)
         if not settings.rendezvous:
             print("lab.peer: LAB_RENDEZVOUS is not set: no peer can be found", file=sys.stderr)
             return
@@ -192,6 +200,29 @@ class _Node:
         )
         signalling.client = self._client
         self._client_task = asyncio.get_running_loop().create_task(self._client.run())
+
+    async def _start_nearby(self, identity: Identity) -> None:
+        """Be found on this network; a peer that can't be is one all the same."""
+        settings = self._settings
+        if not settings.lan_address:
+            return
+        signalling = Signalling(identity, self._offered_nearby)
+        neighbours = Neighbours(settings.node, settings.lan_address, identity, signalling.deliver)
+        try:
+            await neighbours.start()
+        except OSError as error:
+            neighbours.close()
+            print(f"lab.peer: not to be found on the LAN: {error}", file=sys.stderr)
+            return
+        self._services.append(neighbours)
+        signalling.client = neighbours
+        if self._attempts:
+            self._attempts.nearby = signalling
+
+    def _offered_nearby(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
+        # Nobody vouches for a neighbour: what else there is goes by the service.
+        if self._attempts and offer.technique == LAN:
+            self._attempts.offered(sender, key, offer, size)
 
     def _offered(self, *offer: Any) -> None:
         if self._attempts:

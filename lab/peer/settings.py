@@ -82,6 +82,11 @@ class Settings:
             return mapped()
         return self.nat64 if self.families == {6} else None
 
+    @property
+    def lan_address(self) -> str:
+        """The address by which the peer is on its own network; "" if it has no IPv4."""
+        return next((address for address in self.addresses if ":" not in address), "")
+
     def source(self, server: Endpoint) -> str:
         """The address from which to connect to `server`; "" for any."""
         family = 6 if self.families == {6} else server.family

@@ -43,7 +43,7 @@ from collections.abc import Callable
 from functools import partial
 from types import MappingProxyType
 
-from lab.predict import guessing, ice, mapped, punching, reasons, web
+from lab.predict import guessing, ice, lan, mapped, punching, reasons, web
 from lab.predict.exchange import (
     CALLEE_PORT,
     CALLER_PORT,
@@ -74,6 +74,7 @@ def techniques() -> MappingProxyType[str, Technique]:
     by_udp_or_tcp = partial(relay, tls=False)
     return MappingProxyType(
         {
+            "lan": lan.lan,
             "direct": direct,
             **asked,
             "reversal": punching.reversal,

@@ -18,6 +18,7 @@ from lab.peer.traversal.call import (
     OutgoingCall,
     from_rendezvous,
 )
+from lab.peer.traversal.lan import NAME as LAN
 from lab.peer.traversal.measure import MOST_GOODPUT_S, ROUND_TRIPS_S, goodput, round_trips
 from lab.peer.traversal.prober import Pace
 from lab.peer.traversal.recording import Attempt
@@ -67,6 +68,8 @@ class Attempts:
         self.techniques: Mapping[str, Technique] = techniques()
         self._settings = settings
         self._signalling = signalling
+        self.nearby: Signalling | None = None
+        """How peers on this network are spoken to without a service."""
         self._on_answered = on_answered
         self._pace = pace
         self._running: dict[bytes, tuple[str, str, str]] = {}
@@ -114,7 +117,7 @@ class Attempts:
             return await self._run(technique, call, rtt, attempt, wish.goodput_s)
         finally:
             rtt.cancel()
-            self._signalling.post(peer, End(call.attempt), tally)
+            call.signalling.post(peer, End(call.attempt), tally)
             self._running.pop(call.attempt, None)
             await call.close()
 
@@ -131,7 +134,8 @@ class Attempts:
     async def _open(self, peer: str, name: str, wish: Wish, tally: Tally) -> OutgoingCall:
         timeout_s = min(wish.timeout_s, MAX_WINDOW_S)
         deadline = asyncio.get_running_loop().time() + timeout_s
-        client = self._signalling.client
+        signalling = self._by(name)
+        client = signalling.client
         if client is None:
             reason = f"{self._settings.node} has no rendezvous service (LAB_RENDEZVOUS is not set)"
             raise AttemptError(Outcome.UNSUPPORTED, reason)
@@ -145,10 +149,10 @@ class Attempts:
             raise from_rendezvous(error, peer) from error
         attempt = secrets.token_bytes(8)
         mailbox = Mailbox(peer, key, tally)
-        self._signalling.open(attempt, mailbox)
+        signalling.open(attempt, mailbox)
         return OutgoingCall(
             self._settings,
-            self._signalling,
+            signalling,
             mailbox,
             attempt=attempt,
             technique=name,
@@ -157,9 +161,13 @@ class Attempts:
             options=wish.options,
         )
 
+    def _by(self, technique: str) -> Signalling:
+        """What carries the signals of a technique."""
+        return self.nearby if technique == LAN and self.nearby else self._signalling
+
     async def _before(self, call: OutgoingCall) -> None:
         try:
-            call.rtt_before = await self._signalling.round_trip(call.peer, call.tally)
+            call.rtt_before = await call.signalling.round_trip(call.peer, call.tally)
         finally:
             call.rtt_known.set()
 
@@ -192,24 +200,25 @@ class Attempts:
 
     def offered(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
         """Answer an offer of another peer, within limits."""
-        if offer.to != self._settings.node or self._signalling.knows(offer.attempt):
+        signalling = self._by(offer.technique)
+        if offer.to != self._settings.node or signalling.knows(offer.attempt):
             return
         try:
             technique = self._technique(offer.technique)
         except AttemptError as error:
-            self._signalling.post(sender, Decline(offer.attempt, "unsupported", error.reason))
+            signalling.post(sender, Decline(offer.attempt, "unsupported", error.reason))
             return
         if (
             self._answered.total() >= MAX_ANSWERED
             or self._answered[sender] >= MAX_ANSWERED_PER_PEER
         ):
             reason = f"{self._settings.node} is answering enough attempts"
-            self._signalling.post(sender, Decline(offer.attempt, "busy", reason))
+            signalling.post(sender, Decline(offer.attempt, "busy", reason))
             return
         tally = Tally()
         tally.count(KIND, size)
         mailbox = Mailbox(sender, key, tally)
-        self._signalling.open(offer.attempt, mailbox)
+        signalling.open(offer.attempt, mailbox)
         self._answered[sender] += 1
         self._running[offer.attempt] = (sender, offer.technique, "callee")
         task = asyncio.get_running_loop().create_task(self._answer(technique, mailbox, offer))
@@ -221,7 +230,7 @@ class Attempts:
         deadline = attempt.clock + offer.window_s
         call = IncomingCall(
             self._settings,
-            self._signalling,
+            self._by(offer.technique),
             mailbox,
             attempt=offer.attempt,
             technique=offer.technique,
@@ -262,5 +271,5 @@ class Attempts:
             work.cancel()
             ended.cancel()
         code = "unsupported" if failed.outcome is Outcome.UNSUPPORTED else "failed"
-        self._signalling.post(call.peer, Decline(call.attempt, code, failed.reason), call.tally)
+        call.signalling.post(call.peer, Decline(call.attempt, code, failed.reason), call.tally)
         return attempt.failure(failed, call.tally, tries=call.tries)

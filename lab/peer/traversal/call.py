@@ -13,6 +13,7 @@ from lab.peer.addresses import worth_telling
 from lab.peer.driver import Driver, TcpDriver, UdpDriver, open_tcp, open_udp
 from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import first_connected, preferred
+from lab.peer.lan.neighbours import NOT_HERE
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally, Try, TryOutcome
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
@@ -291,6 +292,8 @@ def from_rendezvous(error: RendezvousError, peer: str) -> AttemptError:
     if error.code == "unknown-name":
         reason = f"the rendezvous service knows no peer named {peer!r}"
         return AttemptError(Outcome.UNREACHABLE, reason)
+    if error.code == NOT_HERE:
+        return AttemptError(Outcome.UNREACHABLE, str(error))
     outcome = Outcome.REFUSED if error.code else Outcome.UNREACHABLE
     return AttemptError(outcome, f"rendezvous: {error}")
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 
 from lab.peer.identity import Identity
+from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Tally
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
 from lab.peer.rendezvous.member import Message
@@ -53,7 +54,7 @@ class Signalling:
         self, identity: Identity, on_offer: Callable[[str, bytes, Offer, int], None]
     ) -> None:
         self.identity = identity
-        self.client: RendezvousClient | None = None
+        self.client: RendezvousClient | Neighbours | None = None
         self._on_offer = on_offer
         self._mailboxes: dict[bytes, Mailbox] = {}
         self._pings: dict[bytes, tuple[str, asyncio.Future[int]]] = {}

@@ -17,6 +17,7 @@ from lab.peer.traversal.call import Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.direct import Direct
 from lab.peer.traversal.http import Http
 from lab.peer.traversal.ice import Ice
+from lab.peer.traversal.lan import Lan
 from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.predict import TcpPredict, UdpPredict
 from lab.peer.traversal.punch import UdpPunch
@@ -50,6 +51,7 @@ def techniques() -> Mapping[str, Technique]:
     """Every technique by name, cheapest path first: the order of `lab connect`."""
     asked = tuple(PortMapped(protocol) for protocol in ("upnp", "nat-pmp", "pcp"))
     known: tuple[Technique, ...] = (
+        Lan(),
         Direct(),
         *asked,
         Reversal(),

@@ -25,6 +25,16 @@ nodes:
   carol: {via: office-c, peer: true}
 """
 
+HOUSE = """
+name: house
+routers:
+  home: {nat: home}
+nodes:
+  alice: {via: home, peer: true}
+  bob: {via: home, peer: true}
+  carol: {via: internet, peer: true}
+"""
+
 
 class Network:
     """A shipped topology that is up."""
@@ -103,3 +113,18 @@ def test_a_real_coturn_relays_over_udp_tcp_and_tls(network, tmp_path):
     status = here.lab.json("status", here.name)
     daemons = {node["node"]: node["daemons"] for node in status["nodes"] if "daemons" in node}
     assert daemons["relay"]["coturn"]["state"] == "ready"
+
+
+def test_peers_on_one_lan_find_each_other_without_servers(network, tmp_path):
+    file = tmp_path / "house.yaml"
+    file.write_text(HOUSE)
+    here = network(str(file))
+    for ends in (("alice", "bob"), ("bob", "alice")):
+        record = here.connect(*ends, "lan")["lan"]
+        assert (record["outcome"], record["path"]) == ("success", "direct"), record
+        assert record["remote_candidate"]["endpoint"].startswith("192.168.1.")
+    # Who is elsewhere does not answer, and nothing else works without a service.
+    missing = here.connect("alice", "carol", "lan", "direct")
+    assert missing["lan"]["outcome"] == "unreachable"
+    assert "nobody on this network answers to 'carol'" in missing["lan"]["reason"]
+    assert missing["direct"]["outcome"] == "unsupported"

@@ -117,7 +117,7 @@ def test_each_attempt_has_a_port_of_its_own(lab):
 
 
 def test_first_stops_at_the_first_that_works(lab):
-    records = lab.bob.connect("alice", first=True)
+    records = lab.bob.connect("alice", *BASIC, first=True)
     assert [r["technique"] for r in records] == ["direct"]
 
 
