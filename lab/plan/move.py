@@ -92,7 +92,9 @@ def _checked(plan: Plan, host: str, via: str) -> tuple[Topology, NodeSpec]:
 def _compiled(plan: Plan, topology: Topology) -> Plan:
     from lab.plan.compile import compile_topology  # noqa: PLC0415 - it plays the timeline, and so us
 
-    machine = Machine(netem=plan.netem, containers=True, runtime=plan.runtime)
+    machine = Machine(
+        netem=plan.netem, netem_seed=plan.netem_seed, containers=True, runtime=plan.runtime
+    )
     return compile_topology(topology, machine, lab=plan.lab, previous=plan)
 
 

@@ -133,6 +133,13 @@ class Faults:
 
     def _move(self, loc: Loc, form: MoveForm) -> Iterator[Move]:
         subjects = self.subjects
+        if subjects.named("routers", form.node):
+            subjects.document.report(
+                (*loc, "node"),
+                f"{form.node} is a router, and only hosts roam",
+                "name a node",
+            )
+            return
         hosts = subjects.known((*loc, "node"), "nodes", form.node)
         routers = [one.name for one in subjects.instances if one.loc[0] == "routers"]
         if form.to not in routers:
