@@ -45,16 +45,35 @@ nodes:
   phone: {via: mobile, peer: true}
   fred: {via: four, peer: true}
 """
-PEERS = ("alice", "bob", "carol", "dave", "nina", "phone", "fred")
+FEW = """\
+name: few
+ip: dual
+internet: 0ms
+routers:
+  home: {nat: symmetric}
+  six: {ip: 6, firewall: stateful}
+  shut: {ip: 6, firewall: udp-blocked}
+  four: {ip: 4, nat: home}
+nodes:
+  rendezvous: {via: internet, service: rendezvous}
+  relay: {via: internet, service: coturn}
+  alice: {via: home, peer: true}
+  sue: {via: six, peer: true}
+  tom: {via: shut, peer: true}
+  fred: {via: four, peer: true}
+"""
+PEERS = ("alice", "bob", "carol", "nina", "phone", "fred")
+# Who waits for UDP in vain takes long.
+WITHOUT_UDP = [("dave", "alice"), ("phone", "dave")]
 TECHNIQUES = ("direct", "udp-punch", "relay")
 
 
 class Lab:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, text: str):
         self.name = "t-six-" + "".join(random.choices(string.ascii_lowercase, k=6))
         self.state = folder
         file = folder / "families.yaml"
-        file.write_text(LAB)
+        file.write_text(text)
         done = self.run("up", str(file), "--name", self.name, "--runtime", "process", "--quiet")
         assert done.returncode == 0, done.stderr
         self.plan = decode(LabPaths(folder / self.name).plan.read_bytes())
@@ -79,20 +98,22 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("six"))
+    lab = Lab(tmp_path_factory.mktemp("six"), LAB)
     try:
         yield lab
     finally:
         lab.run("down", lab.name, "--quiet")
 
 
+def one_way(peers: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each pair in one direction, half of them the other way round."""
+    pairs = itertools.combinations(peers, 2)
+    return [pair[::-1] if number % 2 else pair for number, pair in enumerate(pairs)]
+
+
 def test_every_pair_is_as_predicted(lab: Lab):
-    # Each pair in one direction, half of them the other way round.
-    pairs = [
-        pair[::-1] if number % 2 else pair
-        for number, pair in enumerate(itertools.combinations(PEERS, 2))
-    ]
-    with ThreadPoolExecutor(12) as pool:
+    pairs = [*one_way(PEERS), *WITHOUT_UDP]
+    with ThreadPoolExecutor(len(pairs)) as pool:
         records = list(pool.map(lambda pair: lab.connect(*pair, *TECHNIQUES), pairs))
     wrong = {
         pair: found
@@ -119,3 +140,19 @@ def test_the_record_says_over_which_family(lab: Lab, a: str, b: str, local: str,
     assert record["outcome"] == "success", record["reason"]
     assert record["local_candidate"]["endpoint"].startswith(local)
     assert record["remote_candidate"]["endpoint"].startswith(remote)
+
+
+def test_a_real_coturn_relays_from_one_family_to_the_other(tmp_path: Path):
+    few = Lab(tmp_path, FEW)
+    try:
+        pairs = one_way(("fred", "sue", "tom", "alice"))
+        with ThreadPoolExecutor(len(pairs)) as pool:
+            found = dict(
+                zip(pairs, pool.map(lambda pair: few.connect(*pair, "relay"), pairs), strict=True)
+            )
+        assert {pair: record["outcome"] for pair, (record,) in found.items()} == dict.fromkeys(
+            pairs, "success"
+        )
+        assert all(predict(few.plan, *pair).of("relay").possible for pair in pairs)
+    finally:
+        few.run("down", few.name, "--quiet")
