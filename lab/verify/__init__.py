@@ -7,6 +7,9 @@ some dimensions, `expect` says what a plan lets one expect of them, `peers`
 asks a STUN server from inside the peers' own networks, and `report` is what
 all of it amounts to.
 
+`packets6`, `site6` and `ipv6` are the same for IPv6, for prefix translation and
+for IPv4 by way of a NAT64; what is measured is measured by the same code.
+
 Nothing here changes the lab, and nothing of a probe is left but mappings that
 end like any other.  Imports plan, `lab.fabric.netns` and the STUN classifiers
 of `lab.peer`; knows nothing of the agent or the command line.
