@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,8 +25,10 @@ from lab.observe.attempts import latest, seconds_of
 from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
+from lab.plan.backends import why_ferry
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.words import ipv6, plural
+from lab.topology.behaviour import Backend
 from lab.topology.changes import Activity
 from lab.topology.fields import CONNECTED
 
@@ -86,7 +89,7 @@ def overview(
     parts.append(_nodes(plan, known, now, width))
     if attempts:
         parts += [Text(), _connections(attempts, now, width)]
-    parts += [Text(), _health(health)]
+    parts += [Text(), *_carriers(plan), _health(health)]
     return Group(*parts)
 
 
@@ -328,6 +331,22 @@ def _connections(attempts: Iterable[Record], now: float, width: int) -> Renderab
             *([when] if width >= _WIDE else []),
         )
     return table
+
+
+def _carriers(plan: Plan) -> Iterator[Text]:
+    """What carries the links that are like something, and why not the kernel."""
+    shaped = [link for link in plan.links if link.backend is not Backend.PLAIN]
+    if not shaped:
+        return
+    reasons = Counter(
+        why_ferry(link, netem=plan.netem, seed=plan.netem_seed)
+        for link in shaped
+        if link.backend is Backend.FERRY
+    )
+    parts = [f"{count} by ferry ({reason})" for reason, count in reasons.items()]
+    if kernel := len(shaped) - sum(reasons.values()):
+        parts.insert(0, f"{kernel} by the kernel")
+    yield Text(f"links    {', '.join(parts)}", style="dim")
 
 
 def _health(health: HealthSample | None) -> RenderableType:

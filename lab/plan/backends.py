@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from lab.plan.model import Link
 from lab.topology.behaviour import Discipline, Impairment, QueueUnit
+from lab.topology.model import WantedBackend
 
 _LONGEST_JITTER_US = 2_000_000
 """netem computes with it in 32 bits of nanoseconds."""
@@ -36,6 +38,17 @@ def kernel_lacks(way: Impairment, *, netem: bool, seed: bool) -> str:
     """Why the ferry is the better choice, as the end of a sentence; "" if the kernel is."""
     if reason := kernel_cannot(way, netem=netem):
         return reason.replace("there is", "this kernel has")
+    if way.discipline is Discipline.FQ_CODEL:
+        # Seen with 6.12: a lone packet waits until the next one comes.
+        return "some kernels hold packets back in an fq_codel below netem"
     if way.random and not seed:
         return "this kernel's netem takes no seed"
     return ""
+
+
+def why_ferry(link: Link, *, netem: bool, seed: bool) -> str:
+    """Why a link that the ferry carries is not the kernel's, as the end of a sentence."""
+    for way in (link.a_to_b, link.b_to_a):
+        if reason := kernel_lacks(way, netem=netem, seed=seed):
+            return reason
+    return "as the file demands" if link.spec.backend is WantedBackend.FERRY else "as before"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import MissingError
-from lab.plan.backends import kernel_cannot, kernel_lacks
+from lab.plan.backends import kernel_cannot, kernel_lacks, why_ferry
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
 from lab.topology.behaviour import (
@@ -51,6 +51,9 @@ def test_a_kernel_without_netem_or_seed():
     assert kernel_lacks(Impairment(loss=1.0), netem=True, seed=False) == ""
     assert kernel_lacks(chance, netem=False, seed=False) == "this kernel has no netem"
     assert kernel_lacks(Impairment(rate_bit=5), netem=False, seed=False) == ""
+    fair = Impairment(rate_bit=5, discipline=Discipline.FQ_CODEL)
+    assert "fq_codel" in kernel_lacks(fair, netem=True, seed=True)
+    assert kernel_cannot(fair, netem=True) == ""
 
 
 def plan_of(link: str, **machine: bool):
@@ -66,6 +69,9 @@ def test_the_reason_is_a_note():
         "and not by a pattern"
     )
     assert plan_of("{loss: 1%}", netem_seed=False).links[0].backend is Backend.FERRY
+    link = plan_of("{loss: 1%, backend: ferry}").links[0]
+    assert why_ferry(link, netem=True, seed=True) == "as the file demands"
+    assert why_ferry(link, netem=True, seed=False) == "this kernel's netem takes no seed"
     assert plan_of("{loss: 1%}").links[0].backend is Backend.KERNEL
     assert plan_of("{loss: 1%, backend: kernel}", netem_seed=False).links[0].backend is (
         Backend.KERNEL
