@@ -1,6 +1,6 @@
 """What a link costs: packets per second, delay error, TCP of the ferry, beside a plain veth.
 
-Where the kernel has netem, that is measured, too (`python -m tests.vm.bench` does it in a VM).
+Where the kernel has netem, that is measured, too.
 
 `python -m tests.bench.links [--seconds 3] [--links 100] [--json FILE]`, as root; JSON on stdout.
 
