@@ -374,7 +374,6 @@ class ExpectForm(Form):
     pcp: OutcomeField | None = Field(None, description="A router opens a port: PCP.")
     ice: OutcomeField | None = Field(None, description="ICE (RFC 8445), all candidates at once.")
     ice_trickle: OutcomeField | None = Field(None, description="ICE, candidates as they come.")
-    relay_peer: OutcomeField | None = Field(None, description="Through an ordinary peer.")
     relay: OutcomeField | None = Field(None, description="Through the relay service.")
     http: OutcomeField | None = Field(None, description="In HTTP, by a web relay.")
     path: Literal["direct", "relayed", "none"] | None = Field(
