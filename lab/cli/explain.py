@@ -99,8 +99,8 @@ def command(
 
 def _explained(paths: LabPaths, order: dict[str, Any], *, everything: bool) -> Ladder:
     from lab.agent.client import result
+    from lab.observe.explain.arrange import ladder
     from lab.observe.explain.events import decode
-    from lab.observe.explain.ladder import ladder
     from lab.observe.explain.story import story
     from lab.predict import contradictions
 

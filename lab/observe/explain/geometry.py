@@ -163,3 +163,12 @@ class Room:
             left < right and left + width > x and top < bottom and top + height > y
             for x, y, right, bottom in self._taken
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where everything goes."""
+
+    lanes: Lanes
+    clock: Clock
+    room: Room

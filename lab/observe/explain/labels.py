@@ -58,6 +58,7 @@ _PORTMAP = frozenset((5350, 5351))
 _TLS = re.compile(rb"^[\x14-\x17]\x03[\x00-\x04]")
 _HTTP = re.compile(rb"^(?:(?:GET|POST|PUT|CONNECT|HEAD|M-SEARCH|NOTIFY) \S+ HTTP/1\.[01]"
                    rb"|HTTP/1\.[01] \d\d\d[^\r\n]*)")  # fmt: skip
+_SOAP = re.compile(rb'^POST .*soapaction: *"[^"#]*#(\w{1,40})"', re.DOTALL | re.IGNORECASE)
 _FRAME = re.compile(rb'^\x00\x00[\x00-\x40].\{"t":"([a-z]+)"', re.DOTALL)
 _BODY_KIND = re.compile(rb'"kind":"(offer|answer|decline|more|end|ping|pong)"')
 _SIGNAL_TO = re.compile(rb'"to":"([^"]{1,63})"')
@@ -192,6 +193,8 @@ def _tcp(packet: Packet) -> Label:
     framed = _framed(data)
     if framed:
         return framed
+    if action := _SOAP.search(data):
+        return Label(Kind.PORTMAP, f"UPnP {action[1].decode()}")
     if _HTTP.match(data):
         return Label(Kind.WEB, _first_line(data))
     if _TLS.match(data):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lab.observe.explain.events import Capture, Held
-from lab.observe.explain.journeys import Journey, Stop
+from lab.observe.explain.journeys import Journey
 from lab.observe.explain.packet import ACK, SYN, Packet
+from lab.observe.explain.stops import Stop
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Node, NodeKind
 

@@ -28,7 +28,9 @@ def _worked(tale: Story) -> str:
 
 
 def _punched(tale: Story) -> str:
-    m, n = tale.local, tale.remote
+    m, n = (
+        (tale.local, tale.remote) if tale.roles[0] == tale.local.name else (tale.remote, tale.local)
+    )
     fourth, node = tale.steps[4][0]
     words = []
     if 2 in tale.steps:
@@ -41,9 +43,9 @@ def _punched(tale: Story) -> str:
             )
         else:
             words[-1] += ", and nothing on the way refused it"
-    passed = f"passed {node} by what that had opened" if words else f"reached {n.name}"
-    mine = [name for name in m.routers if fourth.at(name)]
-    also = f" opened {mine[-1]} and" if mine and node not in mine else ""
+    passed = f"passed {node} by that" if words and node != n.name else f"reached {n.name}"
+    mine = [name for name in m.own_routers(n) if fourth.at(name)]
+    also = f" opened {mine[-1]} and" if mine else ""
     words.append(f"{m.name}'s packet to {fourth.packet.destination}{also} {passed}")
     return f"It worked: {'; then '.join(words)}. {_proof(tale)}"
 
@@ -86,7 +88,7 @@ def _let_in(journey: Journey, other: Side) -> str:
     passed = [stop for stop in journey.stops if stop.node in other.routers and stop.went]
     turned = [(stop.node, stop.turned_to) for stop in passed if stop.turned_to]
     if turned:
-        return "".join(f", as {node} passed it on to {inside}" for node, inside in turned)
+        return ", as " + " and ".join(f"{node} passed it on to {to}" for node, to in turned)
     if passed:
         return f"; {_names([stop.node for stop in passed])} let it in"
     return ", with nothing on the way that filters"
@@ -147,11 +149,11 @@ def _kept_in(tale: Story) -> Iterator[str]:
             and one.label.kind in (Kind.STUN, Kind.RELAY, Kind.PROBE, Kind.CONNECTION)
         ]
         if kept and not through:
-            (node, protocol, reason, what), _ = kept.most_common(1)[0]
-            count = sum(kept.values())
+            (node, _, reason, what), _ = kept.most_common(1)[0]
+            protocols = " and no ".join(dict.fromkeys(protocol for _, protocol, _, _ in kept))
             yield (
-                f"{node} lets no {protocol} of {side.name} out ({reason}): "
-                f"it stopped {_count(count, 'packet')}, the first of them a {what}"
+                f"{node} lets no {protocols} of {side.name} out ({reason}): "
+                f"it stopped {_count(kept.total(), 'packet')}, among them a {what}"
             )
 
 

@@ -1,19 +1,19 @@
 """What happened in an attempt: who sent what to whom, and the four steps of a punch.
 
-With caller m behind NAT X and callee n behind NAT Y (`lab.peer.traversal.punch`):
+With peer m behind NAT X and peer n behind NAT Y (`lab.peer.traversal.punch`):
 (1) m learns its outside endpoint and tells n; (2) n sends there, which opens
 Y; (3) X refuses that packet; (4) m sends to n's outside endpoint, and that
 passes Y by what step 2 opened.  The steps are found in what was seen, by who
-sent to whom; nothing of them is assumed.
+sent to whom: n is whoever's packet was the first to cross its own NAT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lab.observe.explain.events import Capture
-from lab.observe.explain.journeys import Fate, Journey, Stop, journeys
+from lab.observe.explain.journeys import Fate, Journey, journeys
 from lab.observe.explain.labels import Kind, Label, label
 from lab.observe.explain.mappings import Made, made
 from lab.observe.explain.packet import ACK, SYN
@@ -54,6 +54,10 @@ class Side:
     opening: tuple[Told, ...]
     """Of these, what could open a path: not the answers over one that is there."""
 
+    def own_routers(self, other: Side) -> tuple[str, ...]:
+        """Those that are not above the other peer too."""
+        return tuple(name for name in self.routers if name not in other.routers)
+
     @property
     def got_through(self) -> tuple[Told, ...]:
         """What of it arrived at the other peer."""
@@ -73,6 +77,8 @@ class Story:
     began_ns: int
     steps: dict[int, list[tuple[Journey, str]]] = field(default_factory=dict)
     """Of each step of the punch, the packets and at which node it happened."""
+    roles: tuple[str, str] = ("", "")
+    """Who is m and who is n in these steps."""
     proven_ns: int = 0
     """When the path was proven; 0 if it never was.  What follows measures it."""
 
@@ -97,10 +103,13 @@ def story(capture: Capture) -> Story:
         began_ns=_began(capture, told),
         proven_ns=_proven(capture),
     )
-    if capture.technique in _PUNCHES:
-        for number, journey, node in _steps(tale):
-            tale.steps.setdefault(number, []).append((journey, node))
-    return tale
+    if capture.technique not in _PUNCHES:
+        return tale
+    m, n = _roles(tale)
+    steps: dict[int, list[tuple[Journey, str]]] = {}
+    for number, journey, node in _steps(tale, m, n):
+        steps.setdefault(number, []).append((journey, node))
+    return replace(tale, steps=steps, roles=(m.name, n.name))
 
 
 def _ours(journey: Journey, found: Way) -> bool:
@@ -175,8 +184,27 @@ def _proven(capture: Capture) -> int:
 # --- the four steps -------------------------------------------------------
 
 
-def _steps(tale: Story) -> Iterator[tuple[int, Journey, str]]:
-    m, n = tale.local, tale.remote
+def _roles(tale: Story) -> tuple[Side, Side]:
+    """Who is m and who is n; the caller is m if neither's packets crossed its own NAT."""
+    sides = (tale.local, tale.remote)
+    first = {
+        side.name: next((one.journey.began_ns for one in _crossing(side, other)), None)
+        for side, other in (sides, sides[::-1])
+    }
+    begun = [side for side in sides if first[side.name] is not None]
+    n = min(begun, key=lambda side: first[side.name] or 0, default=tale.remote)
+    return (tale.remote, tale.local) if n is tale.local else sides
+
+
+def _crossing(side: Side, other: Side) -> Iterator[Told]:
+    """What `side` sent to where `other` is seen from outside, as far as it left its own network."""
+    for one in side.opening:
+        passed = {stop.node for stop in one.journey.stops if stop.went}
+        if one.journey.fate is not Fate.VANISHED and set(side.own_routers(other)) <= passed:
+            yield one
+
+
+def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
     learned = next(
         (
             one.journey
@@ -187,56 +215,40 @@ def _steps(tale: Story) -> Iterator[tuple[int, Journey, str]]:
     )
     if learned:
         yield 1, learned, m.name
-    offers = [one.journey for one in tale.told if one.label.signal == "offer"]
-    for journey in offers[:2]:
+    telling = "offer" if m is tale.local else "answer"
+    for journey in [one.journey for one in tale.told if one.label.signal == telling][:2]:
         yield 1, journey, journey.end
-    targets = set(m.shown)
-    first = next((one for one in n.opening if one.to in targets), None) or next(
-        (one for one in n.opening if _crosses(one, n)), None
-    )
-    second = 0
-    if first:
-        second = first.journey.began_ns
-        yield 2, first.journey, _opener(tale, first.journey, n)
+    second = next((one.journey for one in _crossing(n, m)), None)
+    if second is None:
+        return
+    opened = _opened(tale, second, n)
+    yield 2, second, opened
     refused = next(
         (
             one.journey
             for one in n.opening
-            if one.journey.began_ns >= second
+            if one.journey.began_ns >= second.began_ns
             and one.journey.fate in (Fate.DROPPED, Fate.REFUSED)
             and one.journey.end in m.routers
         ),
         None,
     )
-    if refused and first:
+    if refused:
         yield 3, refused, refused.end
     fourth = next(
         (
             one.journey
             for one in m.opening
-            if one.arrived and one.journey.end == n.name and one.journey.ended_ns > second
+            if one.arrived and one.journey.end == n.name and one.journey.ended_ns > second.began_ns
         ),
         None,
     )
     if fourth:
-        yield 4, fourth, _opener(tale, fourth, n)
+        yield 4, fourth, opened if fourth.at(opened) else n.name
 
 
-def _crosses(one: Told, side: Side) -> bool:
-    """Whether the packet passed every router of its side."""
-    passed = {stop.node for stop in one.journey.stops if stop.went}
-    return bool(side.routers) and set(side.routers) <= passed
-
-
-def _opener(tale: Story, journey: Journey, side: Side) -> str:
-    """The outermost NAT or firewall of `side` that the packet passed; else where it ended."""
-    passed = [stop.node for stop in journey.stops if stop.node in side.routers and stop.went]
-    filters = {one.node for one in tale.made.opened}
-    order = [name for name in reversed(side.routers) if name in passed and name in filters]
-    return order[0] if order else journey.end
-
-
-def last_drop(told: Told) -> Stop | None:
-    """Where a rule stopped the packet; None if none did."""
-    stop = told.journey.stops[-1]
-    return stop if stop.dropped_by is not None else None
+def _opened(tale: Story, journey: Journey, side: Side) -> str:
+    """The outermost router of `side` that the packet opened; else the peer's own node."""
+    stops = [one.stop for one in tale.made.opened]
+    here = [stop.node for stop in journey.stops if any(stop is one for one in stops)]
+    return next((name for name in reversed(side.routers) if name in here), side.name)

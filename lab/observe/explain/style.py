@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 
 from lab.observe.explain.labels import Kind
 
 SANS = "Inter, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 MONO = "'JetBrains Mono', Menlo, Consolas, 'Liberation Mono', monospace"
+
+SMALL, TINY = 11.0, 9.5
 
 KINDS = {
     Kind.PROBE.value: ("peer to peer", "#17845a", "#4ecb95"),
@@ -105,3 +108,8 @@ def box(x: float, y: float, width: float, height: float, style: str, *, radius: 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
     """A straight line."""
     return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" class="{style}"/>'
+
+
+def ball(x: float, y: float, number: int) -> Iterator[str]:
+    yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="11.5" class="step"/>'
+    yield text(x, y + 4.8, str(number), 13.5, "bold stepink", anchor="middle")

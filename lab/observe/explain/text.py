@@ -10,7 +10,7 @@ import click
 
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Note, Row
-from lab.observe.explain.words import STEPS, moment, named, title
+from lab.observe.explain.words import STEPS, addresses, moment, named, title
 
 LEAST, MOST = 80, 140
 _TIME = 10
@@ -97,7 +97,7 @@ def ladder_text(ladder: Ladder, width: int = 120) -> str:
 
 def _steps(ladder: Ladder) -> Iterator[str]:
     for number in ladder.steps:
-        said = STEPS[number].format(m=ladder.local, n=ladder.remote)
+        said = STEPS[number].format(m=ladder.roles[0], n=ladder.roles[1])
         yield f"{click.style(_BALLS[number], fg='yellow', bold=True)} {said}"
 
 
@@ -116,7 +116,7 @@ class _Page:
 
     def head(self) -> Iterator[str]:
         """The names of lanes and what is known of them."""
-        for part in range(3):
+        for part in range(4):
             line = Line(self._width)
             for lane in self._lanes:
                 text = _about(lane)[part][: self._step - 1]
@@ -134,14 +134,14 @@ class _Page:
     def row(self, row: Row) -> Iterator[str]:
         """A packet's line, its addresses, and what happened to it."""
         yield str(self._arrow(row))
-        addresses = _addresses(row)
-        if addresses:
+        if row.transport in ("udp", "tcp"):
+            said = addresses(row)
             line = self._empty()
             columns = [self._column[point.lane] for point in row.points]
             right = columns[-1] >= columns[0]
-            at = columns[0] + 2 if right else columns[0] - 1 - len(addresses)
-            at = max(min(at, self._width - len(addresses)), _TIME)
-            line.put(at, addresses, "bright_black")
+            at = columns[0] + 2 if right else columns[0] - 1 - len(said)
+            at = max(min(at, self._width - len(said)), _TIME)
+            line.put(at, said, "bright_black")
             yield str(line)
         for note in row.notes:
             yield from self._note(note)
@@ -202,17 +202,6 @@ class _Page:
         yield str(line)
 
 
-def _about(lane: Lane) -> tuple[str, str, str]:
-    return lane.name, lane.outside, lane.does if lane.role == "router" else lane.role
-
-
-def _addresses(row: Row) -> str:
-    """`192.168.1.2:5 → 45.0.0.10:3478, from 45.0.0.2:5`, the translations in their order."""
-    if row.transport not in ("udp", "tcp"):
-        return ""
-    first = row.points[0]
-    parts = [f"{first.source} → {first.destination}"]
-    for point in row.points[1:]:
-        parts += [f"from {point.new_source}"] if point.new_source else []
-        parts += [f"to {point.new_destination}"] if point.new_destination else []
-    return ", ".join(parts)
+def _about(lane: Lane) -> tuple[str, str, str, str]:
+    first, _, second = lane.does.partition(" + ")
+    return lane.name, lane.outside, first if lane.role == "router" else lane.role, second

@@ -15,7 +15,7 @@ STEPS: Mapping[int, str] = MappingProxyType(
         4: "{m} sends to {n}, and passes by what step 2 opened",
     }
 )
-"""The four steps of the punch, with the caller m and the callee n."""
+"""The four steps of the punch, with the peers m and n."""
 
 
 def title(ladder: Ladder) -> str:
@@ -31,21 +31,24 @@ def moment(milliseconds: float) -> str:
 
 
 def account(row: Row) -> str:
-    """A packet's way in one line: who sent what, what became of it at each node."""
-    first = row.points[0]
-    parts = [f"{first.lane}: {first.source} → {first.destination}"]
-    for point in row.points[1:]:
-        changes = " ".join(
-            part
-            for part in (
-                f"from {point.new_source}" if point.new_source else "",
-                f"to {point.new_destination}" if point.new_destination else "",
-            )
-            if part
-        )
-        parts.append(f"{point.lane} ({changes})" if changes else point.lane)
-    said = f"{row.text} ({row.transport.upper()}, {row.size} bytes): {', '.join(parts)}"
+    """A packet in one line: what it is, its addresses, where it passed, how it ended."""
+    way = ", ".join(point.lane for point in row.points)
+    said = f"{row.text} ({row.transport.upper()}, {row.size} bytes), {addresses(row)}: {way}"
     return said if row.fate == "arrived" else f"{said}: {row.fate}"
+
+
+def addresses(row: Row) -> str:
+    """Source and destination, each with what it was translated into, in order.
+
+    `192.168.1.2:5 ⇒ 45.0.0.2:5 → 45.0.0.6:7 ⇒ 192.168.2.2:7`
+    """
+    first = row.points[0]
+    sources = [first.source, *(point.new_source for point in row.points if point.new_source)]
+    destinations = [
+        first.destination,
+        *(point.new_destination for point in row.points if point.new_destination),
+    ]
+    return f"{' ⇒ '.join(sources)} → {' ⇒ '.join(destinations)}"
 
 
 def named(row: Row) -> str:

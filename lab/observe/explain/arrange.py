@@ -1,0 +1,270 @@
+"""A story arranged as a ladder: what is shown, what is folded, in which lanes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from lab.observe.explain.journeys import Fate, Journey
+from lab.observe.explain.labels import Kind
+from lab.observe.explain.ladder import Ladder, Lane, Note, Point, Row
+from lab.observe.explain.packet import FIN
+from lab.observe.explain.sentence import sentence
+from lab.observe.explain.stops import Stop
+from lab.observe.explain.story import Story, Told
+from lab.plan import words
+from lab.plan.model import Node, NodeKind
+
+_SHOWN_ALIKE = {Fate.VANISHED.value: 1}
+_USUALLY_SHOWN = 2
+"""How many packets that are alike are shown before the rest is only counted."""
+
+
+def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = ()) -> Ladder:
+    """The ladder of a story; with `everything`, nothing is folded or left out."""
+    hidden: Counter[str] = Counter()
+    shown = []
+    for told in tale.told:
+        why = "" if everything else _hidden(tale, told)
+        if why:
+            hidden[why] += 1
+        else:
+            shown.append(told)
+    rows = list(_rows(tale, shown, fold=not everything))
+    used = {point.lane for row in rows for point in row.points} | {tale.way.local, tale.way.remote}
+    lanes = [name for name in _order(tale) if name in used or name in _routers(tale)]
+    return Ladder(
+        lab=tale.capture.plan.lab,
+        local=tale.way.local,
+        remote=tale.way.remote,
+        technique=tale.capture.technique,
+        outcome=str(tale.capture.record.get("outcome", "")),
+        sentence=sentence(tale),
+        lanes=tuple(_lane(tale, name) for name in lanes),
+        rows=tuple(rows),
+        steps=tuple(sorted(tale.steps)),
+        roles=tale.roles,
+        proven_ms=_ms(tale, tale.proven_ns) if tale.proven_ns else None,
+        hidden=tuple(hidden.items()),
+        lost=tale.capture.lost,
+        against=against,
+    )
+
+
+def _hidden(tale: Story, told: Told) -> str:
+    """Why a packet is not shown; empty if it is."""
+    marked = any(told.journey is one for found in tale.steps.values() for one, _ in found)
+    if marked:
+        return ""
+    if told.label.kind is Kind.CHORE:
+        bare = told.label.text == "ACK"
+        return "bare acknowledgements" if bare else "housekeeping of the rendezvous service"
+    if told.journey.packet.flags & FIN and told.arrived:
+        return "ends of connections"
+    if told.label.signal in ("end", "more"):
+        return "the end of the attempt, by rendezvous"
+    if told.label.kind is Kind.ERROR and _about_unknown(tale, told):
+        return "what the internet says about addresses that it does not know"
+    if tale.proven_ns and told.journey.began_ns > tale.proven_ns:
+        return "packets that came when the path was proven"
+    return ""
+
+
+def _about_unknown(tale: Story, told: Told) -> bool:
+    """Whether it is about a packet that the picture shows ending in the internet."""
+    return told.journey.source in tale.way.cores and tale.capture.technique != "direct"
+
+
+def _order(tale: Story) -> tuple[str, ...]:
+    """All lanes; the internet itself is one only where packets end there."""
+    lanes = tale.way.lanes
+    ended = [
+        core
+        for core in tale.way.cores
+        if any(told.journey.end == core and not told.arrived for told in tale.told)
+    ]
+    at = 1 + len(tale.way.above_local)
+    return (*lanes[:at], *ended, *lanes[at:])
+
+
+def _routers(tale: Story) -> tuple[str, ...]:
+    return (*tale.way.above_local, *tale.way.above_remote)
+
+
+def _lane(tale: Story, name: str) -> Lane:
+    node = tale.capture.plan.node(name)
+    addresses = {
+        interface.name: tuple(address.partition("/")[0] for address in interface.addresses)
+        for interface in node.interfaces
+    }
+    if node.kind is NodeKind.INTERNET:
+        return Lane(name=name, role="internet")
+    if node.kind is NodeKind.ROUTER:
+        return Lane(
+            name=name,
+            role="router",
+            outside=next(iter(addresses.get(node.wan, ())), ""),
+            inside=next(iter(addresses.get(node.lan, ())), ""),
+            does=_does(node),
+            mirrored=name in tale.way.above_remote and name not in tale.way.shared,
+        )
+    peer = name in (tale.way.local, tale.way.remote)
+    first = next((one for group in addresses.values() for one in group), "")
+    return Lane(name=name, role="peer" if peer else "server", outside=first)
+
+
+def _does(node: Node) -> str:
+    parts = []
+    if node.nat is not None:
+        parts.append(f"{words.nat_kind(node.nat)} NAT")
+    if node.firewall is not None:
+        parts.append("firewall")
+    return " + ".join(parts)
+
+
+# --- rows -----------------------------------------------------------------
+
+
+def _rows(tale: Story, shown: list[Told], *, fold: bool) -> Iterator[Row]:
+    alike: dict[tuple[object, ...], int] = {}
+    rows: list[Row] = []
+    folded: dict[int, tuple[int, float]] = {}
+    for told in shown:
+        row = _row(tale, told)
+        key = _key(row)
+        count = alike.get(key, 0)
+        if (
+            fold
+            and count >= _SHOWN_ALIKE.get(row.fate, _USUALLY_SHOWN)
+            and not row.steps
+            and not _news(row)
+        ):
+            place = next(
+                index for index in range(len(rows) - 1, -1, -1) if _key(rows[index]) == key
+            )
+            folded[place] = (folded.get(place, (0, 0.0))[0] + 1, row.at_ms)
+            continue
+        alike[key] = count + 1
+        rows.append(row)
+    for index, row in enumerate(rows):
+        more, until = folded.get(index, (0, 0.0))
+        yield _with_more(row, more, until)
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    return (row.kind, row.text, row.fate, tuple(
+        (point.lane, point.source, point.destination) for point in row.points
+    ))  # fmt: skip
+
+
+def _news(row: Row) -> bool:
+    return any(note.kind in ("mapping", "opening") for note in row.notes)
+
+
+def _with_more(row: Row, more: int, until_ms: float) -> Row:
+    return msgspec.structs.replace(row, more=more, until_ms=until_ms) if more else row
+
+
+def _row(tale: Story, told: Told) -> Row:
+    journey = told.journey
+    lanes = set(_order(tale)) - set(tale.way.cores)
+    ends = (journey.stops[0], journey.stops[-1])
+    stops = [
+        stop for stop in journey.stops if stop.node in lanes or any(stop is end for end in ends)
+    ]
+    notes = [note for stop in stops for note in _notes(tale, stop)]
+    own = (*tale.local.sent, *tale.remote.sent)
+    if journey.fate is Fate.VANISHED or not (told.label.probe or any(told is one for one in own)):
+        # The way back from a server is what everybody expects.
+        notes = [note for note in notes if note.kind != "opening"]
+    end = _end(tale, journey)
+    return Row(
+        at_ms=_ms(tale, journey.began_ns),
+        kind=told.label.kind.value,
+        text=told.label.text,
+        transport=journey.packet.protocol,
+        size=journey.packet.size,
+        points=tuple(_point(tale, stop) for stop in stops),
+        fate=journey.fate.value,
+        notes=(*notes, *end),
+        steps=tuple(
+            (number, node)
+            for number, found in sorted(tale.steps.items())
+            for one, node in found
+            if one is journey
+        ),
+    )
+
+
+def _point(tale: Story, stop: Stop) -> Point:
+    packet, went = stop.packet, stop.went
+    new_source = new_destination = ""
+    if stop.came and went:
+        new_source = str(went.source) if went.source != packet.source else ""
+        new_destination = str(went.destination) if went.destination != packet.destination else ""
+    return Point(
+        lane=stop.node,
+        at_ms=_ms(tale, stop.first_ns),
+        left_ms=_ms(tale, stop.went_ns or stop.first_ns),
+        source=str(packet.source),
+        destination=str(packet.destination),
+        new_source=new_source,
+        new_destination=new_destination,
+    )
+
+
+def _notes(tale: Story, stop: Stop) -> Iterator[Note]:
+    for one in tale.made.mapped:
+        if one.stop is stop:
+            text = f"{one.inside} is {one.outside} outside"
+            if one.lifetime_s:
+                text += f", for {lasting(one.lifetime_s)}"
+            kind = "mapped-before" if one.before else "mapping"
+            yield Note(lane=stop.node, kind=kind, text=text)
+    for way_in in tale.made.opened:
+        if way_in.stop is stop:
+            yield Note(
+                lane=stop.node,
+                kind="opening",
+                text=f"{way_in.remote} may now answer to {way_in.outside}",
+            )
+
+
+def _end(tale: Story, journey: Journey) -> Iterator[Note]:
+    last = journey.stops[-1]
+    match journey.fate:
+        case Fate.DROPPED | Fate.REFUSED:
+            rule = last.dropped_by
+            text = rule.text if rule else ""
+            if last.led_by:
+                text = f"{last.led_by.text}; {text}"
+            yield Note(lane=last.node, kind=journey.fate.value, text=last.reason, rule=text)
+        case Fate.VANISHED:
+            core = tale.capture.plan.node(last.node).kind is NodeKind.INTERNET
+            where = "the internet" if core else last.node
+            yield Note(
+                lane=last.node,
+                kind=journey.fate.value,
+                text=f"{where} knows no way to {last.packet.destination.address}",
+            )
+        case Fate.LOST:
+            yield Note(lane=last.node, kind=journey.fate.value, text=f"lost behind {last.node}")
+        case Fate.ARRIVED:
+            return
+
+
+def lasting(seconds: int) -> str:
+    """A lifetime: `30 s`, `2 min`, `2 h 4 min`."""
+    minutes, rest = divmod(seconds, 60)
+    if not minutes or rest:
+        return f"{seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return " ".join(
+        filter(None, (f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""))
+    )
+
+
+def _ms(tale: Story, at_ns: int) -> float:
+    return round((at_ns - tale.began_ns) / 1e6, 3)

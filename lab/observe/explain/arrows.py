@@ -1,0 +1,133 @@
+"""The arrows of packets, their words, and crosses where they end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from html import escape
+
+from lab.observe.explain.geometry import WIDTH, Leg, Room, Scene, legs
+from lab.observe.explain.ladder import Point, Row
+from lab.observe.explain.style import TINY, line, text
+from lab.observe.explain.words import account, moment, named
+from lab.observe.graph.layout import text_width
+
+
+def arrows(row: Row, scene: Scene) -> Iterator[str]:
+    found = legs(row, scene.lanes, scene.clock)
+    faint = ' class="faint"' if row.fate == "vanished" else ""
+    yield f"<g{faint}><title>{escape(account(row))}</title>"
+    if not found:
+        # It went no further than where it was sent.
+        found = [_stub(row, scene)]
+    for leg in found:
+        yield line(leg.x1, leg.y1, leg.x2, leg.y2, f"leg k-{row.kind}")
+    for point in row.points[1:-1]:
+        yield from _through(row, point, scene)
+    last = found[-1]
+    if row.fate == "arrived":
+        yield _tip(last, row.kind)
+    yield (
+        f'<circle cx="{found[0].x1:.1f}" cy="{found[0].y1:.1f}" r="2.6" class="t-{row.kind}"/></g>'
+    )
+
+
+def _stub(row: Row, scene: Scene) -> Leg:
+    """A short stroke outward, for what did not leave its lane."""
+    lane, y = row.points[0].lane, scene.clock.y(row.at_ms)
+    x, way = scene.lanes.x(lane), 1 if scene.lanes.x(lane) < WIDTH / 2 else -1
+    return Leg(x, y, x + way * 40, y)
+
+
+def _through(row: Row, point: Point, scene: Scene) -> Iterator[str]:
+    """What a router does to a packet between its two edges."""
+    index = row.points.index(point)
+    before, after = row.points[index - 1].lane, row.points[index + 1].lane
+    changed = point.new_source or point.new_destination
+    yield line(
+        scene.lanes.edge(point.lane, before),
+        scene.clock.y(point.at_ms),
+        scene.lanes.edge(point.lane, after),
+        scene.clock.y(point.left_ms),
+        "inside" if changed else f"leg k-{row.kind}",
+    )
+
+
+def _tip(leg: Leg, kind: str) -> str:
+    angle = math.atan2(leg.y2 - leg.y1, leg.x2 - leg.x1)
+    ends = (
+        (leg.x2 + 10 * math.cos(angle + turn), leg.y2 + 10 * math.sin(angle + turn))
+        for turn in (2.72, -2.72)
+    )
+    corners = "".join(f"L{x:.1f} {y:.1f}" for x, y in ends)
+    return f'<path d="M{leg.x2:.1f} {leg.y2:.1f}{corners}z" class="t-{kind}"/>'
+
+
+def words(row: Row, scene: Scene) -> Iterator[str]:
+    """What the packet is, along its longest stretch; addresses along each where they are new."""
+    found = legs(row, scene.lanes, scene.clock) or [_stub(row, scene)]
+    name = max(range(len(found)), key=lambda index: abs(found[index].x2 - found[index].x1))
+    words = named(row)
+    for index, leg in enumerate(found):
+        above = words if index == name else ""
+        yield from _along(leg, above, _addresses(row, index), row.kind, scene.room)
+    yield text(16, scene.clock.y(row.at_ms) + 4, moment(row.at_ms), 10.5, "mono soft")
+
+
+def _addresses(row: Row, index: int) -> str:
+    """The addresses that are new on a stretch."""
+    point = row.points[index]
+    if index == 0:
+        return f"to {point.destination}" if row.transport in ("udp", "tcp") else ""
+    parts = (
+        f"from {point.new_source}" if point.new_source else "",
+        f"to {point.new_destination}" if point.new_destination else "",
+    )
+    return " ".join(filter(None, parts))
+
+
+def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[str]:
+    """Words along an arrow, never upside down, where none are yet if there is such a place."""
+    if not (above or below):
+        return
+    x1, y1, x2, y2 = (
+        (leg.x1, leg.y1, leg.x2, leg.y2) if leg.x1 < leg.x2 else (leg.x2, leg.y2, leg.x1, leg.y1)
+    )
+    angle = math.atan2(y2 - y1, x2 - x1)
+    width = max(text_width(above, 12, bold=True), text_width(below, TINY, mono=True))
+    wide, rise = width * math.cos(angle), width * abs(math.sin(angle))
+    up, down = (15.0 if above else 0.0), (12.0 if below else 0.0)
+
+    def place(share: float) -> tuple[float, float, float, float]:
+        x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
+        return x - wide / 2, y - up - rise / 2, wide, up + down + rise
+
+    reach = abs(x2 - x1) or 1.0
+    fitting = [share for share in _SHARES if abs(share - 0.5) <= max(0.5 - wide / 2 / reach, 0)]
+    share = next((one for one in fitting if room.free(*place(one))), 0.5)
+    room.take(*place(share))
+    x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
+    for words, size, style, off in (
+        (above, 12.0, f"halo bold t-{kind}", -5.5),
+        (below, TINY, "halo mono soft", 11.5),
+    ):
+        if words:
+            yield text(
+                x - off * math.sin(angle), y + off * math.cos(angle), words, size, style,
+                anchor="middle", turn=math.degrees(angle),
+            )  # fmt: skip
+
+
+_SHARES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
+"""Where along an arrow its words may be, best first."""
+
+
+def crosses(row: Row, scene: Scene) -> Iterator[str]:
+    """A cross where the packet ended, if it did not arrive."""
+    if row.fate != "arrived":
+        last = (legs(row, scene.lanes, scene.clock) or [_stub(row, scene)])[-1]
+        x, y = last.x2, last.y2
+        yield (
+            f'<path d="M{x - 6:.1f} {y - 6:.1f}l12 12M{x + 6:.1f} {y - 6:.1f}l-12 12" '
+            'class="cross"/>'
+        )
