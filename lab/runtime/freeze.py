@@ -26,13 +26,17 @@ def pause(namespace: Path) -> int:
     Returns when all have stopped.  Raises LabError if more come all the time.
     """
     deadline = time.monotonic() + _DEADLINE_S
+    told: set[int] = set()
     while time.monotonic() < deadline:
-        found = list(_inhabitants(namespace))
-        awake = [pid for pid in found if _state(pid) not in "TtZX"]
+        found = set(_inhabitants(namespace))
+        # One that waits in the kernel (for a child that it has just made, and that is
+        # stopped already) can't stop now, and does before it runs again.
+        awake = [pid for pid in found if pid not in told or _state(pid) in "RS"]
         if not awake:
             return len(found)
         # One that forked before it was stopped has a child that the next look sees.
         _signal(awake, signal.SIGSTOP)
+        told.update(awake)
         os.sched_yield()
     raise LabError(
         f"there are ever more processes in {namespace.name}", remedy="end what starts them"
