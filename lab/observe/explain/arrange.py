@@ -78,12 +78,12 @@ def _about_unknown(tale: Story, told: Told) -> bool:
 
 
 def _order(tale: Story) -> tuple[str, ...]:
-    """All lanes; the internet itself is one only where packets end there."""
+    """All lanes; the internet itself is one only where packets begin or end there."""
     lanes = tale.way.lanes
     ended = [
         core
         for core in tale.way.cores
-        if any(told.journey.end == core and not told.arrived for told in tale.told)
+        if any(core in (told.journey.source, told.journey.end) for told in tale.told)
     ]
     at = 1 + len(tale.way.above_local)
     return (*lanes[:at], *ended, *lanes[at:])

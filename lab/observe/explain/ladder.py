@@ -8,7 +8,7 @@ from __future__ import annotations
 from lab.topology.behaviour import Frozen
 
 
-class Lane(Frozen, frozen=True):
+class Lane(Frozen, frozen=True, omit_defaults=False):
     """A node, as a line from top to bottom."""
 
     name: str
@@ -24,7 +24,7 @@ class Lane(Frozen, frozen=True):
     """Whether outward is to the left."""
 
 
-class Point(Frozen, frozen=True):
+class Point(Frozen, frozen=True, omit_defaults=False):
     """A packet at a node."""
 
     lane: str
@@ -38,7 +38,7 @@ class Point(Frozen, frozen=True):
     new_destination: str = ""
 
 
-class Note(Frozen, frozen=True):
+class Note(Frozen, frozen=True, omit_defaults=False):
     """Something that happened to a packet at a node."""
 
     lane: str
@@ -49,7 +49,7 @@ class Note(Frozen, frozen=True):
     """The rule that did it, as its tool prints it."""
 
 
-class Row(Frozen, frozen=True):
+class Row(Frozen, frozen=True, omit_defaults=False):
     """A packet from its sender to where it ended, or several that were alike."""
 
     at_ms: float
@@ -68,7 +68,7 @@ class Row(Frozen, frozen=True):
     """When the last of these began."""
 
 
-class Ladder(Frozen, frozen=True):
+class Ladder(Frozen, frozen=True, omit_defaults=False):
     """Everything that is drawn."""
 
     lab: str

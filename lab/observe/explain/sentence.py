@@ -150,9 +150,9 @@ def _kept_in(tale: Story) -> Iterator[str]:
         ]
         if kept and not through:
             (node, _, reason, what), _ = kept.most_common(1)[0]
-            protocols = " and no ".join(dict.fromkeys(protocol for _, protocol, _, _ in kept))
+            protocols = " and ".join(dict.fromkeys(protocol for _, protocol, _, _ in kept))
             yield (
-                f"{node} lets no {protocols} of {side.name} out ({reason}): "
+                f"{node} does not let {side.name}'s {protocols} out ({reason}): "
                 f"it stopped {_count(kept.total(), 'packet')}, among them a {what}"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 from html import escape
@@ -28,7 +29,7 @@ def svg(ladder: Ladder) -> str:
     clock = Clock(ladder, cards + _HEAD + 30)
     foot = clock.bottom + 20
     legend = list(_legend(ladder, foot + 26))
-    height = foot + 30 + 20 * _legend_lines(ladder) + 12
+    height = math.ceil(foot + 30 + 20 * _legend_lines(ladder) + 12)
     scene = Scene(lanes, clock, Room())
     boxes: Boxes = {}
     beside = [

@@ -1,0 +1,174 @@
+"""`lab explain` on real networks: what it finds, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from lab.agent import lock
+from lab.fabric import netns
+from lab.fabric.rules import nftables
+from lab.fabric.rules.standing import OBSERVERS
+from lab.observe.capture.tracing import Tracer
+from tests.kernel.end_to_end.support import Command
+
+pytestmark = pytest.mark.kernel
+
+
+class Network:
+    """A shipped topology that is up."""
+
+    def __init__(self, lab: Command, topology: str) -> None:
+        self.lab = lab
+        self.name = lab.name()
+        lab.ok("up", topology, "--name", self.name, "--runtime", "process", "--quiet")
+
+    def explain(self, technique: str, *more: str, code: int = 0) -> dict[str, Any]:
+        """The ladder of an attempt from alice to bob, with the exit code that it must have."""
+        done = self.lab.run(
+            "explain", "alice", "bob", "-t", technique, "--lab", self.name, "--json", *more
+        )
+        assert done.returncode == code, done.stderr
+        found = json.loads(done.stdout)
+        assert found["lost"] == []
+        assert found["against"] == []
+        return found
+
+    def tables(self, node: str) -> tuple[str, ...]:
+        with netns.inside(self.lab.paths(self.name).netns(node)):
+            return nftables.tables()
+
+
+@pytest.fixture
+def network(lab: Command):
+    return lambda topology: Network(lab, topology)
+
+
+def steps(found: dict[str, Any]) -> dict[int, list[str]]:
+    marked: dict[int, list[str]] = {}
+    for row in found["rows"]:
+        for number, lane in row["steps"]:
+            marked.setdefault(number, []).append(lane)
+    return marked
+
+
+def notes(found: dict[str, Any], *kinds: str) -> list[dict[str, str]]:
+    return [note for row in found["rows"] for note in row["notes"] if note["kind"] in kinds]
+
+
+def test_a_punch_and_its_four_steps(network):
+    homes = network("two-homes")
+    found = homes.explain("udp-punch")
+    assert found["outcome"] == "success"
+    marked = steps(found)
+    assert marked[1][0] == "alice"
+    assert (marked[2], marked[3], marked[4]) == (["home-b"], ["home-a"], ["home-b"])
+    drops = notes(found, "dropped")
+    assert {note["lane"] for note in drops} == {"home-a"}
+    assert {note["text"] for note in drops} == {"nothing unsolicited in"}
+    assert all("-j DROP" in note["rule"] for note in drops)
+    assert {note["lane"] for note in notes(found, "mapping")} == {"home-a", "home-b"}
+    assert homes.tables("home-a") == homes.tables("home-b")
+    assert OBSERVERS not in homes.tables("home-a")
+
+
+def test_relay_and_tcp_in_the_same_lab(network):
+    homes = network("two-homes")
+    relayed = homes.explain("relay")
+    assert "both peers only ever sent outward, to relay" in relayed["sentence"]
+    assert relayed["steps"] == []
+    assert notes(relayed, "dropped", "lost") == []
+    tcp = homes.explain("tcp-punch")
+    assert tcp["outcome"] == "success"
+    assert {2, 4} <= set(tcp["steps"])
+    assert any(row["text"] == "SYN" for row in tcp["rows"])
+
+
+def test_symmetric_nats_show_others_than_stun_saw(network):
+    found = network("symmetric-pair").explain("udp-punch", code=1)
+    assert found["sentence"].startswith("It failed: home-a maps ")
+    assert "anew for each destination: STUN was shown" in found["sentence"]
+    assert {note["lane"] for note in notes(found, "dropped")} == {"home-a", "home-b"}
+    assert 4 not in found["steps"]
+
+
+def test_the_rule_of_a_firewall_is_named(network):
+    found = network("blocked-udp").explain("udp-punch", code=1)
+    assert found["sentence"].startswith("It failed: office-b does not let bob's UDP out")
+    dropped = [note for note in notes(found, "dropped") if note["lane"] == "office-b"]
+    assert dropped
+    assert all("-p udp" in note["rule"] for note in dropped)
+
+
+def test_a_mapped_port_is_reached_directly(network, lab):
+    house = Network(lab, "upnp-home")
+    found = house.explain("upnp")
+    assert "home-b passed it on to 192.168.2.2:" in found["sentence"]
+
+
+def test_drawings_are_written_to_files(network, tmp_path):
+    homes = network("two-homes")
+    picture, page = tmp_path / "ladder.svg", tmp_path / "ladder.html"
+    homes.lab.ok(
+        "explain", "alice", "bob", "--lab", homes.name, "--svg", str(picture), "--html", str(page)
+    )
+    assert ET.parse(picture).getroot().get("role") == "img"  # noqa: S314 - our own text
+    assert "<table>" in page.read_text()
+    text = homes.lab.ok("explain", "alice", "bob", "--lab", homes.name)
+    assert "④" in text
+    assert "\x1b" not in text
+
+
+def test_what_makes_no_sense_is_refused(network):
+    homes = network("two-homes")
+    done = homes.lab.run("explain", "alice", "bob", "-t", "telepathy", "--lab", homes.name)
+    assert done.returncode == 2
+    done = homes.lab.run("explain", "alice", "bob", "--svg", "/nowhere/x.svg", "--lab", homes.name)
+    assert done.returncode == 2
+
+
+def test_nobody_sees_the_observer(network):
+    """While rules are traced, what stands there is shown and compared as ever."""
+    homes = network("two-homes")
+    before = homes.lab.ok("nat", "show", "home-a", "--rules", "--lab", homes.name)
+    tracer = Tracer(homes.lab.paths(homes.name).netns("home-a"), "home-a")
+    try:
+        assert OBSERVERS in homes.tables("home-a")
+        during = homes.lab.json("nat", "show", "home-a", "--rules", "--lab", homes.name)
+        assert during["as_planned"]
+        assert "explain" not in during["text"]
+    finally:
+        tracer.close()
+    assert OBSERVERS not in homes.tables("home-a")
+    assert homes.lab.ok("nat", "show", "home-a", "--rules", "--lab", homes.name) == before
+
+
+def test_an_agent_that_is_killed_leaves_no_observer(network):
+    homes = network("symmetric-pair")
+    paths = homes.lab.paths(homes.name)
+    asking = homes.lab.popen("explain", "alice", "bob", "--lab", homes.name)
+    command = ["nft", "monitor", "new", "tables"]
+    with (
+        netns.inside(paths.netns("home-a")),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as monitor,
+    ):
+        # The kernel says when a table is made; it may be before the monitor listens.
+        while OBSERVERS not in nftables.tables():
+            select.select([monitor.stdout], [], [], 0.1)
+        monitor.kill()
+    fd = os.pidfd_open(lock.holder(paths.agent_lock))
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        assert select.select([fd], [], [], 10)[0]
+    finally:
+        os.close(fd)
+    asking.communicate(timeout=30)
+    assert asking.returncode == 4
+    assert OBSERVERS not in homes.tables("home-a")

@@ -1,0 +1,108 @@
+"""Ladders as text, SVG and HTML."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from xml.etree import ElementTree as ET
+
+import click
+import msgspec
+import pytest
+
+from lab.observe.explain.arrange import ladder
+from lab.observe.explain.geometry import WIDTH, Clock
+from lab.observe.explain.html import html
+from lab.observe.explain.ladder import Ladder
+from lab.observe.explain.svg import svg
+from lab.observe.explain.text import ladder_text
+from tests.unit.observe.explain_support import NAMES, golden, told
+
+PUNCH = "two-homes-udp-punch"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def root_of(text: str) -> ET.Element:
+    return ET.fromstring(text)  # noqa: S314 - our own text
+
+
+def test_a_punch_in_the_terminal():
+    golden("explain-punch-120.txt", click.unstyle(ladder_text(ladder(told(PUNCH)), 120)))
+
+
+def test_a_punch_as_a_picture():
+    golden("explain-punch.svg", svg(ladder(told(PUNCH))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("width", [100, 140])
+@pytest.mark.parametrize("everything", [False, True])
+def test_lines_fit_the_terminal(name, width, everything):
+    text = click.unstyle(ladder_text(ladder(told(name), everything=everything), width))
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_well_formed_and_needs_nothing_from_elsewhere(name):
+    drawn = ladder(told(name), everything=True)
+    text = svg(drawn)
+    root = root_of(text)
+    assert root.find(f"{SVG}title").text.startswith("alice → bob")
+    assert root.find(f"{SVG}desc").text == drawn.sentence
+    assert "prefers-color-scheme:dark" in text
+    assert not re.search(r"href|@import|url\(|<script", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_drawn_outside_the_picture(name):
+    root = root_of(svg(ladder(told(name))))
+    height = float(root.get("height"))
+    for element in root.iter(f"{SVG}rect"):
+        left, width = float(element.get("x")), float(element.get("width"))
+        assert left >= 0
+        assert left + width <= WIDTH
+        assert float(element.get("y")) + float(element.get("height")) <= height
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_later_is_lower(name):
+    drawn = ladder(told(name), everything=True)
+    clock = Clock(drawn, 100)
+    times = sorted({t for row in drawn.rows for p in row.points for t in (p.at_ms, p.left_ms)})
+    heights = [clock.y(time) for time in times]
+    assert all(low < high for low, high in itertools.pairwise(heights))
+
+
+def test_the_steps_are_in_the_picture():
+    root = root_of(svg(ladder(told(PUNCH))))
+    balls = [e.text for e in root.iter(f"{SVG}text") if "stepink" in e.get("class", "")]
+    # Four in the legend; the first is made in three places: learned, sent, received.
+    assert sorted(balls) == ["1", "1", "1", "1", "2", "2", "3", "3", "4", "4"]
+
+
+def test_a_page_has_every_packet_in_words():
+    drawn = ladder(told(PUNCH))
+    page = html(drawn)
+    assert page.count("<tr>") == len(drawn.rows) + 1
+    assert "<b>step 3</b> at home-a" in page
+    assert not re.search(r"<script|<link|src=", page)
+
+
+def test_what_a_node_is_called_cannot_break_a_picture():
+    drawn = ladder(told(PUNCH))
+    named = msgspec.structs.replace(drawn, sentence="<script>&", against=('"<b>',))
+    assert root_of(svg(named)).find(f"{SVG}desc").text == "<script>&"
+    assert "<script>" not in html(named)
+
+
+def test_a_ladder_travels_as_json():
+    drawn = ladder(told(PUNCH))
+    there = json.loads(json.dumps(msgspec.to_builtins(drawn)))
+    assert msgspec.convert(there, Ladder) == drawn
+
+
+def test_an_attempt_without_packets_is_drawn_too():
+    empty = msgspec.structs.replace(ladder(told(PUNCH)), rows=(), proven_ms=None, steps=())
+    assert "alice" in ladder_text(empty, 100)
+    root_of(svg(empty))
