@@ -9,7 +9,7 @@ from html import escape
 from lab.observe.explain.geometry import WIDTH, Leg, Room, Scene, legs
 from lab.observe.explain.ladder import Point, Row
 from lab.observe.explain.style import TINY, line, text
-from lab.observe.explain.words import account, moment, named
+from lab.observe.explain.words import account, counted, moment, named
 from lab.observe.graph.layout import text_width
 
 
@@ -63,13 +63,18 @@ def _tip(leg: Leg, kind: str) -> str:
     return f'<path d="M{leg.x2:.1f} {leg.y2:.1f}{corners}z" class="t-{kind}"/>'
 
 
+_BAND_AND_NOTES = 70.0
+"""How much of an arrow between neighbours notes may cover."""
+
+
 def words(row: Row, scene: Scene) -> Iterator[str]:
     """What the packet is, along its longest stretch; addresses along each where they are new."""
     found = legs(row, scene.lanes, scene.clock) or [_stub(row, scene)]
     name = max(range(len(found)), key=lambda index: abs(found[index].x2 - found[index].x1))
-    words = named(row)
+    room = abs(found[name].x2 - found[name].x1) - _BAND_AND_NOTES
+    said = named(row) if text_width(named(row), 12, bold=True) < room else counted(row)
     for index, leg in enumerate(found):
-        above = words if index == name else ""
+        above = said if index == name else ""
         yield from _along(leg, above, _addresses(row, index), row.kind, scene.room)
     yield text(16, scene.clock.y(row.at_ms) + 4, moment(row.at_ms), 10.5, "mono soft")
 
@@ -87,35 +92,57 @@ def _addresses(row: Row, index: int) -> str:
 
 
 def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[str]:
-    """Words along an arrow, never upside down, where none are yet if there is such a place."""
-    if not (above or below):
-        return
+    """Words along an arrow, never upside down, where none are yet if there is such a place.
+
+    Where there is no place for both lines the lower one goes: the tooltip has
+    the addresses too.
+    """
     x1, y1, x2, y2 = (
         (leg.x1, leg.y1, leg.x2, leg.y2) if leg.x1 < leg.x2 else (leg.x2, leg.y2, leg.x1, leg.y1)
     )
+    rightwards = Leg(x1, y1, x2, y2)
+    tries = [words for words in ((above, below), (above, "")) if any(words)]
+    if not tries:
+        return
+    found = ((_share(rightwards, *words, room), words) for words in tries)
+    share, words = next((one for one in found if one[0] is not None), (None, tries[-1]))
+    if share is None:
+        if not above:
+            return
+        share = 0.5
+    room.take(*_place(rightwards, *words, share))
     angle = math.atan2(y2 - y1, x2 - x1)
+    x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
+    for said, size, style, off in (
+        (words[0], 12.0, f"halo bold t-{kind}", -5.5),
+        (words[1], TINY, "halo mono soft", 11.5),
+    ):
+        if said:
+            yield text(
+                x - off * math.sin(angle), y + off * math.cos(angle), said, size, style,
+                anchor="middle", turn=math.degrees(angle),
+            )  # fmt: skip
+
+
+def _share(leg: Leg, above: str, below: str, room: Room) -> float | None:
+    """Where along an arrow to the right there is a free place for words; None if nowhere."""
+    reach = abs(leg.x2 - leg.x1) or 1.0
+    wide = _place(leg, above, below, 0.5)[2]
+    most = max(0.5 - wide / 2 / reach, 0.32 if above else 0.0)
+    for share in _SHARES:
+        if abs(share - 0.5) <= most and room.free(*_place(leg, above, below, share)):
+            return share
+    return None
+
+
+def _place(leg: Leg, above: str, below: str, share: float) -> tuple[float, float, float, float]:
+    """The box of words at a place of an arrow: left, top, width and height."""
+    angle = math.atan2(leg.y2 - leg.y1, leg.x2 - leg.x1)
     width = max(text_width(above, 12, bold=True), text_width(below, TINY, mono=True))
     wide, rise = width * math.cos(angle), width * abs(math.sin(angle))
     up, down = (15.0 if above else 0.0), (12.0 if below else 0.0)
-
-    def place(share: float) -> tuple[float, float, float, float]:
-        x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
-        return x - wide / 2, y - up - rise / 2, wide, up + down + rise
-
-    reach = abs(x2 - x1) or 1.0
-    fitting = [share for share in _SHARES if abs(share - 0.5) <= max(0.5 - wide / 2 / reach, 0)]
-    share = next((one for one in fitting if room.free(*place(one))), 0.5)
-    room.take(*place(share))
-    x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
-    for words, size, style, off in (
-        (above, 12.0, f"halo bold t-{kind}", -5.5),
-        (below, TINY, "halo mono soft", 11.5),
-    ):
-        if words:
-            yield text(
-                x - off * math.sin(angle), y + off * math.cos(angle), words, size, style,
-                anchor="middle", turn=math.degrees(angle),
-            )  # fmt: skip
+    x, y = leg.x1 + share * (leg.x2 - leg.x1), leg.y1 + share * (leg.y2 - leg.y1)
+    return x - wide / 2, y - up - rise / 2, wide, up + down + rise
 
 
 _SHARES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)

@@ -135,7 +135,7 @@ def _silences(clock: Clock) -> Iterator[str]:
     for silence in clock.silences:
         y = silence.y
         yield line(_MARGIN / 2, y, WIDTH - _MARGIN / 2, y, "through absent")
-        yield text(WIDTH - 16, y - 5, f"{moment(silence.milliseconds)} of silence", 10, "soft",
+        yield text(WIDTH - 16, y - 5, f"{moment(silence.milliseconds)} without news", 10, "soft",
                    anchor="end")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import click
 
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Note, Row
-from lab.observe.explain.words import STEPS, addresses, moment, named, title
+from lab.observe.explain.words import STEPS, addresses, counted, moment, named, title
 
 LEAST, MOST = 80, 140
 _TIME = 10
@@ -183,6 +183,8 @@ class _Page:
         before, after = max(pairs, key=lambda pair: abs(pair[0] - pair[1]))
         low, high = sorted((before, after))
         room = high - low - 3
+        if len(words) > room:
+            words = f" {counted(row)} "
         while len(words) > room and " " in words.strip():
             words = words.strip().rpartition(" ")[0]
         words = words.removesuffix(" from").removesuffix(" to")[:room]

@@ -51,7 +51,11 @@ def addresses(row: Row) -> str:
     return f"{' ⇒ '.join(sources)} → {' ⇒ '.join(destinations)}"
 
 
+def counted(row: Row) -> str:
+    """What the packet is, and how many like it there were."""
+    return f"{row.text} \N{MULTIPLICATION SIGN}{row.more + 1}" if row.more else row.text
+
+
 def named(row: Row) -> str:
-    """What the packet is, and how many more like it there were."""
-    more = f" \N{MULTIPLICATION SIGN}{row.more + 1} until {moment(row.until_ms)}"
-    return row.text + (more if row.more else "")
+    """As `counted`, and until when they came."""
+    return f"{counted(row)} until {moment(row.until_ms)}" if row.more else row.text
