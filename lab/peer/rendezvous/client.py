@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,13 +13,27 @@ from lab.peer.eyeballs import first_connected, preferred
 from lab.peer.families import Embedding
 from lab.peer.identity import Identity
 from lab.peer.rendezvous.frames import FrameError
-from lab.peer.rendezvous.member import Answer, Member, Message, Refused, Registered
+from lab.peer.rendezvous.member import (
+    Answer,
+    Member,
+    Message,
+    Refused,
+    Registered,
+    Volunteering,
+)
 from lab.peer.web.connection import RefusedError, open_connection
 
 CONNECT_S = 3.0
-ANSWER_S = 5.0
+ANSWER_S = 6.0
+"""How long the service may take to answer, a new connection included."""
+SILENCE_S = 3.0
+"""A connection on which nothing was acknowledged for so long is given up: its way is dead."""
+QUIET_S = 15.0
+"""How long nothing is sent before TCP is asked whether the way still works."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+DISCONNECTED = "disconnected"
+"""The code of a question that a lost connection has left without an answer."""
 REFUSALS = 4
 """So often in a row, and a refusal (a firewall's, say) is there to stay: after 0.7 s."""
 
@@ -66,6 +82,7 @@ class RendezvousClient:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._registered = asyncio.Event()
         self._refused = asyncio.Event()
+        self._renewing = asyncio.Event()
 
     @property
     def registered(self) -> bool:
@@ -90,13 +107,30 @@ class RendezvousClient:
             for wait in waits:
                 wait.cancel()
 
+    def renew(self) -> None:
+        """Connect again at once: the connection's way, or this peer's address, is no more."""
+        self._registered.clear()
+        self._renewing.set()
+
+    async def refresh(self, timeout_s: float) -> bool:
+        """See whether the service answers in time, and connect again if not; whether it did not."""
+        if self._member is None or not self.registered:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._answer(self._member.who(self._name))
+        except (TimeoutError, RendezvousError):
+            self.renew()
+            return True
+        return False
+
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
         pause = FIRST_PAUSE_S
         refusals = 0
         while True:
             try:
-                await self._session()
+                await self._session_until_renewed()
                 refusals = 0
             except (OSError, TimeoutError) as error:
                 refusals = 0 if isinstance(error, TimeoutError) else refusals + 1
@@ -108,21 +142,36 @@ class RendezvousClient:
             # A service that restarts should not meet all its peers in one instant,
             # and one that is just starting should not be waited for needlessly.
             pause = FIRST_PAUSE_S if was_registered else min(2 * pause, LONGEST_PAUSE_S)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._renewing.wait()
 
     async def who(self, name: str) -> bytes:
         """The key of the peer of that name; RendezvousError `unknown-name` if there is none."""
-        member = self._ready()
-        return (await self._answer(member.who(name))).key
+        key, _ = await self._ask(lambda member: (member.who(name), 0))
+        return key
+
+    async def reach(self, port: int, token: bytes) -> str:
+        """Have the service come to `port` unasked; the address by which it sees this peer."""
+        return (await self._answer(self._ready().reach(port, token))).address
+
+    async def volunteer(self, elected: bool, lacks: tuple[str, ...]) -> None:
+        """Say that this peer would be a relay for others, and what it lacks for that."""
+        await self._answer(self._ready().volunteer(lacks, elected=elected))
+
+    async def volunteers(self) -> tuple[Volunteering, ...]:
+        """Who would be a relay, elected ones first."""
+        return (await self._answer(self._ready().volunteers())).volunteers
 
     async def send(self, to: str, body: dict[str, Any]) -> int:
-        """Send `body` to the peer `to`; the bytes it took. RendezvousError if it is refused."""
-        member = self._ready()
+        """Send `body` to the peer `to`; the bytes it took. RendezvousError if it is refused.
+
+        It may arrive twice, if the connection is lost before the service's word is there.
+        """
         try:
-            number, size = member.send(to, body)
+            _, size = await self._ask(lambda member: member.send(to, body))
         except FrameError as error:
             raise RendezvousError("too-big", str(error)) from error
-        await self._answer(number)
         return size
 
     def post(self, to: str, body: dict[str, Any]) -> int:
@@ -142,27 +191,59 @@ class RendezvousClient:
             raise RendezvousError("", f"not registered with {self.server}: {why}")
         return self._member
 
+    async def _ask(self, put: Callable[[Member], tuple[int, int]]) -> tuple[bytes, int]:
+        """Put a question, again on the next connection if this one is lost; key and size."""
+        member, size = self._ready(), 0
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                while True:
+                    number, more = put(member)
+                    size += more
+                    answer = await self._answer(number)
+                    if answer.code != DISCONNECTED:
+                        break
+                    await self._registered.wait()
+                    member = self._ready()
+        except TimeoutError:
+            text = f"no answer from the rendezvous service {self.server}"
+            raise RendezvousError("", text) from None
+        if answer.code:
+            raise RendezvousError(answer.code, answer.reason)
+        return answer.key, size
+
     async def _answer(self, number: int) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = future
         self._flush()
         try:
-            async with asyncio.timeout(ANSWER_S):
-                answer = await future
-        except TimeoutError:
-            text = f"no answer from the rendezvous service {self.server}"
-            raise RendezvousError("", text) from None
+            return await future
         finally:
-            self._answers.pop(number, None)
-        if answer.code:
-            raise RendezvousError(answer.code, answer.reason)
-        return answer
+            # The same number may belong to a question on a newer connection.
+            if self._answers.get(number) is future:
+                del self._answers[number]
+
+    async def _session_until_renewed(self) -> None:
+        self._renewing.clear()
+        loop = asyncio.get_running_loop()
+        session, renewing = (
+            loop.create_task(self._session()),
+            loop.create_task(self._renewing.wait()),
+        )
+        try:
+            await asyncio.wait((session, renewing), return_when=asyncio.FIRST_COMPLETED)
+            if session.done():
+                session.result()
+        finally:
+            for task in (session, renewing):
+                task.cancel()
+            await asyncio.gather(session, renewing, return_exceptions=True)
 
     async def _session(self) -> None:
         async with asyncio.timeout(CONNECT_S):
             self.server, reader, writer = await first_connected(
                 self._servers, self._connect, lambda connection: connection[2].close()
             )
+        _watch(writer)
         self._writer = writer
         self._member = Member(self._name, self._identity)
         self._flush()
@@ -225,5 +306,18 @@ class RendezvousClient:
             self._writer = None
         for number, future in self._answers.items():
             if not future.done():
-                future.set_result(Answer(number, b"", "disconnected", "the connection was lost"))
+                future.set_result(Answer(number, b"", DISCONNECTED, "the connection was lost"))
+        self._answers.clear()
         return was_registered
+
+
+def _watch(writer: asyncio.StreamWriter) -> None:
+    """Have the kernel end a connection whose way has died (RFC 5482), used or not."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    for level, option, value in (
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_S * 1000)),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(QUIET_S)),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    ):
+        sock.setsockopt(level, option, value)

@@ -113,6 +113,9 @@ class Wild:
         for node in ("core", "servers", "a", "b", "alice", "bob"):
             run(f"ip netns add {self.name(node)}")
             self.ip(node, "link set dev lo up")
+            # A router whose link-local addresses are still being checked asks for no neighbour.
+            no_checks = "net.ipv6.conf.default.dad_transmits=0"
+            run(f"ip netns exec {self.name(node)} sysctl -qw {no_checks}")
         self._wire(
             "servers",
             "eth0",
