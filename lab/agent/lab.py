@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +29,7 @@ from lab.fabric.links.ferry.protocol import FerryStats
 from lab.fabric.network import Network
 from lab.observe.exporter import LOOPBACK, Exporter
 from lab.observe.health import HealthSampler
+from lab.observe.reported import KEPT_PER_NODE, accepted
 from lab.observe.state import AgentState, ProgramState, to_wire
 from lab.paths import LabPaths
 from lab.plan.change import changed, describe_change, momentary
@@ -72,6 +74,7 @@ class Lab:
             self._player.counts,
             lateness=self._player.lateness,
         )
+        self._reported: Counter[str] = Counter()
         self._agent = AgentState(pid=os.getpid(), started_at=time.time())
 
     async def up(self, text: str, metrics_port: int, emit: Emit) -> str:
@@ -156,8 +159,10 @@ class Lab:
         async for answer in self._order(local, order):
             if answer.get("event") == "attempt":
                 so_far = await asyncio.to_thread(self._health.since, mark)
-                record = {**answer["record"], "distorted": list(so_far.reasons)}
-                self._record(record)
+                record = self._accepted(local, answer.get("record"))
+                record["distorted"] = list(so_far.reasons)
+                self._exporter.record_attempt(record)
+                self._keep(record)
                 emit({"event": "attempt", "record": record})
         health = await asyncio.to_thread(self._health.since, mark)
         return {"distorted": health.distorted, "reasons": list(health.reasons)}
@@ -322,11 +327,20 @@ class Lab:
         """A program announced something; attempts count, whoever made them."""
         record = event.get("record")
         if event["event"] == "attempt" and isinstance(record, dict):
-            self._record({"local": node, **record})
+            kept = self._accepted(node, {"started_at": time.time(), **record})
+            self._exporter.record_attempt(kept)
+            self._reported[node] += 1
+            if self._reported[node] <= KEPT_PER_NODE:
+                self._keep(kept)
 
-    def _record(self, record: Mapping[str, Any]) -> None:
-        """Count an attempt and keep its record."""
-        self._exporter.record_attempt(record)
+    def _accepted(self, node: str, record: Any) -> dict[str, Any]:
+        """A record from the program of `node`, which may be anybody's."""
+        state = self._programs.states.get(node)
+        told = record if isinstance(record, dict) else {}
+        return accepted(told, local=node, program=state.label if state is not None else "")
+
+    def _keep(self, record: Mapping[str, Any]) -> None:
+        """Write the record of an attempt down."""
         # Where the disk is full the metrics have it all the same, and whoever ordered it.
         with contextlib.suppress(OSError), self._paths.attempts.open("ab") as attempts:
             attempts.write(wire.pack(dict(record)))

@@ -17,7 +17,7 @@ import msgspec
 
 from lab.errors import LabError
 from lab.fabric.journal import Journal
-from lab.observe.state import ProgramState, Stage, program_words
+from lab.observe.state import ProgramState, Stage, program_label, program_words
 from lab.paths import LabPaths
 from lab.plan.model import Daemon, Node, Plan, Program
 from lab.runtime import daemons, freeze, group
@@ -100,6 +100,7 @@ class Programs:
             node=node,
             runtime=program.runtime,
             program=program_words(program),
+            label=program_label(program),
             started_at=time.time(),
         )
         self._states[node] = state

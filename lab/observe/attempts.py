@@ -31,11 +31,26 @@ RTT_BOUNDS_S = (
 GOODPUT_BOUNDS_BPS = (1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
 """From a modem's line to what an attempt's own program can seal."""
 
-LABELS = ("local", "remote", "technique", "outcome", "path")
+LABELS = ("local", "remote", "program", "technique", "outcome", "path")
+
+TIMED = ("program", "technique", "path")
+"""The labels of histograms."""
+
+TECHNIQUES_PER_PROGRAM = 32
+"""Names of techniques that one program gets series for; the rest of them are `other`."""
+
+SERIES_PER_NODE = 2000
+"""Series of attempts that one node gets; more of them are by `other` to `other`."""
+
+OTHER = "other"
 
 UNITS = ("packets", "bytes")
 
 _WORD_LIMIT = 64
+_REMOTE, _TECHNIQUE = LABELS.index("remote"), LABELS.index("technique")
+
+
+Timed = tuple[str, str, str]
 
 
 class AttemptTally:
@@ -44,19 +59,22 @@ class AttemptTally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._attempts: Counter[tuple[str, ...]] = Counter()
-        self._connect: dict[tuple[str, str], Counting] = {}
-        self._rtt: dict[tuple[str, str], Counting] = {}
-        self._jitter: dict[tuple[str, str], Counting] = {}
-        self._goodput: dict[tuple[str, str], Counting] = {}
-        self._overhead: Counter[tuple[str, str]] = Counter()
-        self._relayed: Counter[tuple[str, str]] = Counter()
+        self._techniques: dict[str, set[str]] = {}
+        self._series: Counter[str] = Counter()
+        self._connect: dict[Timed, Counting] = {}
+        self._rtt: dict[Timed, Counting] = {}
+        self._jitter: dict[Timed, Counting] = {}
+        self._goodput: dict[Timed, Counting] = {}
+        self._overhead: Counter[Timed] = Counter()
+        self._relayed: Counter[Timed] = Counter()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count one record."""
-        labels = tuple(_word(record.get(key), none=key == "path") for key in LABELS)
-        _, _, technique, outcome, path = labels
+        words = [_word(record.get(key), none=key == "path") for key in LABELS]
         with self._lock:
-            self._attempts[labels] += 1
+            words = self._within_bounds(words)
+            _, _, program, technique, outcome, path = words
+            self._attempts[tuple(words)] += 1
             if outcome not in CONNECTED:
                 return
             for into, bounds, key in (
@@ -67,45 +85,59 @@ class AttemptTally:
             ):
                 value = seconds_of(record.get(key))
                 if value is not None:
-                    into.setdefault((technique, path), Counting(bounds)).add(value)
+                    into.setdefault((program, technique, path), Counting(bounds)).add(value)
             for into_counter, key in ((self._overhead, "overhead"), (self._relayed, "relayed")):
                 for unit in UNITS:
-                    into_counter[technique, unit] += _count(record.get(key), unit)
+                    into_counter[program, technique, unit] += _count(record.get(key), unit)
 
     def counts(self) -> dict[tuple[str, ...], int]:
         """How many attempts, by the values of `LABELS`."""
         with self._lock:
             return dict(self._attempts)
 
-    def connect_times(self) -> dict[tuple[str, str], Histogram]:
-        """Time to the path in seconds, of successes, by technique and path."""
+    def connect_times(self) -> dict[Timed, Histogram]:
+        """Time to the path in seconds, of successes, by `TIMED`."""
         return self._readings(self._connect)
 
-    def round_trips(self) -> dict[tuple[str, str], Histogram]:
-        """Round trip over the new path in seconds, of successes, by technique and path."""
+    def round_trips(self) -> dict[Timed, Histogram]:
+        """Round trip over the new path in seconds, of successes, by `TIMED`."""
         return self._readings(self._rtt)
 
-    def jitters(self) -> dict[tuple[str, str], Histogram]:
-        """Difference of successive round trips in seconds, of successes, by technique and path."""
+    def jitters(self) -> dict[Timed, Histogram]:
+        """Difference of successive round trips in seconds, of successes, by `TIMED`."""
         return self._readings(self._jitter)
 
-    def goodputs(self) -> dict[tuple[str, str], Histogram]:
-        """Goodput in bit/s where it was measured, by technique and path."""
+    def goodputs(self) -> dict[Timed, Histogram]:
+        """Goodput in bit/s where it was measured, by `TIMED`."""
         return self._readings(self._goodput)
 
-    def overheads(self) -> dict[tuple[str, str], int]:
-        """What paths cost beside their payload, by technique and unit (`UNITS`)."""
+    def overheads(self) -> dict[Timed, int]:
+        """What paths cost beside their payload, by program, technique and unit (`UNITS`)."""
         with self._lock:
             return dict(self._overhead)
 
-    def relayed(self) -> dict[tuple[str, str], int]:
-        """What relays carried, by technique and unit (`UNITS`)."""
+    def relayed(self) -> dict[Timed, int]:
+        """What relays carried, by program, technique and unit (`UNITS`)."""
         with self._lock:
             return dict(self._relayed)
 
-    def _readings(
-        self, histograms: Mapping[tuple[str, str], Counting]
-    ) -> dict[tuple[str, str], Histogram]:
+    def _within_bounds(self, words: list[str]) -> list[str]:
+        """`words` by which series stay few, whatever programs call what they do; under the lock."""
+        local, _, program, technique, *_ = words
+        known = self._techniques.setdefault(program, set())
+        if technique not in known:
+            if len(known) >= TECHNIQUES_PER_PROGRAM:
+                words[_TECHNIQUE] = OTHER
+            else:
+                known.add(technique)
+        if tuple(words) not in self._attempts:
+            if self._series[local] >= SERIES_PER_NODE:
+                words[_REMOTE] = words[_TECHNIQUE] = OTHER
+            else:
+                self._series[local] += 1
+        return words
+
+    def _readings(self, histograms: Mapping[Timed, Counting]) -> dict[Timed, Histogram]:
         with self._lock:
             return {labels: counting.reading() for labels, counting in histograms.items()}
 

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from lab import __version__
 from lab.fabric.links.ferry.protocol import FerryStats
 from lab.observe import counters
-from lab.observe.attempts import LABELS, UNITS, AttemptTally
+from lab.observe.attempts import LABELS, TIMED, UNITS, AttemptTally
 from lab.observe.health import HealthSample, HealthSampler, Mark, lateness
 from lab.observe.histogram import Histogram
 from lab.observe.state import ProgramState, Stage
@@ -103,25 +103,25 @@ class LabCollector(Collector):
         yield _histogram(
             "lab_connect_seconds",
             "From the order to connect to the first authenticated round trip, of successes.",
-            ("technique", "path"),
+            TIMED,
             self._tally.connect_times(),
         )
         yield _histogram(
             "lab_connect_rtt_seconds",
             "Round trip over the path that was found.",
-            ("technique", "path"),
+            TIMED,
             self._tally.round_trips(),
         )
         yield _histogram(
             "lab_connect_jitter_seconds",
             "How much successive round trips over the path differ, on average.",
-            ("technique", "path"),
+            TIMED,
             self._tally.jitters(),
         )
         yield _histogram(
             "lab_connect_goodput_bits_per_second",
             "What the path carried, where that was measured.",
-            ("technique", "path"),
+            TIMED,
             self._tally.goodputs(),
         )
         for name, text, counts in (
@@ -130,11 +130,11 @@ class LabCollector(Collector):
         ):
             for unit in UNITS:
                 family = CounterMetricFamily(
-                    f"lab_connect_{name}_{unit}", f"{text}, in {unit}.", labels=("technique",)
+                    f"lab_connect_{name}_{unit}", f"{text}, in {unit}.", labels=TIMED[:2]
                 )
-                for (technique, counted), count in sorted(counts.items()):
+                for (program, technique, counted), count in sorted(counts.items()):
                     if counted == unit:
-                        family.add_metric((technique,), count)
+                        family.add_metric((program, technique), count)
                 yield family
 
     def _namespaces(self, nodes: Iterable[Node]) -> Iterator[Metric]:

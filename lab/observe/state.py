@@ -7,6 +7,7 @@ socket as JSON (`to_wire`, `programs_from_wire`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -15,6 +16,11 @@ import msgspec
 
 from lab.plan.model import Program
 from lab.topology.behaviour import Frozen, Runtime
+
+BUILT_IN = "lab"
+"""What the built-in program is called beside others (`program_label`)."""
+
+_SCRIPT = re.compile(r"[^\s-]\S*\.[a-z]{1,4}")
 
 
 class Stage(StrEnum):
@@ -40,6 +46,8 @@ class ProgramState(Frozen, frozen=True):
     state: Stage = Stage.STARTING
     program: str = ""
     """In words: roles, image or command (`program_words`)."""
+    label: str = ""
+    """What metrics call it (`program_label`)."""
     pid: int | None = None
     """Of its process, or of a container's first process, seen from the host."""
     exit_code: int | None = None
@@ -79,6 +87,19 @@ def program_words(program: Program) -> str:
     if program.roles:
         return ", ".join(program.roles)
     return program.image or " ".join(program.command)
+
+
+def program_label(program: Program) -> str:
+    """What metrics call `program`: `lab` for the built-in one, else its image or its file's name.
+
+    Where an interpreter runs a script (`python3 call.py`), that is the script.
+    """
+    if program.roles:
+        return BUILT_IN
+    if program.image:
+        return program.image
+    script = (word for word in program.command if _SCRIPT.fullmatch(word))
+    return next(script, program.command[0]).rpartition("/")[2]
 
 
 def to_wire(programs: Mapping[str, ProgramState]) -> dict[str, Any]:

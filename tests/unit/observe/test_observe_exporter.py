@@ -64,7 +64,7 @@ def test_attempts_are_counted_by_technique_outcome_and_path(exporter):
         dict(labels)["technique"]: n for labels, n in got["lab_connect_attempts_total"].items()
     }
     assert total == {"udp-punch": 3, "direct": 1, 'odd"\n\\': 1}
-    punched = (("path", "direct"), ("technique", "udp-punch"))
+    punched = (("path", "direct"), ("program", "lab"), ("technique", "udp-punch"))
     assert got["lab_connect_seconds_count"] == {punched: 3}
     assert got["lab_connect_seconds_sum"][punched] == pytest.approx(3 * 0.0431)
     assert got["lab_connect_seconds_bucket"][(("le", "0.025"), *punched)] == 0

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.observe import counters, host
-from lab.observe.attempts import AttemptTally, latest, seconds_of
+from lab.observe.attempts import (
+    SERIES_PER_NODE,
+    TECHNIQUES_PER_PROGRAM,
+    AttemptTally,
+    latest,
+    seconds_of,
+)
 from lab.observe.histogram import Counting, Histogram
 from tests.unit.observe_support import attempt
 
@@ -62,16 +68,16 @@ def test_only_successes_have_times():
     tally.add(attempt("direct", "unreachable"))
     tally.add(attempt("udp-punch", "timed-out", time_to_path_s=10.0))
     assert tally.counts() == {
-        ("alice", "bob", "udp-punch", "success", "direct"): 2,
-        ("alice", "bob", "direct", "unreachable", "none"): 1,
-        ("alice", "bob", "udp-punch", "timed-out", "none"): 1,
+        ("alice", "bob", "lab", "udp-punch", "success", "direct"): 2,
+        ("alice", "bob", "lab", "direct", "unreachable", "none"): 1,
+        ("alice", "bob", "lab", "udp-punch", "timed-out", "none"): 1,
     }
     (labels, times), *others = tally.connect_times().items()
     assert not others
-    assert labels == ("udp-punch", "direct")
+    assert labels == ("lab", "udp-punch", "direct")
     assert sum(times.counts) == 2
     assert math.isclose(times.total, 2 * 0.0431)
-    assert list(tally.round_trips()) == [("udp-punch", "direct")]
+    assert list(tally.round_trips()) == [("lab", "udp-punch", "direct")]
 
 
 junk = st.recursive(
@@ -93,6 +99,23 @@ def test_no_record_is_strange_enough_to_break_the_tally(record):
         assert all(0 < len(label) <= 64 for label in labels)
     for times in (*tally.connect_times().values(), *tally.round_trips().values()):
         assert math.isfinite(times.total)
+
+
+def test_no_program_makes_series_without_end():
+    tally = AttemptTally()
+    for number in range(TECHNIQUES_PER_PROGRAM + 10):
+        tally.add(attempt(f"mine-{number}", program="own"))
+    tally.add(attempt("direct"))
+    assert len(tally.connect_times()) == TECHNIQUES_PER_PROGRAM + 2
+    assert tally.counts()["alice", "bob", "own", "other", "success", "direct"] == 10
+    assert tally.counts()["alice", "bob", "lab", "direct", "success", "direct"] == 1
+    for number in range(SERIES_PER_NODE):
+        tally.add(attempt(remote=f"node-{number}"))
+    tally.add(attempt(remote="elsewhere"))
+    assert len(tally.counts()) == SERIES_PER_NODE + 1
+    beyond = tally.counts()["alice", "other", "lab", "other", "success", "direct"]
+    assert beyond == TECHNIQUES_PER_PROGRAM + 3
+    assert sum(tally.counts().values()) == TECHNIQUES_PER_PROGRAM + 12 + SERIES_PER_NODE
 
 
 def test_what_counts_as_seconds():
