@@ -339,7 +339,7 @@ def _node(
         service_ports=tuple((service, port) for service, port in services.items() if port),
         peer=form.peer,
         image=form.image or "",
-        command=tuple(form.command or ()),
+        command=tuple(form.command or ()) if form.image else _command(form.command, folder),
         env=tuple(sorted((form.env or {}).items())),
         mounts=tuple(_mount(mount, folder) for mount in form.mounts or ()),
         memory_bytes=form.memory or 0,
@@ -352,8 +352,19 @@ def _node(
 def _mount(mount: Mount, folder: Path) -> Mount:
     """`mount` with its source absolute: relative ones are meant from the file's folder."""
     written = os.path.expanduser(mount.source)  # noqa: PTH111 - Path's raises for unknown users
-    source = os.path.abspath(folder / written)  # noqa: PTH100 - Path's follows links, and may raise
+    source = _from(folder, written)
     return Mount(source=source, target=mount.target, read_only=mount.read_only)
+
+
+def _command(words: list[str] | None, folder: Path) -> tuple[str, ...]:
+    """What this machine is to run, with files that are named beside the topology's absolute."""
+    beside = ("./", "../")
+    return tuple(_from(folder, word) if word.startswith(beside) else word for word in words or ())
+
+
+def _from(folder: Path, written: str) -> str:
+    """`written` as seen from `folder`, absolute."""
+    return os.path.abspath(folder / written)  # noqa: PTH100 - Path's follows links, and may raise
 
 
 def _expectation(form: ExpectForm) -> Expectation:

@@ -335,7 +335,9 @@ class NodeForm(_Attached):
     services: ServicesField | None = Field(None, description="Built-in services.")
     image: ImageField | None = Field(None, description="A container image to run.")
     command: CommandField | None = Field(
-        None, description="A program to run, as text or as a list of words."
+        None,
+        description="A program to run, as text or as a list of words; in a "
+        "process, ./FILE stands beside the topology.",
     )
     env: EnvField | None = Field(
         None, description="Environment variables of the program, besides those of lab."

@@ -379,3 +379,18 @@ def test_load_takes_a_path_and_overrides(tmp_path):
     file.write_text("\ufeff" + FILE.replace("\n", "\r\n"), encoding="utf-8")
     topology = load(file, ["seed=9"], name="lab-9")
     assert (topology.name, topology.seed, topology.source) == ("lab-9", 9, str(file))
+
+
+def test_programs_that_stand_beside_the_topology():
+    text = """\
+        nodes:
+          own: {via: internet, command: [python3, ./own/peer.py, ../x, --out=./y, /bin/z]}
+          boxed: {via: internet, image: example/peer:1, command: ./peer.py}
+        """
+    own = node(read(text), "own").command
+    assert own[0] == "python3"
+    assert [word.startswith("/") for word in own[1:3]] == [True, True]
+    assert own[1].endswith("/dir/own/peer.py")
+    assert "dir" not in own[2].split("/")[-2:]
+    assert own[3:] == ("--out=./y", "/bin/z")
+    assert node(read(text), "boxed").command == ("./peer.py",)
