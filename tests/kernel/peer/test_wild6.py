@@ -57,7 +57,7 @@ def test_ipv6_is_taken_where_both_work(dual):
 
 @pytest.mark.parametrize("blocked", ["a", "b"])
 def test_ipv4_is_taken_where_ipv6_is_blocked(dual, blocked):
-    """Also for the rendezvous service, by a new connection: the one there is has no way any more."""
+    """Also to the rendezvous service, if there is a connection that has lost its way."""
     walls = {"a": "stateful", "b": "stateful", blocked: "blocked"}
     (record,) = connect(dual, walls["a"], walls["b"], "udp-punch")
     assert record["outcome"] == "success", record["reason"]
