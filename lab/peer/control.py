@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from lab.peer.rendezvous.frames import parse_object, valid_name
-from lab.peer.traversal.attempts import Attempts, Wish
+from lab.peer.session.keeper import Keeper, Order
+from lab.peer.session.sessions import Sessions
+from lab.peer.session.terms import MAX_KEEPALIVE_S, MAX_RATE
+from lab.peer.traversal.attempts import Attempts
+from lab.peer.traversal.purpose import Wish
 
 MAX_LINE = 64 * 1024
 DEFAULT_TIMEOUT_S = 10.0
+LONGEST_SESSION_S = 7 * 86400.0
 LONGEST_PATH = 100
 """A Unix socket's name is 107 bytes at most."""
 
@@ -26,10 +31,16 @@ class ControlServer:
     """Takes orders, several at a time; `attempts` is None for a node that is no peer."""
 
     def __init__(
-        self, path: Path, attempts: Attempts | None, status: Callable[[], dict[str, Any]]
+        self,
+        path: Path,
+        attempts: Attempts | None,
+        sessions: Sessions | None,
+        status: Callable[[], dict[str, Any]],
     ) -> None:
         self._path = path
         self._attempts = attempts
+        self._sessions = sessions
+        self._ordered: dict[object, Keeper] = {}
         self._status = status
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
@@ -108,10 +119,16 @@ class ControlServer:
             case "connect":
                 await self._connect(order, say)
                 await say({"done": True})
+            case "session":
+                await self._session(order, say)
+                await say({"done": True})
+            case "end":
+                if keeper := self._ordered.get(order.get("session")):
+                    keeper.ending.set()
+                await say({"done": True})
             case other:
-                raise OrderError(
-                    f"no such order: {str(other)[:40]!r}; connect and status are known"
-                )
+                known = "connect, session, end and status"
+                raise OrderError(f"no such order: {str(other)[:40]!r}; {known} are known")
 
     async def _connect(
         self, order: dict[str, Any], say: Callable[[dict[str, Any]], Awaitable[None]]
@@ -137,3 +154,46 @@ class ControlServer:
         records = self._attempts.connect(str(peer), names, wish)
         async for record in records:
             await say({"event": "attempt", "record": record.to_json()})
+
+    async def _session(
+        self, order: dict[str, Any], say: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        if self._sessions is None:
+            raise OrderError("this node is no peer (LAB_ROLE has no `peer`)")
+        peer, names = order.get("peer"), order.get("techniques", [])
+        if not valid_name(peer):
+            raise OrderError("`peer` is the name of a peer")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise OrderError("`techniques` is a list of names")
+        wanted = Order(
+            peer=str(peer),
+            techniques=names,
+            keepalive_s=_number(order, "keepalive_s", 15.0, MAX_KEEPALIVE_S),
+            for_s=_number(order, "for_s", 0.0, LONGEST_SESSION_S),
+            rate=_number(order, "rate", 50.0, MAX_RATE),
+        )
+        happened: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        keeper = self._sessions.open(wanted, happened.put_nowait)
+        self._ordered[keeper.report.session] = keeper
+        running = asyncio.ensure_future(self._sessions.keep(keeper))
+        try:
+            await say({"event": "session", "what": "opened", "session": keeper.report.session})
+            while not (running.done() and happened.empty()):
+                hearing = asyncio.ensure_future(happened.get())
+                await asyncio.wait((running, hearing), return_when=asyncio.FIRST_COMPLETED)
+                if hearing.done():
+                    await say(hearing.result())
+                hearing.cancel()
+            report = running.result()
+            await say({"event": "session", "what": "record", "record": report.to_json()})
+        finally:
+            self._ordered.pop(keeper.report.session, None)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+def _number(order: dict[str, Any], name: str, usual: float, most: float) -> float:
+    value = order.get(name, usual)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise OrderError(f"`{name}` is a number from 0 to {most:g}")
+    return value

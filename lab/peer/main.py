@@ -22,6 +22,8 @@ from lab.peer.relay.server import RelayServer
 from lab.peer.relay.service import RelayService
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
 from lab.peer.rendezvous.service import RendezvousService
+from lab.peer.roaming import AddressWatch, here, with_present
+from lab.peer.session.sessions import Sessions
 from lab.peer.settings import (
     RENDEZVOUS_PORT,
     STUN_PORT,
@@ -96,7 +98,9 @@ class _Node:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._services: list[_Closable] = []
+        self._told = settings
         self._attempts: Attempts | None = None
+        self._sessions: Sessions | None = None
         self._control: ControlServer | None = None
         self._client: RendezvousClient | None = None
         self._client_task: asyncio.Task[None] | None = None
@@ -121,7 +125,9 @@ class _Node:
         if "peer" in settings.roles:
             await self._start_peer()
         settings.folder.mkdir(parents=True, exist_ok=True)
-        self._control = ControlServer(settings.folder / "control.sock", self._attempts, self.status)
+        self._control = ControlServer(
+            settings.folder / "control.sock", self._attempts, self._sessions, self.status
+        )
         await self._control.start()
         if self._client:
             # A peer that the network keeps from the service is one all the same: its
@@ -132,6 +138,8 @@ class _Node:
         """End everything, in the order in which it depends on each other."""
         if self._control:
             await self._control.close()
+        if self._sessions:
+            await self._sessions.close()
         if self._attempts:
             await self._attempts.close()
         if self._client_task:
@@ -149,6 +157,7 @@ class _Node:
             "registered": client.registered if client else False,
             "trouble": client.trouble if client else "",
             "sessions": self._attempts.running if self._attempts else [],
+            "kept": self._sessions.running if self._sessions else [],
         }
 
     async def _start_web_relay(self) -> None:
@@ -184,6 +193,8 @@ class _Node:
         identity = Identity.load(settings.folder / "identity.key")
         signalling = Signalling(identity, self._offered)
         self._attempts = Attempts(settings, signalling, _answered)
+        self._sessions = Sessions(self._attempts, _announce)
+        self._follow_addresses()
         await self._start_nearby(identity)
         if not settings.rendezvous:
             print("lab.peer: LAB_RENDEZVOUS is not set: no peer can be found", file=sys.stderr)
@@ -193,13 +204,39 @@ class _Node:
             settings.node,
             identity,
             signalling.deliver,
-            source=settings.source,
+            source=self._source,
             nat64=settings.nat64,
             proxy=settings.proxy,
             on_state=_registration,
         )
         signalling.client = self._client
         self._client_task = asyncio.get_running_loop().create_task(self._client.run())
+
+    def _follow_addresses(self) -> None:
+        """Go on with the addresses that the host has, should they change."""
+        watch = AddressWatch(self._readdressed)
+        try:
+            watch.start()
+        except OSError as error:
+            print(f"lab.peer: not told of other addresses: {error}", file=sys.stderr)
+            return
+        self._services.append(watch)
+
+    def _source(self, server: Endpoint) -> str:
+        return self._settings.source(server)
+
+    def _readdressed(self) -> None:
+        settings, before = with_present(self._told, here()), self._settings
+        if settings.addresses == before.addresses:
+            return
+        emit("readdressed", addresses=list(settings.addresses))
+        self._settings = settings
+        if self._attempts:
+            self._attempts.settings = settings
+        if self._client:
+            self._client.renew()
+        if self._sessions:
+            self._sessions.moved(frozenset(before.addresses) - frozenset(settings.addresses))
 
     async def _start_nearby(self, identity: Identity) -> None:
         """Be found on this network; a peer that can't be is one all the same."""
@@ -291,6 +328,10 @@ def _registration(trouble: str) -> None:
         emit("unregistered", reason=trouble)
     else:
         emit("registered")
+
+
+def _announce(event: dict[str, Any]) -> None:
+    emit(**event)
 
 
 def _answered(record: Record) -> None:

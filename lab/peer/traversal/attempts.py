@@ -6,14 +6,13 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from lab.peer.record import Outcome, Record, Tally
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import (
     AttemptError,
+    Established,
     IncomingCall,
     OutgoingCall,
     from_rendezvous,
@@ -21,6 +20,7 @@ from lab.peer.traversal.call import (
 from lab.peer.traversal.lan import NAME as LAN
 from lab.peer.traversal.measure import MOST_GOODPUT_S, ROUND_TRIPS_S, goodput, round_trips
 from lab.peer.traversal.prober import Pace
+from lab.peer.traversal.purpose import Use, Uses, Wish
 from lab.peer.traversal.recording import Attempt
 from lab.peer.traversal.signalling import KIND, Mailbox, Signalling
 from lab.peer.traversal.signals import MAX_WINDOW_S, Decline, End, Offer
@@ -35,20 +35,6 @@ MEASURE_S = ROUND_TRIPS_S + GRACE_S + MOST_GOODPUT_S
 """How long a callee keeps a path for the caller to measure it."""
 REGISTER_S = 2.0
 """How long an attempt waits for this peer to be registered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What an order to connect wants beside the techniques."""
-
-    first: bool = False
-    """Stop at the first technique that works."""
-    timeout_s: float = 10.0
-    """For each technique."""
-    goodput_s: float = 0.0
-    """How long to measure what each path carries; 0 for not at all."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """What techniques should do otherwise than usual."""
 
 
 class Attempts:
@@ -66,8 +52,10 @@ class Attempts:
         pace: Pace = Pace(),  # noqa: B008 - frozen
     ) -> None:
         self.techniques: Mapping[str, Technique] = techniques()
-        self._settings = settings
-        self._signalling = signalling
+        self.settings = settings
+        """May be replaced: attempts that begin then have the new ones."""
+        self.signalling = signalling
+        self.uses: Uses | None = None
         self.nearby: Signalling | None = None
         """How peers on this network are spoken to without a service."""
         self._on_answered = on_answered
@@ -103,18 +91,23 @@ class Attempts:
             if wish.first and record.outcome.connected:
                 return
 
-    async def _attempt(self, peer: str, name: str, wish: Wish) -> Record:
-        attempt = Attempt(name, self._settings.node, peer)
+    async def hold(self, peer: str, name: str, wish: Wish, use: Use) -> Record:
+        """Find a path by one technique and use it; returns when it is of no more use."""
+        return await self._attempt(peer, name, wish, use)
+
+    async def _attempt(self, peer: str, name: str, wish: Wish, use: Use | None = None) -> Record:
+        attempt = Attempt(name, self.settings.node, peer)
         tally = Tally()
         try:
             technique = self._technique(name)
             call = await self._open(peer, name, wish, tally)
         except AttemptError as error:
             return attempt.failure(error, tally)
+        call.besides = use.besides if use else {}
         self._running[call.attempt] = (peer, name, "caller")
         rtt = asyncio.get_running_loop().create_task(self._before(call))
         try:
-            return await self._run(technique, call, rtt, attempt, wish.goodput_s)
+            return await self._run(technique, call, rtt, attempt, wish, use)
         finally:
             rtt.cancel()
             call.signalling.post(peer, End(call.attempt), tally)
@@ -125,9 +118,9 @@ class Attempts:
         """The technique of that name; AttemptError if it can't work here."""
         technique = self.techniques.get(name)
         if technique is None:
-            reason = f"{self._settings.node} has no technique {name!r}"
+            reason = f"{self.settings.node} has no technique {name!r}"
             raise AttemptError(Outcome.UNSUPPORTED, reason)
-        if reason := technique.applies(self._settings):
+        if reason := technique.applies(self.settings):
             raise AttemptError(Outcome.UNSUPPORTED, reason)
         return technique
 
@@ -137,9 +130,9 @@ class Attempts:
         signalling = self._by(name)
         client = signalling.client
         if client is None:
-            reason = f"{self._settings.node} has no rendezvous service (LAB_RENDEZVOUS is not set)"
+            reason = f"{self.settings.node} has no rendezvous service (LAB_RENDEZVOUS is not set)"
             raise AttemptError(Outcome.UNSUPPORTED, reason)
-        if peer == self._settings.node:
+        if peer == self.settings.node:
             raise AttemptError(Outcome.UNSUPPORTED, "a peer does not connect to itself")
         try:
             # It may just be connecting again.
@@ -151,7 +144,7 @@ class Attempts:
         mailbox = Mailbox(peer, key, tally)
         signalling.open(attempt, mailbox)
         return OutgoingCall(
-            self._settings,
+            self.settings,
             signalling,
             mailbox,
             attempt=attempt,
@@ -163,7 +156,7 @@ class Attempts:
 
     def _by(self, technique: str) -> Signalling:
         """What carries the signals of a technique."""
-        return self.nearby if technique == LAN and self.nearby else self._signalling
+        return self.nearby if technique == LAN and self.nearby else self.signalling
 
     async def _before(self, call: OutgoingCall) -> None:
         try:
@@ -171,22 +164,28 @@ class Attempts:
         finally:
             call.rtt_known.set()
 
-    async def _run(
+    async def _run(  # noqa: PLR0917 - what an attempt consists of
         self,
         technique: Technique,
         call: OutgoingCall,
         rtt: asyncio.Task[None],
         attempt: Attempt,
-        goodput_s: float,
+        wish: Wish,
+        use: Use | None,
     ) -> Record:
         try:
             async with asyncio.timeout_at(call.deadline + GRACE_S):
                 path = await technique.call(call)
+            if use:
+                record = attempt.success(call, path, rtt_before=call.rtt_before)
+                use.on_record(record)
+                await use.run(call, path)
+                return record
             await round_trips(path)
             await asyncio.wait((rtt,), timeout=GRACE_S)
             carried = None
-            if goodput_s > 0:
-                carried = await goodput(path, min(goodput_s, MOST_GOODPUT_S))
+            if wish.goodput_s > 0:
+                carried = await goodput(path, min(wish.goodput_s, MOST_GOODPUT_S))
             return attempt.success(call, path, rtt_before=call.rtt_before, goodput_bps=carried)
         except AttemptError as error:
             failed = error
@@ -201,7 +200,7 @@ class Attempts:
     def offered(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
         """Answer an offer of another peer, within limits."""
         signalling = self._by(offer.technique)
-        if offer.to != self._settings.node or signalling.knows(offer.attempt):
+        if offer.to != self.settings.node or signalling.knows(offer.attempt):
             return
         try:
             technique = self._technique(offer.technique)
@@ -212,8 +211,13 @@ class Attempts:
             self._answered.total() >= MAX_ANSWERED
             or self._answered[sender] >= MAX_ANSWERED_PER_PEER
         ):
-            reason = f"{self._settings.node} is answering enough attempts"
+            reason = f"{self.settings.node} is answering enough attempts"
             signalling.post(sender, Decline(offer.attempt, "busy", reason))
+            return
+        try:
+            use = self.uses.wanted(sender, key, offer) if self.uses else None
+        except AttemptError as error:
+            signalling.post(sender, Decline(offer.attempt, "refused", error.reason))
             return
         tally = Tally()
         tally.count(KIND, size)
@@ -221,15 +225,17 @@ class Attempts:
         signalling.open(offer.attempt, mailbox)
         self._answered[sender] += 1
         self._running[offer.attempt] = (sender, offer.technique, "callee")
-        task = asyncio.get_running_loop().create_task(self._answer(technique, mailbox, offer))
+        task = asyncio.get_running_loop().create_task(self._answer(technique, mailbox, offer, use))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, technique: Technique, mailbox: Mailbox, offer: Offer) -> None:
-        attempt = Attempt(offer.technique, self._settings.node, mailbox.peer)
+    async def _answer(
+        self, technique: Technique, mailbox: Mailbox, offer: Offer, use: Use | None
+    ) -> None:
+        attempt = Attempt(offer.technique, self.settings.node, mailbox.peer)
         deadline = attempt.clock + offer.window_s
         call = IncomingCall(
-            self._settings,
+            self.settings,
             self._by(offer.technique),
             mailbox,
             attempt=offer.attempt,
@@ -238,16 +244,18 @@ class Attempts:
             pace=self._pace,
         )
         call.incoming = offer
+        call.besides = use.besides if use else {}
         try:
-            record = await self._answered_record(technique, call, attempt)
+            record = await self._answered_record(technique, call, attempt, use)
         finally:
             self._answered[mailbox.peer] -= 1
             self._running.pop(offer.attempt, None)
             await call.close()
-        self._on_answered(record)
+        if not (use and record.outcome.connected):  # else it was told when there was a path
+            self._on_answered(record)
 
     async def _answered_record(
-        self, technique: Technique, call: IncomingCall, attempt: Attempt
+        self, technique: Technique, call: IncomingCall, attempt: Attempt, use: Use | None
     ) -> Record:
         loop = asyncio.get_running_loop()
         work = loop.create_task(technique.answer(call))
@@ -260,6 +268,10 @@ class Attempts:
                 return attempt.failure(gone, call.tally, tries=call.tries)
             path = work.result()
             record = attempt.success(call, path)
+            if use:
+                use.on_record(record)
+                await _used(use, call, path, ended)
+                return record
             # The caller still measures the path; it says when it is done.
             await asyncio.wait((ended,), timeout=max(0.0, call.deadline - loop.time()) + MEASURE_S)
             return record
@@ -273,3 +285,14 @@ class Attempts:
         code = "unsupported" if failed.outcome is Outcome.UNSUPPORTED else "failed"
         call.signalling.post(call.peer, Decline(call.attempt, code, failed.reason), call.tally)
         return attempt.failure(failed, call.tally, tries=call.tries)
+
+
+async def _used(use: Use, call: IncomingCall, path: Established, ended: asyncio.Task[bool]) -> None:
+    """Let the path be used until it is of no more use, here or to the caller."""
+    using = asyncio.ensure_future(use.run(call, path))
+    try:
+        await asyncio.wait((using, ended), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        using.cancel()
+        # That it never was of use is for the caller to say.
+        await asyncio.gather(using, return_exceptions=True)

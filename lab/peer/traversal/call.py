@@ -74,6 +74,8 @@ class Call:
         self.pace = pace
         self.options = options
         """What who ordered the attempt wants otherwise than usual; read it by `option`."""
+        self.besides: Mapping[str, Any] = {}
+        """What is said in the offer or answer beside what the technique says."""
         self.tries: list[Try] = []
         """What was tried, for the record."""
         self.began = asyncio.get_running_loop().time()
@@ -194,6 +196,8 @@ class OutgoingCall(Call):
     """An attempt that this peer makes."""
 
     _offer: Offer
+    answer: Offer | None = None
+    """What the callee said, once it has."""
     rtt_before: float | None = None
     """Round trip over the rendezvous service, once it is known."""
 
@@ -217,12 +221,13 @@ class OutgoingCall(Call):
             ephemeral=self.agreement.ephemeral,
             candidates=tuple(candidates),
             window_s=max(0.1, self.deadline - self.now),
-            details=details or {},
+            details={**(details or {}), **self.besides},
         )
         try:
             await self.signalling.send(self.peer, self._offer, self.tally)
             async with asyncio.timeout_at(self.deadline):
-                return await self._answer()
+                self.answer = await self._answer()
+                return self.answer
         except RendezvousError as error:
             raise from_rendezvous(error, self.peer) from error
         except TimeoutError:
@@ -278,7 +283,7 @@ class IncomingCall(Call):
             to=self.peer,
             ephemeral=self.agreement.ephemeral,
             candidates=tuple(candidates),
-            details=details or {},
+            details={**(details or {}), **self.besides},
             offer_digest=digest(self.incoming),
         )
         try:

@@ -34,7 +34,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.machine import Datagram
+from lab.peer.machine import Datagram, Machine
 from lab.peer.record import DATA
 from lab.peer.traversal.flow import Flow
 from lab.peer.traversal.seal import NOWHERE, Opened, Seal, Type
@@ -111,6 +111,8 @@ class Prober:
         self.seal = seal
         self.flow: Flow | None = None
         """What this end sends over the path to measure it."""
+        self.rider: Machine | None = None
+        """What uses the path, once there is one: packets that are not the prober's are its own."""
         self._part = part
         self._until = until
         self._kind = kind
@@ -149,7 +151,7 @@ class Prober:
 
     def receive(self, data: bytes, source: Endpoint, now: float) -> str:
         if not self.seal.ours(data):
-            return ""
+            return self.rider.receive(data, source, now) if self.rider else ""
         opened = self.seal.open(data)
         if opened is None:
             return ""
@@ -172,6 +174,8 @@ class Prober:
     def tick(self, now: float) -> None:
         if self.flow:
             self.flow.tick(now)
+        if self.rider:
+            self.rider.tick(now)
         if self.settled or now < min(self._next, self._decide_at):
             return
         if self._second_best and now >= self._decide_at and not self.nominated:
@@ -192,13 +196,15 @@ class Prober:
 
     def deadline(self) -> float | None:
         if self.settled:
-            return None
+            return self.rider.deadline() if self.rider else None
         waits = self._second_best is not None and not self.nominated
         return min(self._next, self._decide_at) if waits else self._next
 
     def take(self) -> list[Datagram]:
         out, self._out = self._out, []
-        return out + self.flow.take() if self.flow else out
+        for user in (self.flow, self.rider):
+            out += user.take() if user else ()
+        return out
 
     # --- the exchange ---
 

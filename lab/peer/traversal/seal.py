@@ -177,11 +177,15 @@ class Agreement:
         An attempt with several paths has a seal for each, told apart by number:
         two that seal the same sequence numbers must not share keys.
         """
-        secret = self._private.exchange(X25519PublicKey.from_public_bytes(other))
         salt = hashlib.sha256(transcript).digest()
-        keys = HKDF(SHA256(), length=64, salt=salt, info=b"lab peer path %d" % path).derive(secret)
+        keys = self.derive(other, salt, b"lab peer path %d" % path)
         to_callee, to_caller = keys[:32], keys[32:]
         return Seal(session, *((to_callee, to_caller) if caller else (to_caller, to_callee)))
+
+    def derive(self, other: bytes, salt: bytes, info: bytes) -> bytes:
+        """64 bytes that only the two know; ValueError if `other` is no key of an honest peer."""
+        secret = self._private.exchange(X25519PublicKey.from_public_bytes(other))
+        return HKDF(SHA256(), length=64, salt=salt, info=info).derive(secret)
 
 
 def _nonce(sequence: int) -> bytes:

@@ -171,7 +171,7 @@ def test_an_unknown_technique(lab):
 @pytest.mark.parametrize(
     ("order", "error"),
     [
-        ({"do": "dance"}, "no such order: 'dance'; connect and status are known"),
+        ({"do": "dance"}, "no such order: 'dance'; connect, session, end and status are known"),
         ({"do": "connect"}, "`peer` is the name of a peer"),
         ({"do": "connect", "peer": "bob", "techniques": "all"}, "`techniques` is a list of names"),
         (
