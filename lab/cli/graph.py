@@ -37,12 +37,9 @@ def command(
 
         plan = plan_of(choose(lab_name))
     else:
-        from lab.cli.planning import load_file
-        from lab.plan.compile import compile_topology
-        from lab.plan.machine import Machine
+        from lab.cli.planning import load_file, plan_anywhere
 
-        # A drawing needs nothing of this machine.
-        plan = compile_topology(load_file(topology, overrides), Machine(containers=True))
+        plan = plan_anywhere(load_file(topology, overrides))
     drawing = graph.svg(plan) if form == "svg" else graph.mermaid(plan)
     if output:
         try:

@@ -1,4 +1,4 @@
-"""From a topology file to a plan for this machine: what up, apply and graph share."""
+"""From a topology file to a plan for this machine: what the commands share."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def load_file(topology: str, overrides: Sequence[str], seed: int | None = None) 
         overrides = (*overrides, f"seed={seed}")
     loaded = load(topology, overrides)
     return msgspec.structs.replace(loaded, source=os.path.abspath(loaded.source))  # noqa: PTH100 - the name as written, links and all
+
+
+def plan_anywhere(topology: Topology) -> Plan:
+    """The plan of `topology` whatever this machine can do: to check, draw and predict by.
+
+    Raises InputError for what is wrong in the topology.
+    """
+    from lab.plan.compile import compile_topology
+    from lab.plan.machine import Machine
+
+    return compile_topology(topology, Machine(containers=True))
 
 
 def plan_file(

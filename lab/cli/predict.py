@@ -83,12 +83,9 @@ def _plan(topology: str | None, overrides: tuple[str, ...], lab_name: str | None
         return plan
     if lab_name is not None:
         raise click.UsageError("--file and --lab exclude each other.")
-    from lab.cli.planning import load_file
-    from lab.plan.compile import compile_topology
-    from lab.plan.machine import Machine
+    from lab.cli.planning import load_file, plan_anywhere
 
-    # What the machine can do has no influence on what is declared.
-    return compile_topology(load_file(topology, overrides), Machine(containers=True))
+    return plan_anywhere(load_file(topology, overrides))
 
 
 def _print(prediction: Prediction) -> None:

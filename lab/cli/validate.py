@@ -28,6 +28,7 @@ def command(files: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -
     Every file is checked, and everything that is wrong in it is reported.
     Exit code 2 if any of them is wrong.
     """
+    from lab.cli.planning import plan_anywhere
     from lab.errors import InputError
     from lab.topology.loader import load
     from lab.topology.problems import TopologyError
@@ -37,6 +38,8 @@ def command(files: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -
     for file in files:
         try:
             topology = load(file, overrides)
+            # What is right by itself may be wrong together: addresses, ports, servers.
+            plan_anywhere(topology)
         except InputError as error:
             found = _problems(error)
             problems += found

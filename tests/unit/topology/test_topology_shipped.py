@@ -172,6 +172,20 @@ def test_validate_reports_every_file(bad):
     assert "nowhere.yaml: there is no such file" in text
 
 
+def test_validate_sees_what_is_wrong_together_alone(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "routers:\n"
+        "  carrier: {nat: cgnat, lan: 100.64.0.0/29}\n"
+        "  home: {via: carrier, nat: {pool: 20}}\n"
+    )
+    with pytest.raises(TopologyError, match="too small") as caught:
+        raise _run(validate_command, str(file)).exception
+    (problem,) = caught.value.problems
+    assert problem.where == f"{file}:2"
+    assert problem.remedy == "Make it a /27 or larger."
+
+
 def test_validate_answers_in_json(bad):
     result = _run(validate_command, "--json", bad, "lan", "--set", "seed=4")
     assert result.exit_code == 2
