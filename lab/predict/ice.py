@@ -35,7 +35,8 @@ def technique(name: str, relay: Technique) -> Technique:
         if possible:
             best = possible[0]
             return replace(best, technique=name, by_chance=not certain)
-        reason = "; ".join(dict.fromkeys(finding.reason for finding in found))
+        reason = _unasked((a, one), (b, other))
+        reason = reason or "; ".join(dict.fromkeys(finding.reason for finding in found))
         return Finding(technique=name, possible=False, path="", reason=reason)
 
     return ice
@@ -49,6 +50,15 @@ def _as_aioice(peer: Peer) -> Peer:
         return tuple(server for server in servers if has_ipv4 and server.family == 4)
 
     return dataclasses.replace(peer, stun=asked(peer.stun), relay=asked(peer.relay))
+
+
+def _unasked(*both: tuple[Peer, Peer]) -> str:
+    """Which peers have servers that aioice can't ask; empty if it can ask those of both."""
+    names = [real.name for real, left in both if real.stun and not left.stun]
+    if not names:
+        return ""
+    verb = "has" if len(names) == 1 else "have"
+    return f"aioice asks STUN and TURN over IPv4 alone, of which {' and '.join(names)} {verb} none"
 
 
 def _checks(world: Map, a: Peer, b: Peer) -> Finding:

@@ -65,7 +65,7 @@ def _ask(network: Network, side: Side, protocol: str) -> _Granted:
     world, name = network.map, side.peer.name
     hop = world.next_hop(name, "0.0.0.0")
     if hop is None:
-        return _Granted(None, "", f"{name} has no default route")
+        return _Granted(None, "", f"{name} has no IPv4 default route")
     router = world.nodes[hop[0]]
     mapping = router.port_mapping
     if router.nat is None or mapping is None:

@@ -85,7 +85,7 @@ class PortMapped:
     async def _ask(self, call: Call, driver: UdpDriver) -> _Granted:
         router = gateway()
         if not router:
-            return _Granted(trouble=f"{call.me} has no default route", answer=_SILENT)
+            return _Granted(trouble=f"{call.me} has no IPv4 default route", answer=_SILENT)
         try:
             client = CLIENTS[self.name](Host(own_address(router), router, call.tally))
             async with asyncio.timeout_at(min(call.now + ASK_S, call.deadline)):

@@ -7,7 +7,7 @@ import pytest
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
 from lab.predict import predict
-from lab.topology.loader import loads
+from lab.topology.loader import load, loads
 
 LAB = """\
 name: six
@@ -73,3 +73,11 @@ def test_peers_of_one_family_each_have_the_relay_alone(plan):
         )
         assert of(plan, a, b, "relay").possible
         assert predict(plan, a, b).path == "relayed"
+
+
+@pytest.mark.parametrize("name", ["ipv6-only", "nptv6"])
+def test_ice_says_why_it_knows_less_of_ipv6_than_others(name):
+    plan = compile_topology(load(name), Machine())
+    found = of(plan, "alice", "bob", "ice")
+    assert not found.possible
+    assert found.reason.startswith("aioice asks STUN and TURN over IPv4 alone, of which alice")
