@@ -122,7 +122,7 @@ class Recorder:
         try:
             self._tracers.append(Tracer(self._paths.netns(node.name), node.name))
         except LabError as error:
-            self.lost.append(error.message)
+            self.lost.append(f"{error.message}; so nothing is known of decisions at {node.name}")
 
     def _run(self) -> None:
         poll = select.epoll()

@@ -27,7 +27,8 @@ _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10
 _GROUP_TRACE = 9
 _SO_RCVBUFFORCE = 33
-_BUFFER = 4 << 20
+_BUFFER = 64 << 20
+"""Bytes of kernel memory at most; drawing a port takes some hundred messages of 1 KiB."""
 
 _SUBSYSTEM = 10 << 8
 _BEGIN, _END = 16, 17

@@ -20,6 +20,8 @@ from lab.plan.model import Node, NodeKind
 _SHOWN_ALIKE = {Fate.VANISHED.value: 1}
 _USUALLY_SHOWN = 2
 """How many packets that are alike are shown before the rest is only counted."""
+_SHOWN_NEWS = 4
+"""The same for those that made a mapping or opened a way: some techniques send hundreds."""
 
 
 def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = ()) -> Ladder:
@@ -137,9 +139,8 @@ def _rows(tale: Story, shown: list[Told], *, fold: bool) -> Iterator[Row]:
         count = alike.get(key, 0)
         if (
             fold
-            and count >= _SHOWN_ALIKE.get(row.fate, _USUALLY_SHOWN)
+            and count >= (_SHOWN_NEWS if _news(row) else _SHOWN_ALIKE.get(row.fate, _USUALLY_SHOWN))
             and not row.steps
-            and not _news(row)
         ):
             place = next(
                 index for index in range(len(rows) - 1, -1, -1) if _key(rows[index]) == key
@@ -154,9 +155,12 @@ def _rows(tale: Story, shown: list[Told], *, fold: bool) -> Iterator[Row]:
 
 
 def _key(row: Row) -> tuple[object, ...]:
-    return (row.kind, row.text, row.fate, tuple(
-        (point.lane, point.source, point.destination) for point in row.points
-    ))  # fmt: skip
+    """What packets that are alike have in common: all but their ports and times."""
+    hosts = tuple(
+        (point.lane, point.source.rpartition(":")[0], point.destination.rpartition(":")[0])
+        for point in row.points
+    )
+    return (row.kind, row.text, row.fate, hosts)
 
 
 def _news(row: Row) -> bool:
@@ -249,6 +253,8 @@ def _end(tale: Story, journey: Journey) -> Iterator[Note]:
                 kind=journey.fate.value,
                 text=f"{where} knows no way to {last.packet.destination.address}",
             )
+        case Fate.UNSEEN:
+            yield Note(lane=last.node, kind=journey.fate.value, text="what rules said is not known")
         case Fate.LOST:
             yield Note(lane=last.node, kind=journey.fate.value, text=f"lost behind {last.node}")
         case Fate.ARRIVED:

@@ -30,6 +30,8 @@ class Fate(StrEnum):
     """It left one end of a link and did not come in at the other."""
     VANISHED = "vanished"
     """It came into a node that is not its destination, and no rule dropped it."""
+    UNSEEN = "unseen"
+    """It came into a router, and what the rules said to it was not seen."""
 
 
 @dataclass(slots=True)
@@ -82,7 +84,9 @@ def journeys(capture: Capture) -> list[Journey]:
     for first in [stop for stop in stops if id(stop) not in follows.values_seen]:
         journey = Journey([first], branches=0)
         while following := follows.next(journey.stops[-1]):
-            journey.stops.append(following[0])
+            # Of the copies of a multicast, the one for the other peer is meant.
+            meant = (stop for stop in following if stop.node in (capture.local, capture.remote))
+            journey.stops.append(next(meant, following[0]))
             journey.branches += len(following) - 1
         journey.fate = _fate(journey, capture)
         found.append(journey)
@@ -186,6 +190,8 @@ def _fate(journey: Journey, capture: Capture) -> Fate:
         node = capture.plan.node(last.node)
     except KeyError:
         return Fate.ARRIVED
+    if not last.traced and any(words.endswith(f" at {last.node}") for words in capture.lost):
+        return Fate.UNSEEN
     addresses = {
         address.partition("/")[0]
         for interface in node.interfaces

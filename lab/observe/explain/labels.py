@@ -8,7 +8,12 @@ from enum import StrEnum
 
 from lab.observe.explain.packet import ACK, FIN, RST, SYN, Packet
 from lab.peer.endpoint import Endpoint
-from lab.peer.relay.wire import is_channel_data, parse_channel_data
+from lab.peer.relay.wire import (
+    FIRST_CHANNEL,
+    LAST_CHANNEL,
+    is_channel_data,
+    parse_channel_data,
+)
 from lab.peer.stun.codec import Class, MalformedError, Message, Method, parse
 from lab.peer.traversal.seal import MARK, Type
 
@@ -54,6 +59,7 @@ class Label:
 
 _STUN_PORTS = frozenset((3478, 3479, 5349))
 _DNS, _WEB, _SSDP = 53, frozenset((80, 3128, 8080)), 1900
+_LOCAL_NAMES = ((5353, "mDNS"), (5355, "LLMNR"))
 _PORTMAP = frozenset((5350, 5351))
 _TLS = re.compile(rb"^[\x14-\x17]\x03[\x00-\x04]")
 _HTTP = re.compile(rb"^(?:(?:GET|POST|PUT|CONNECT|HEAD|M-SEARCH|NOTIFY) \S+ HTTP/1\.[01]"
@@ -116,6 +122,9 @@ def _udp(packet: Packet) -> Label:
         return Label(Kind.PORTMAP, f"SSDP {_first_line(data)}")
     if ports & _PORTMAP:
         return Label(Kind.PORTMAP, _portmap(data, answer=packet.source.port == 5351))
+    if local := next((name for port, name in _LOCAL_NAMES if port in ports), ""):
+        asks = packet.destination.port in (5353, 5355)
+        return Label(Kind.OTHER, f"{local} {'question' if asks else 'answer'}")
     if _DNS in ports:
         return Label(Kind.OTHER, "DNS answer" if packet.source.port == _DNS else "DNS question")
     return _datagram(data, packet) or Label(Kind.OTHER, f"UDP, {len(data)} bytes")
@@ -126,9 +135,9 @@ def _datagram(data: bytes, packet: Packet) -> Label | None:
     sealed = _sealed(data)
     if sealed:
         return sealed
-    if is_channel_data(data):
-        found = parse_channel_data(data)
-        inner = _sealed(found[1]) if found else None
+    found = parse_channel_data(data) if is_channel_data(data) else None
+    if found and FIRST_CHANNEL <= found[0] <= LAST_CHANNEL and len(data) - 8 < len(found[1]):
+        inner = _sealed(found[1])
         words = inner.text if inner else f"{len(data)} bytes"
         return Label(Kind.RELAY, f"channel: {words}", probe=inner.probe if inner else "")
     try:

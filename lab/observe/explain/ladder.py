@@ -43,7 +43,8 @@ class Note(Frozen, frozen=True, omit_defaults=False):
 
     lane: str
     kind: str
-    """`mapping`, `mapped-before`, `opening`, `dropped`, `refused`, `lost`, `vanished`."""
+    """`mapping`, `mapped-before`, `opening`, `dropped`, `refused`, `lost`,
+    `vanished`, `unseen`."""
     text: str
     rule: str = ""
     """The rule that did it, as its tool prints it."""

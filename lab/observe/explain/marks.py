@@ -33,6 +33,7 @@ _LOOKS = {
     "refused": ("bad", "refused"),
     "lost": ("bad", "lost"),
     "vanished": ("bad", "no way on"),
+    "unseen": ("bad", "not seen"),
 }
 
 

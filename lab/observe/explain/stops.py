@@ -24,6 +24,8 @@ class Stop:
     """None where it ended."""
     went_ns: int = 0
     went_by: str = ""
+    traced: bool = False
+    """Whether it is known what rules said to it, be it nothing."""
     decisions: tuple[Decision, ...] = ()
     dropped_by: Rule | None = None
     led_by: Rule | None = None
@@ -84,7 +86,7 @@ def decide(stops: list[Stop], capture: Capture) -> None:
             stops.append(stop)
         else:
             continue
-        stop.decisions = tuple(said[1:])
+        stop.traced, stop.decisions = True, tuple(said[1:])
         if dropped:
             policy = Rule(last.node, last.table, last.chain, last.handle, f"policy of {last.chain}")
             stop.dropped_by = words.get((last.node, last.table, last.handle), policy)

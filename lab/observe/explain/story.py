@@ -9,7 +9,7 @@ sent to whom: n is whoever's packet was the first to cross its own NAT.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from lab.observe.explain.events import Capture
@@ -218,10 +218,24 @@ def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
     telling = "offer" if m is tale.local else "answer"
     for journey in [one.journey for one in tale.told if one.label.signal == telling][:2]:
         yield 1, journey, journey.end
-    second = next((one.journey for one in _crossing(n, m)), None)
-    if second is None:
+    crossing = [one.journey for one in _crossing(n, m)]
+    if not crossing:
         return
+    fourth = next(
+        (
+            one.journey
+            for one in m.opening
+            if one.arrived
+            and one.journey.end == n.name
+            and one.journey.ended_ns > crossing[0].began_ns
+        ),
+        None,
+    )
+    second = _opening(crossing, fourth)
     opened = _opened(tale, second, n)
+    if opened == n.name:
+        # Nothing on its side filters, so there is nothing to punch.
+        return
     yield 2, second, opened
     refused = next(
         (
@@ -235,16 +249,17 @@ def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
     )
     if refused:
         yield 3, refused, refused.end
-    fourth = next(
-        (
-            one.journey
-            for one in m.opening
-            if one.arrived and one.journey.end == n.name and one.journey.ended_ns > second.began_ns
-        ),
-        None,
-    )
     if fourth:
         yield 4, fourth, opened if fourth.at(opened) else n.name
+
+
+def _opening(crossing: Sequence[Journey], fourth: Journey | None) -> Journey:
+    """Which packet opened the way for `fourth`: the first that seemed to come from its target."""
+    if fourth is not None:
+        for journey in crossing:
+            if journey.final.source == fourth.packet.destination:
+                return journey
+    return crossing[0]
 
 
 def _opened(tale: Story, journey: Journey, side: Side) -> str:

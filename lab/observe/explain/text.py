@@ -35,6 +35,7 @@ _SIGNS = {
     "refused": ("✗", "red"),
     "lost": ("✗", "red"),
     "vanished": ("✗", "red"),
+    "unseen": ("?", "red"),
 }
 _BALLS = " ①②③④"
 

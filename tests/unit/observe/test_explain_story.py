@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+import msgspec
 import pytest
 
 from lab.observe.explain.arrange import ladder
 from lab.observe.explain.journeys import Fate
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Row
-from tests.unit.observe.explain_support import NAMES, golden, told
+from lab.observe.explain.story import story
+from tests.unit.observe.explain_support import NAMES, capture, golden, told
 
 
 def steps(name: str) -> dict[int, list[str]]:
@@ -146,3 +148,23 @@ def test_what_comes_after_the_proof_is_not_drawn():
     drawn = ladder(told("two-homes-udp-punch"))
     assert drawn.proven_ms is not None
     assert all(row.at_ms <= drawn.proven_ms for row in drawn.rows)
+
+
+def test_what_was_not_seen_is_not_claimed():
+    """Without its decisions, a packet that a router swallowed has not arrived there."""
+    whole = capture("two-homes-udp-punch")
+    blind = msgspec.structs.replace(whole, decisions=(), lost=("some decisions at home-a",))
+    fates = {
+        one.journey.fate
+        for one in story(blind).told
+        if one.journey.end == "home-a" and one.label.probe
+    }
+    assert fates == {Fate.UNSEEN}
+
+
+def test_hundreds_of_alike_packets_are_a_few_rows():
+    """Packets that differ in ports alone are folded, also if each made a mapping."""
+    rows = ladder(told("symmetric-pair-udp-punch")).rows
+    probes = [row for row in rows if row.text == "probe"]
+    assert len(probes) < 10
+    assert sum(1 + row.more for row in probes) > 100
