@@ -16,11 +16,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def existing() -> list[str]:
-    """The names of the labs on this machine, running or broken."""
+    """The names of the labs on this machine, running or broken.
+
+    Raises MissingError where the caller may not even look for them.
+    """
     try:
         return sorted(entry.name for entry in state_root().iterdir() if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError:
+        raise MissingError(f"{state_root()} is root's", remedy="run it with sudo") from None
 
 
 def choose(name: str | None) -> LabPaths:

@@ -28,8 +28,11 @@ RTT_BOUNDS_S = (
 )
 """From a shared segment to a satellite link through a relay."""
 
-GOODPUT_BOUNDS_BPS = (1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)
-"""From a modem's line to what an attempt's own program can seal."""
+GOODPUT_BOUNDS = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
+"""Bytes per second: from a modem's line to what an attempt's own program can seal."""
+
+BITS_PER_BYTE = 8
+"""Records count bits, as lines are sold; metrics count bytes, as Prometheus asks."""
 
 LABELS = ("local", "remote", "program", "technique", "outcome", "path")
 
@@ -77,15 +80,17 @@ class AttemptTally:
             self._attempts[tuple(words)] += 1
             if outcome not in CONNECTED:
                 return
-            for into, bounds, key in (
-                (self._connect, CONNECT_BOUNDS_S, "time_to_path_s"),
-                (self._rtt, RTT_BOUNDS_S, "rtt_after_s"),
-                (self._jitter, RTT_BOUNDS_S, "jitter_s"),
-                (self._goodput, GOODPUT_BOUNDS_BPS, "goodput_bps"),
+            for into, bounds, key, divisor in (
+                (self._connect, CONNECT_BOUNDS_S, "time_to_path_s", 1),
+                (self._rtt, RTT_BOUNDS_S, "rtt_after_s", 1),
+                (self._jitter, RTT_BOUNDS_S, "jitter_s", 1),
+                (self._goodput, GOODPUT_BOUNDS, "goodput_bps", BITS_PER_BYTE),
             ):
                 value = seconds_of(record.get(key))
                 if value is not None:
-                    into.setdefault((program, technique, path), Counting(bounds)).add(value)
+                    into.setdefault((program, technique, path), Counting(bounds)).add(
+                        value / divisor
+                    )
             for into_counter, key in ((self._overhead, "overhead"), (self._relayed, "relayed")):
                 for unit in UNITS:
                     into_counter[program, technique, unit] += _count(record.get(key), unit)
@@ -108,7 +113,7 @@ class AttemptTally:
         return self._readings(self._jitter)
 
     def goodputs(self) -> dict[Timed, Histogram]:
-        """Goodput in bit/s where it was measured, by `TIMED`."""
+        """Goodput in bytes per second where it was measured, by `TIMED`."""
         return self._readings(self._goodput)
 
     def overheads(self) -> dict[Timed, int]:

@@ -119,8 +119,8 @@ class LabCollector(Collector):
             self._tally.jitters(),
         )
         yield _histogram(
-            "lab_connect_goodput_bits_per_second",
-            "What the path carried, where that was measured.",
+            "lab_connect_goodput_bytes_per_second",
+            "Payload that the path carried, where that was measured.",
             TIMED,
             self._tally.goodputs(),
         )

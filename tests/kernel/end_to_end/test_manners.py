@@ -38,6 +38,14 @@ def test_without_root_a_running_lab_is_out_of_reach(lab: Command, arguments: lis
     assert "Traceback" not in refused.stderr
 
 
+def test_without_root_a_folder_that_cannot_be_looked_into(lab: Command):
+    lab.state.mkdir(mode=0o700)
+    refused = as_nobody(lab, "ls")
+    assert refused.returncode == 3, refused.stderr
+    assert "root" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_without_root_labs_are_listed(lab: Command):
     name = lab.name()
     (lab.state / name).mkdir(mode=0o700, parents=True)
