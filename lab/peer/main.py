@@ -38,6 +38,7 @@ from lab.peer.traversal.attempts import Attempts
 from lab.peer.traversal.lan import NAME as LAN
 from lab.peer.traversal.signalling import Signalling
 from lab.peer.traversal.signals import Offer
+from lab.peer.volunteer.candidate import Candidate
 from lab.peer.web.relay import WebRelay
 
 REGISTER_S = 10.0
@@ -104,6 +105,7 @@ class _Node:
         self._control: ControlServer | None = None
         self._client: RendezvousClient | None = None
         self._client_task: asyncio.Task[None] | None = None
+        self._candidate: Candidate | None = None
 
     async def start(self) -> None:
         """Serve every role; returns when all of them do."""
@@ -158,6 +160,7 @@ class _Node:
             "trouble": client.trouble if client else "",
             "sessions": self._attempts.running if self._attempts else [],
             "kept": self._sessions.running if self._sessions else [],
+            **({"volunteer": self._candidate.status()} if self._candidate else {}),
         }
 
     async def _start_web_relay(self) -> None:
@@ -207,9 +210,10 @@ class _Node:
             source=self._source,
             nat64=settings.nat64,
             proxy=settings.proxy,
-            on_state=_registration,
+            on_state=self._registration,
         )
         signalling.client = self._client
+        await self._start_candidate(identity, signalling)
         self._client_task = asyncio.get_running_loop().create_task(self._client.run())
 
     def _follow_addresses(self) -> None:
@@ -255,6 +259,29 @@ class _Node:
         signalling.client = neighbours
         if self._attempts:
             self._attempts.nearby = signalling
+
+    async def _start_candidate(self, identity: Identity, signalling: Signalling) -> None:
+        """Stand for election as a relay; a peer that can't is one all the same."""
+        settings = self._settings
+        if not settings.volunteer or not self._client or not settings.addresses:
+            return
+        candidate = Candidate(settings.volunteer, identity, self._client, settings.addresses)
+        self._services.append(candidate)
+        try:
+            await candidate.start()
+        except OSError as error:
+            print(f"lab.peer: no relay for others: {error}", file=sys.stderr)
+            return
+        self._candidate = candidate
+        signalling.carrier = candidate.carry
+
+    def _registration(self, trouble: str) -> None:
+        if trouble:
+            emit("unregistered", reason=trouble)
+            return
+        emit("registered")
+        if self._candidate:
+            self._candidate.registered()
 
     def _offered_nearby(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
         # Nobody vouches for a neighbour: what else there is goes by the service.
@@ -321,13 +348,6 @@ def _addresses(settings: Settings) -> tuple[str, ...]:
     if not settings.addresses:
         raise SettingsError("LAB_ADDRESSES is not set: a server must know where it is")
     return settings.addresses
-
-
-def _registration(trouble: str) -> None:
-    if trouble:
-        emit("unregistered", reason=trouble)
-    else:
-        emit("registered")
 
 
 def _announce(event: dict[str, Any]) -> None:

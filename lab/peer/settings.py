@@ -10,6 +10,7 @@ from pathlib import Path
 from lab.peer.endpoint import Endpoint, parse_list
 from lab.peer.families import Embedding, mapped
 from lab.peer.rendezvous.frames import valid_name
+from lab.peer.volunteer.election import Terms, TermsError
 from lab.peer.web.connection import proxy_endpoint
 
 ROLES = ("peer", "stun", "rendezvous", "relay", "web-relay")
@@ -50,6 +51,8 @@ class Settings:
     """The web proxy of this network."""
     relay_user: str = ""
     relay_password: str = ""
+    volunteer: Terms | None = None
+    """From what on this peer is a relay for others; None if it would be none."""
     nat64: Embedding | None = None
     """The way to IPv4 for a node that has none."""
 
@@ -154,6 +157,7 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         proxy=_proxy(env),
         relay_user=env.get("LAB_RELAY_USER", ""),
         relay_password=env.get("LAB_RELAY_PASSWORD", ""),
+        volunteer=_volunteer(env),
         nat64=_nat64(env),
     )
 
@@ -179,6 +183,14 @@ def _endpoints(env: Mapping[str, str], name: str) -> tuple[Endpoint, ...]:
         return parse_list(env.get(name, ""))
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def _volunteer(env: Mapping[str, str]) -> Terms | None:
+    text = env.get("VOLUNTEER", "")
+    try:
+        return Terms.parse(text) if text else None
+    except TermsError as error:
+        raise SettingsError(f"VOLUNTEER: {error}") from None
 
 
 def _nat64(env: Mapping[str, str]) -> Embedding | None:

@@ -43,7 +43,7 @@ from collections.abc import Callable
 from functools import partial
 from types import MappingProxyType
 
-from lab.predict import guessing, ice, lan, mapped, punching, reasons, web
+from lab.predict import guessing, ice, lan, mapped, punching, reasons, volunteer, web
 from lab.predict.exchange import (
     CALLEE_PORT,
     CALLER_PORT,
@@ -86,6 +86,7 @@ def techniques() -> MappingProxyType[str, Technique]:
             "ice": ice.technique("ice", by_udp_or_tcp),
             "ice-trickle": ice.technique("ice-trickle", by_udp_or_tcp),
             "relay": relay,
+            "relay-peer": volunteer.relay_peer,
             "http": web.http,
         }
     )

@@ -1,5 +1,9 @@
 """The rendezvous service without its sockets: who is registered, and who may say what.
 
+A peer that would be a relay for others says so (`volunteer`), and whoever asks
+is told of some of those (`lab.peer.volunteer`); what they measure themselves by
+is that this service comes to their own address from where they did not expect it.
+
 Connections are numbers.  `opened`, `received`, `closed` and `tick` are told
 what happened; each returns what has to be done, in order: `Send` or `Close`.
 
@@ -12,6 +16,7 @@ the newer connection replaces the older.
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +34,8 @@ from lab.peer.rendezvous.frames import (
     encode,
     valid_name,
 )
+from lab.peer.volunteer.election import CONDITIONS
+from lab.peer.volunteer.wire import TOKEN_BYTES
 
 HOLD_S = 3.0
 PROOF_S = 10.0
@@ -38,6 +45,14 @@ IDLE_S = 60.0
 PONG_S = 5.0
 RATE = 100.0
 """Messages a second that one peer may send; twice as many at once."""
+REACH_PAUSE_S = 2.0
+"""Between two tests of one connection."""
+REACHES_PER_S = 4.0
+"""Tests that are begun for all of them together; each sends 128 KiB and takes as much."""
+FIRST_PORT = 1024
+"""The lowest port that a client may have tested."""
+MAX_NAMED = 8
+"""Volunteers that one answer names."""
 MAX_MEMBERS = 8192
 MAX_STRANGERS = 2048
 
@@ -55,7 +70,17 @@ class Close(NamedTuple):
     connection: int
 
 
-Command = Send | Close
+class Reach(NamedTuple):
+    """Try to reach that port of where that connection comes from."""
+
+    connection: int
+    port: int
+    token: bytes
+    number: int
+    """The client's own of its request; to be answered by `reaching`."""
+
+
+Command = Send | Close | Reach
 
 
 @dataclass(slots=True)
@@ -72,6 +97,10 @@ class _Connection:
     pinged_at: float | None = None
     allowance: float = 2 * RATE
     counted_at: float = 0.0
+    lacks: tuple[str, ...] | None = None
+    """What a volunteer lacks to be a relay; None for a peer that is none."""
+    reach_at: float = 0.0
+    """Before that, it is not tested again."""
 
 
 class _Refusal(Exception):  # noqa: N818 - not an error of this program: an answer
@@ -96,7 +125,16 @@ class Broker:
         """Names of peers that left, with their key and until when it is kept."""
         self._handlers: dict[
             str, Callable[[int, _Connection, dict[str, Any], float], list[Command]]
-        ] = {"who": self._who, "send": self._send}
+        ] = {
+            "who": self._who,
+            "send": self._send,
+            "reach": self._reach,
+            "volunteer": self._volunteer,
+            "volunteers": self._volunteers,
+        }
+        self._reaches = REACHES_PER_S
+        self._reached_at = 0.0
+        self._rng = random.Random()  # noqa: S311 - spreads load, and is no secret
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -242,6 +280,58 @@ class Broker:
         except FrameError as error:
             raise _Refusal("too-big", f"{MAX_FRAME} bytes are the most") from error
         return [delivery, _frame(connection, {"t": "sent", "id": _number(message)})]
+
+    def _reach(
+        self, connection: int, state: _Connection, message: dict[str, Any], now: float
+    ) -> list[Command]:
+        port = message.get("port")
+        if not isinstance(port, int) or not FIRST_PORT <= port <= 65535:
+            raise _Refusal("malformed", f"a port is from {FIRST_PORT} to 65535")
+        try:
+            token = from_text(message.get("token"), TOKEN_BYTES)
+        except ValueError as error:
+            raise _Refusal("malformed", str(error)) from error
+        earned = (now - self._reached_at) * REACHES_PER_S
+        self._reaches = min(REACHES_PER_S, self._reaches + earned)
+        self._reached_at = now
+        if now < state.reach_at or self._reaches < 1:
+            raise _Refusal("too-fast", "that is tested seldom")
+        self._reaches -= 1
+        state.reach_at = now + REACH_PAUSE_S
+        return [Reach(connection, port, token, _number(message))]
+
+    def _volunteer(
+        self, connection: int, state: _Connection, message: dict[str, Any], now: float
+    ) -> list[Command]:
+        lacks = message.get("lacks")
+        if not isinstance(lacks, list) or not set(map(str, lacks)) <= set(CONDITIONS):
+            raise _Refusal("malformed", f"what may be lacked is {', '.join(CONDITIONS)}")
+        elected = message.get("elected") is True
+        state.lacks = () if elected else tuple(map(str, lacks)) or CONDITIONS
+        return [_frame(connection, {"t": "sent", "id": _number(message)})]
+
+    def _volunteers(
+        self, connection: int, state: _Connection, message: dict[str, Any], now: float
+    ) -> list[Command]:
+        """Elected ones first; which of many is left to chance, so that none has all the load."""
+        willing = [
+            other
+            for number in self._members.values()
+            if (other := self._connections[number]).lacks is not None and other is not state
+        ]
+        self._rng.shuffle(willing)
+        willing.sort(key=lambda other: bool(other.lacks))
+        peers = [
+            {
+                "name": other.name,
+                "key": to_text(other.key),
+                "elected": not other.lacks,
+                "lacks": list(other.lacks or ()),
+            }
+            for other in willing[:MAX_NAMED]
+        ]
+        reply = {"t": "volunteers", "id": _number(message), "peers": peers}
+        return [_frame(connection, reply)]
 
     # --- helpers ---
 

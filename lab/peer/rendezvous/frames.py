@@ -19,6 +19,15 @@
     <- {"t": "sent", "id": 2}
        at bob: <- {"t": "message", "from": "alice", "key": ..., "body": {...}}
 
+    -> {"t": "reach", "id": 3, "port": 33033, "token": <base64, 16 bytes>}
+    <- {"t": "reaching", "id": 3, "address": "45.0.0.2"}
+       from the service, unasked, to that address and port: `lab.peer.rendezvous.reach`
+    -> {"t": "volunteer", "id": 4, "elected": false, "lacks": ["lasting"]}
+    <- {"t": "sent", "id": 4}
+    -> {"t": "volunteers", "id": 5}
+    <- {"t": "volunteers", "id": 5,
+        "peers": [{"name": "carol", "key": <base64, 32 bytes>, "elected": true, "lacks": []}]}
+
     <- {"t": "ping"}            -> {"t": "pong"}
     <- {"t": "error", "id": 2, "code": "unknown-name", "reason": "..."}
 

@@ -17,6 +17,8 @@ from lab.peer.rendezvous.frames import (
     valid_name,
 )
 
+MAX_VOLUNTEERS = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Registered:
@@ -32,6 +34,16 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Volunteering:
+    """A peer that would be a relay for others, and what it lacks for that, if anything."""
+
+    name: str
+    key: bytes
+    elected: bool
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a question; `code` is "" for yes."""
 
@@ -39,6 +51,10 @@ class Answer:
     key: bytes = b""
     code: str = ""
     reason: str = ""
+    address: str = ""
+    """By which the service sees this peer, if that was the question."""
+    volunteers: tuple[Volunteering, ...] = ()
+    """Those who would be relays, if that was the question; elected ones first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +103,23 @@ class Member:
         self._number += 1
         return self._number, self._write({"t": "send", "id": self._number, "to": to, "body": body})
 
+    def reach(self, port: int, token: bytes) -> int:
+        """Ask to be reached at `port` from outside; the number of the answer."""
+        return self._ask({"t": "reach", "port": port, "token": to_text(token)})
+
+    def volunteer(self, lacks: tuple[str, ...], *, elected: bool) -> int:
+        """Say that this peer would be a relay, and what it lacks; the number of the answer."""
+        return self._ask({"t": "volunteer", "elected": elected, "lacks": list(lacks)})
+
+    def volunteers(self) -> int:
+        """Ask who would be a relay; the number of the answer."""
+        return self._ask({"t": "volunteers"})
+
+    def _ask(self, question: dict[str, Any]) -> int:
+        self._number += 1
+        self._write({**question, "id": self._number})
+        return self._number
+
     def receive(self, data: bytes) -> list[Event]:
         """Take what arrived; a malformed stream gives `Refused`."""
         try:
@@ -114,6 +147,10 @@ class Member:
                 return Answer(_whole(message.get("id")))
             case "peer":
                 return Answer(_whole(message.get("id")), from_text(message.get("key"), KEY_BYTES))
+            case "reaching":
+                return Answer(_whole(message.get("id")), address=_text(message.get("address")))
+            case "volunteers":
+                return Answer(_whole(message.get("id")), volunteers=_volunteers(message))
             case "message":
                 return _message(message, size)
             case "error":
@@ -134,6 +171,21 @@ def _message(message: dict[str, Any], size: int) -> Message:
     if not valid_name(sender) or not isinstance(body, dict):
         raise ValueError("a message without sender or body")
     return Message(str(sender), from_text(message.get("key"), KEY_BYTES), body, size)
+
+
+def _volunteers(message: dict[str, Any]) -> tuple[Volunteering, ...]:
+    peers = message.get("peers")
+    if not isinstance(peers, list) or len(peers) > MAX_VOLUNTEERS:
+        raise ValueError("no list of volunteers")
+    found = []
+    for peer in peers:
+        if not isinstance(peer, dict) or not valid_name(peer.get("name")):
+            raise ValueError("a volunteer has a name")
+        lacks = peer.get("lacks")
+        words = tuple(map(_text, lacks[:8])) if isinstance(lacks, list) else ()
+        key = from_text(peer.get("key"), KEY_BYTES)
+        found.append(Volunteering(str(peer["name"]), key, peer.get("elected") is True, words))
+    return tuple(found)
 
 
 def _whole(value: object) -> int:

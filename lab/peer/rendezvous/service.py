@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from lab.peer.rendezvous.broker import Broker, Close, Command
+from lab.peer.endpoint import Endpoint
+from lab.peer.rendezvous.broker import Broker, Close, Command, Reach
+from lab.peer.rendezvous.frames import encode
+from lab.peer.rendezvous.reach import reach_back
 
 MAX_UNREAD = 512 * 1024
 """Bytes that a client may leave unread before it is cut off."""
@@ -20,6 +23,7 @@ class RendezvousService:
         self._next = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._tests: set[asyncio.Task[None]] = set()
 
     async def start(self, addresses: tuple[str, ...], port: int) -> None:
         """Listen; OSError if the port is taken."""
@@ -33,6 +37,8 @@ class RendezvousService:
     def close(self) -> None:
         if self._timer:
             self._timer.cancel()
+        for test in tuple(self._tests):
+            test.cancel()
         for listener in self._listeners:
             listener.close()
         for transport in tuple(self.connections.values()):
@@ -54,9 +60,23 @@ class RendezvousService:
             if isinstance(command, Close):
                 transport.close()
                 continue
+            if isinstance(command, Reach):
+                self._reach(transport, command)
+                continue
             transport.write(command.data)
             if transport.get_write_buffer_size() > MAX_UNREAD:
                 transport.abort()
+
+    def _reach(self, transport: asyncio.Transport, command: Reach) -> None:
+        address = transport.get_extra_info("peername")[0]
+        own = transport.get_extra_info("sockname")[0]
+        answer = {"t": "reaching", "id": command.number, "address": address}
+        transport.write(encode(answer))
+        test = asyncio.get_running_loop().create_task(
+            reach_back(Endpoint(address, command.port), command.token, own)
+        )
+        self._tests.add(test)
+        test.add_done_callback(self._tests.discard)
 
     def _tick(self) -> None:
         self.carry_out(self.broker.tick(_now()))

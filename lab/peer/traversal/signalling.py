@@ -6,12 +6,15 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
+from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
 from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Tally
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
 from lab.peer.rendezvous.member import Message
 from lab.peer.traversal.signals import (
+    Carries,
+    Carry,
     Decline,
     End,
     More,
@@ -25,6 +28,8 @@ from lab.peer.traversal.signals import (
 )
 
 KIND = "rendezvous"
+CARRY_S = 3.0
+"""How long a volunteer may take to answer."""
 MAX_WAITING = 64
 MAX_MORE = 32
 
@@ -58,6 +63,9 @@ class Signalling:
         self._on_offer = on_offer
         self._mailboxes: dict[bytes, Mailbox] = {}
         self._pings: dict[bytes, tuple[str, asyncio.Future[int]]] = {}
+        self._wishes: dict[bytes, tuple[bytes, asyncio.Future[Carries]]] = {}
+        self.carrier: Callable[[bytes, bytes, bytes], tuple[Endpoint | None, str]] | None = None
+        """What makes room for a pair, by attempt and both keys, at a peer that is a relay."""
 
     def open(self, attempt: bytes, mailbox: Mailbox) -> None:
         """Let signals of `attempt` go to `mailbox`."""
@@ -106,6 +114,23 @@ class Signalling:
             best = elapsed if best is None else min(best, elapsed)
         return best
 
+    async def carry(
+        self, volunteer: str, key: bytes, attempt: bytes, other: bytes, tally: Tally
+    ) -> Carries:
+        """Ask a volunteer to carry an attempt to the peer with the key `other`.
+
+        RendezvousError if it can't be asked, TimeoutError if it does not answer.
+        """
+        wish = Carry(secrets.token_bytes(8), attempt, other)
+        future: asyncio.Future[Carries] = asyncio.get_running_loop().create_future()
+        self._wishes[wish.token] = (key, future)
+        try:
+            await self.send(volunteer, wish, tally)
+            async with asyncio.timeout(CARRY_S):
+                return await future
+        finally:
+            del self._wishes[wish.token]
+
     def deliver(self, message: Message) -> None:
         """Take a message from the rendezvous service; what is no signal is dropped."""
         try:
@@ -119,6 +144,15 @@ class Signalling:
                 asked = self._pings.get(signal.token)
                 if asked and asked[0] == message.sender and not asked[1].done():
                     asked[1].set_result(message.size)
+            case Carry():
+                at, reason = None, "it carries for nobody"
+                if self.carrier:
+                    at, reason = self.carrier(signal.attempt, message.key, signal.key)
+                self.post(message.sender, Carries(signal.token, at, reason))
+            case Carries():
+                wish = self._wishes.get(signal.token)
+                if wish and wish[0] == message.key and not wish[1].done():
+                    wish[1].set_result(signal)
             case Offer() if not signal.offer_digest:
                 self._on_offer(message.sender, message.key, signal, message.size)
             case Offer() | Decline() | More() | End():

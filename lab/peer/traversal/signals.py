@@ -10,6 +10,8 @@ Bodies of rendezvous messages; `kind` names them::
     {"kind": "decline", "attempt": ..., "code": "unsupported", "reason": "..."}
     {"kind": "more", "attempt": ..., "details": {}}
     {"kind": "end", "attempt": ...}
+    {"kind": "carry", "token": ..., "attempt": ..., "key": <base64, 32 bytes>}
+    {"kind": "carries", "token": ..., "at": "45.0.0.2:33033", "reason": ""}
     {"kind": "ping", "token": <hex, 8 bytes>}     {"kind": "pong", "token": ...}
 
 Offer and answer are signed by the sender's identity, so that the service,
@@ -26,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.peer.endpoint import Endpoint
 from lab.peer.identity import KEY_BYTES, SIGNATURE_BYTES, Identity, from_text, to_text, verify
 from lab.peer.record import Candidate
 from lab.peer.rendezvous.frames import valid_name
@@ -95,7 +98,25 @@ class Pong:
     token: bytes
 
 
-Signal = Offer | Decline | More | End | Ping | Pong
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A wish to a volunteer: to carry an attempt of the sender and of the peer with that key."""
+
+    token: bytes
+    attempt: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """The answer: where both should come, or None and why not."""
+
+    token: bytes
+    at: Endpoint | None
+    reason: str = ""
+
+
+Signal = Offer | Decline | More | End | Ping | Pong | Carry | Carries
 
 
 def encode(signal: Signal, identity: Identity) -> dict[str, Any]:
@@ -120,6 +141,17 @@ def encode(signal: Signal, identity: Identity) -> dict[str, Any]:
             }
         case End():
             return {"kind": "end", "attempt": signal.attempt.hex()}
+        case Carry():
+            return {
+                "kind": "carry",
+                "token": signal.token.hex(),
+                "attempt": signal.attempt.hex(),
+                "key": to_text(signal.key),
+            }
+        case Carries():
+            at = str(signal.at) if signal.at else ""
+            reason = signal.reason[:200]
+            return {"kind": "carries", "token": signal.token.hex(), "at": at, "reason": reason}
         case Ping() | Pong():
             kind = "ping" if isinstance(signal, Ping) else "pong"
             return {"kind": kind, "token": signal.token.hex()}
@@ -133,6 +165,15 @@ def parse(body: Mapping[str, Any], sender: str, key: bytes) -> Signal:
     """
     try:
         kind = body.get("kind")
+        if kind == "carry":
+            token, key = _octets(body["token"]), from_text(body["key"], KEY_BYTES)
+            return Carry(token, _octets(body["attempt"]), key)
+        if kind == "carries":
+            at, reason = body["at"], body["reason"]
+            if not isinstance(at, str) or not isinstance(reason, str):
+                raise SignalError("a volunteer says where, or why not")
+            endpoint = Endpoint.parse(at) if at else None
+            return Carries(_octets(body["token"]), endpoint, reason[:200])
         if kind in ("offer", "answer"):
             return _parse_offer(body, sender, key)
         if kind == "decline":

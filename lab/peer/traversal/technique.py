@@ -22,6 +22,7 @@ from lab.peer.traversal.mapped import PortMapped
 from lab.peer.traversal.predict import TcpPredict, UdpPredict
 from lab.peer.traversal.punch import UdpPunch
 from lab.peer.traversal.relay import Relay
+from lab.peer.traversal.relay_peer import RelayPeer
 from lab.peer.traversal.reversal import Reversal
 from lab.peer.traversal.tcp_punch import TcpPunch
 
@@ -63,6 +64,7 @@ def techniques() -> Mapping[str, Technique]:
         Ice(),
         Ice(trickle=True),
         Relay(),
+        RelayPeer(),
         Http(),
     )
     return MappingProxyType({technique.name: technique for technique in known})

@@ -1,0 +1,187 @@
+"""What a volunteer carries, without its sockets.
+
+`grant` makes room for a pair of peers known by their keys, after one of them
+asked over the rendezvous service; each then shows from where it comes, and that
+it is one of the two, by signing a cookie that was sent there.  From then on
+sealed packets of their attempt, and no others, go from one to the other.
+Nothing is kept: what can't be passed on at once is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lab.peer.endpoint import Endpoint
+from lab.peer.traversal.seal import MARK as SEALED
+from lab.peer.volunteer.wire import COOKIE_BYTES, MARK, Packet, Type, parse, proven_by
+
+MAX_PACKET = 1400
+
+
+class Client(NamedTuple):
+    """From where a packet came."""
+
+    transport: str
+    """`udp` or `tcp`."""
+    endpoint: Endpoint
+
+
+class Send(NamedTuple):
+    """Send to a client."""
+
+    client: Client
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a volunteer gives at most."""
+
+    pairs: int = 8
+    per_asker: int = 2
+    bytes_per_s: float = 125_000.0
+    """For each pair, both directions together."""
+    burst: float = 64_000.0
+    join_s: float = 15.0
+    """How long a pair may take to come."""
+    idle_s: float = 30.0
+    longest_s: float = 3600.0
+
+
+@dataclass(slots=True)
+class _Pair:
+    """Two peers, by key, and from where each of them came last."""
+
+    keys: tuple[bytes, bytes]
+    granted_at: float
+    used_at: float
+    allowance: float
+    counted_at: float
+    clients: list[Client | None] = field(default_factory=lambda: [None, None])
+
+
+class Carrier:
+    """All pairs of one volunteer, whose public key is `key`."""
+
+    def __init__(self, key: bytes, bounds: Bounds = Bounds()) -> None:
+        self.carried = 0
+        """Packets that were passed on."""
+        self.dropped = 0
+        """Packets of a pair that were not: it used more than it may."""
+        self._key = key
+        self._bounds = bounds
+        self._secret = secrets.token_bytes(32)
+        self._pairs: dict[bytes, _Pair] = {}
+        self._sides: dict[Client, tuple[bytes, int]] = {}
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs have room here."""
+        return len(self._pairs)
+
+    def grant(self, attempt: bytes, asker: bytes, other: bytes, now: float) -> str:
+        """Make room for two peers by their keys; why not, or "" if there is room."""
+        known = self._pairs.get(attempt)
+        if known:
+            return "" if known.keys == (asker, other) else "this attempt is another pair's"
+        if asker == other or self._key in (asker, other):
+            return "a pair is two others"
+        if sum(pair.keys[0] == asker for pair in self._pairs.values()) >= self._bounds.per_asker:
+            return f"{self._bounds.per_asker} pairs are the most for one peer"
+        if len(self._pairs) >= self._bounds.pairs:
+            return f"{self._bounds.pairs} pairs are the most"
+        self._pairs[attempt] = _Pair((asker, other), now, now, self._bounds.burst, now)
+        return ""
+
+    def received(self, client: Client, data: bytes, now: float) -> list[Send]:
+        """Take a packet of anybody; what is to be sent."""
+        if data[:1] == bytes((MARK,)):
+            packet = parse(data)
+            return self._control(client, packet, now) if packet else []
+        return self._pass_on(client, data, now)
+
+    def seats(self, client: Client) -> bool:
+        """Whether a client is one of a pair."""
+        return client in self._sides
+
+    def gone(self, client: Client) -> None:
+        """A TCP connection has ended."""
+        attempt, side = self._sides.pop(client, (b"", 0))
+        if pair := self._pairs.get(attempt):
+            pair.clients[side] = None
+
+    def tick(self, now: float) -> None:
+        """Forget pairs that have expired; to be called about every second."""
+        for attempt, pair in tuple(self._pairs.items()):
+            joined = all(pair.clients)
+            patience = self._bounds.idle_s if joined else self._bounds.join_s
+            if now - pair.used_at > patience or now - pair.granted_at > self._bounds.longest_s:
+                self._forget(attempt)
+
+    def clear(self) -> None:
+        """Forget all pairs: this peer is a relay no more."""
+        for attempt in tuple(self._pairs):
+            self._forget(attempt)
+
+    def _forget(self, attempt: bytes) -> None:
+        for client in self._pairs.pop(attempt).clients:
+            if client:
+                self._sides.pop(client, None)
+
+    def _control(self, client: Client, packet: Packet, now: float) -> list[Send]:
+        attempt = packet.attempt
+        pair = self._pairs.get(attempt)
+        if packet.type is Type.JOIN:
+            answer = Packet(Type.CHALLENGE, attempt, self._cookie(client, attempt))
+            if pair is None:
+                answer = Packet(Type.REFUSED, attempt)
+            return [Send(client, answer.encode())]
+        if packet.type not in (Type.PROVE, Type.LEAVE) or pair is None:
+            return []
+        cookie = self._cookie(client, attempt)
+        if not hmac.compare_digest(cookie, packet.more[:COOKIE_BYTES]):
+            return []
+        if packet.type is Type.LEAVE:
+            if client in pair.clients:
+                self._forget(attempt)
+            return []
+        for side, key in enumerate(pair.keys):
+            if proven_by(packet, key, self._key):
+                self._seat(attempt, pair, side, client)
+                pair.used_at = now
+                return [Send(client, Packet(Type.JOINED, attempt).encode())]
+        return []
+
+    def _seat(self, attempt: bytes, pair: _Pair, side: int, client: Client) -> None:
+        before = pair.clients[side]
+        if before:
+            self._sides.pop(before, None)
+        pair.clients[side] = client
+        self._sides[client] = (attempt, side)
+
+    def _pass_on(self, client: Client, data: bytes, now: float) -> list[Send]:
+        attempt, side = self._sides.get(client, (b"", 0))
+        pair = self._pairs.get(attempt)
+        if pair is None or data[:1] != bytes((SEALED,)) or len(data) > MAX_PACKET:
+            return []
+        if data[2:10] != attempt:
+            return []
+        pair.used_at = now
+        other = pair.clients[1 - side]
+        earned = (now - pair.counted_at) * self._bounds.bytes_per_s
+        pair.allowance = min(self._bounds.burst, pair.allowance + earned)
+        pair.counted_at = now
+        if other is None or pair.allowance < len(data):
+            self.dropped += 1
+            return []
+        pair.allowance -= len(data)
+        self.carried += 1
+        return [Send(other, data)]
+
+    def _cookie(self, client: Client, attempt: bytes) -> bytes:
+        text = f"{client.transport} {client.endpoint} {attempt.hex()}".encode()
+        return hmac.digest(self._secret, text, hashlib.sha256)[:COOKIE_BYTES]
