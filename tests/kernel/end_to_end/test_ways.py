@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -35,6 +37,27 @@ nodes:
   carol: {via: internet, peer: true}
 """
 
+VOLUNTEERS = """
+name: volunteers
+routers:
+  home-a: {nat: symmetric}
+  office-b: {nat: home, firewall: udp-blocked}
+nodes:
+  stun: {via: internet, service: stun}
+  rendezvous: {via: internet, service: rendezvous}
+  alice: {via: home-a, peer: true}
+  bob: {via: office-b, peer: true}
+  carol: {via: internet, peer: true, env: {VOLUNTEER: "after_s=0"}}
+  dave: {via: home-a, peer: true, env: {VOLUNTEER: "after_s=0"}}
+  erin: {via: internet, peer: true, env: {VOLUNTEER: "after_s=0"}, link: {rate: 256kbit}}
+  frank:
+    via: internet
+    peer: true
+    env: {VOLUNTEER: "after_s=0"}
+    firewall: {inbound: {default: drop}}
+"""
+"""Dave has no public address, Erin a slow line, and Frank lets nobody in."""
+
 
 class Network:
     """A shipped topology that is up."""
@@ -51,6 +74,22 @@ class Network:
         found = json.loads(answer.stdout)
         assert found["contradicted"] == []
         return {record["technique"]: record for record in found["attempts"]}
+
+    def volunteer(self, name: str) -> dict[str, Any]:
+        """How a volunteer stands, once it has measured itself."""
+        socket_file = self.lab.paths(self.name).node(name) / "control.sock"
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(5)
+                sock.connect(str(socket_file))
+                sock.sendall(b'{"id": 1, "do": "status"}\n')
+                with sock.makefile() as lines:
+                    stands: dict[str, Any] = json.loads(lines.readline())["status"]["volunteer"]
+            if stands["measured"]:
+                return stands
+            time.sleep(0.1)
+        raise AssertionError(f"{name} has not measured itself")
 
 
 @pytest.fixture
@@ -128,3 +167,31 @@ def test_peers_on_one_lan_find_each_other_without_servers(network, tmp_path):
     assert missing["lan"]["outcome"] == "unreachable"
     assert "nobody on this network answers to 'carol'" in missing["lan"]["reason"]
     assert missing["direct"]["outcome"] == "unsupported"
+
+
+def test_an_ordinary_peer_that_is_fit_for_it_is_a_relay(network, tmp_path):
+    file = tmp_path / "volunteers.yaml"
+    file.write_text(VOLUNTEERS)
+    here = network(str(file))
+    standing = {name: here.volunteer(name) for name in ("carol", "dave", "erin", "frank")}
+    lacks = {name: tuple(one["lacks"]) for name, one in standing.items()}
+    assert standing["carol"]["elected"], standing
+    assert {"public", "reachable"} <= set(lacks["dave"])
+    assert lacks["erin"] == ("fast",)
+    assert "reachable" in lacks["frank"]
+    assert "public" not in lacks["frank"]
+    # One of the two has no UDP; whoever calls, it is the same peer that carries.
+    for ends in (("alice", "bob"), ("bob", "alice")):
+        record = here.connect(*ends, "relay-peer")["relay-peer"]
+        assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+        assert "by the peer carol" in record["reason"]
+        assert record["relayed"]["packets"] > 0
+    after = here.volunteer("carol")
+    assert after["carried"] > 0
+    assert after["pairs"] == 0, "who is done has said so"
+    kept = {file.name for file in here.lab.paths(here.name).node("carol").iterdir()}
+    assert kept <= {"control.sock", "identity.key", "out.jsonl", "err.log"}
+    here.lab.ok("node", "stop", "carol", "--lab", here.name)
+    without = here.lab.run("connect", "alice", "bob", "--lab", here.name, "-t", "relay-peer")
+    assert without.returncode == 1
+    assert "no volunteer is fit to be a relay" in without.stdout
