@@ -103,8 +103,18 @@ class Settings:
         return family == 4 and self.nat64 is not None
 
     def reachable(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-        """Those of `endpoints` that are in a family which can be sent to."""
-        return tuple(endpoint for endpoint in endpoints if self.reaches(endpoint.family))
+        """Those of `endpoints` that are in a family which can be sent to.
+
+        This host's own loopback addresses are nobody else's: a peer that names
+        them would have this one knock at its own doors.
+        """
+        outside = any(not ipaddress.ip_address(own).is_loopback for own in self.addresses)
+        return tuple(
+            endpoint
+            for endpoint in endpoints
+            if self.reaches(endpoint.family)
+            and not (outside and ipaddress.ip_address(endpoint.address).is_loopback)
+        )
 
     @property
     def stun_servers(self) -> tuple[Endpoint, ...]:

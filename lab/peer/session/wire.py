@@ -34,7 +34,7 @@ from enum import IntEnum
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from lab.peer.traversal.seal import Agreement, ReplayWindow
+from lab.peer.traversal.seal import Agreement, ReplayWindow, following
 
 MARK = 0xF6
 NUMBER_BYTES = 8
@@ -112,7 +112,7 @@ class SessionSeal:
         return frame
 
     def _seal(self, kind: Kind, body: bytes) -> tuple[int, bytes]:
-        self._sequence += 1
+        self._sequence = following(self._sequence)
         header = _HEADER.pack(MARK, kind, self.session, self._sequence)
         return self._sequence, header + self._outward.encrypt(_nonce(self._sequence), body, header)
 

@@ -19,7 +19,7 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.lan import NAME as LAN
 from lab.peer.traversal.measure import MOST_GOODPUT_S, ROUND_TRIPS_S, goodput, round_trips
-from lab.peer.traversal.prober import Pace
+from lab.peer.traversal.prober import Pace, Restraint
 from lab.peer.traversal.purpose import Use, Uses, Wish
 from lab.peer.traversal.recording import Attempt
 from lab.peer.traversal.signalling import KIND, Mailbox, Signalling
@@ -60,6 +60,7 @@ class Attempts:
         """How peers on this network are spoken to without a service."""
         self._on_answered = on_answered
         self._pace = pace
+        self._restraint = Restraint()
         self._running: dict[bytes, tuple[str, str, str]] = {}
         self._answered: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -151,6 +152,7 @@ class Attempts:
             technique=name,
             deadline=deadline,
             pace=self._pace,
+            restraint=self._restraint,
             options=wish.options,
         )
 
@@ -242,6 +244,7 @@ class Attempts:
             technique=offer.technique,
             deadline=deadline,
             pace=self._pace,
+            restraint=self._restraint,
         )
         call.incoming = offer
         call.besides = use.besides if use else {}

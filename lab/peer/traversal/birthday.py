@@ -14,6 +14,7 @@ need some 54 000 probes each for an even chance, and are not tried.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ class Effort:
     def told(cls, details: Mapping[str, Any]) -> Effort:
         """What an offer says, within bounds: nobody makes this peer flood another."""
         values = (details.get("sockets"), details.get("probes"), details.get("pace"))
-        sockets, probes, pace = (v if isinstance(v, int | float) else 0 for v in values)
+        sockets, probes, pace = (
+            v if isinstance(v, int | float) and math.isfinite(v) else 0 for v in values
+        )
         return cls(
             min(max(int(sockets), 0), MOST_SOCKETS),
             min(max(int(probes), 1), MOST_PROBES),
@@ -193,7 +196,8 @@ class _Work:
             driver = fan = await self._fan()
             prober = call.prober(seal, part, (), until, KIND)
             fan.add(prober)
-            if remote.sendable and self.effort.sockets:
+            sockets = self.effort.sockets
+            if remote.sendable and sockets and call.restraint.allows(remote, call.now, sockets):
                 fan.open(lambda: seal.seal(Type.PROBE)[1], remote, KIND)
         elif they_are_hard:
             prober = call.prober(seal, part, (), until, KIND)

@@ -17,7 +17,7 @@ from lab.peer.lan.neighbours import NOT_HERE
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally, Try, TryOutcome
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
-from lab.peer.traversal.prober import Pace, Part, Prober
+from lab.peer.traversal.prober import Pace, Part, Prober, Restraint
 from lab.peer.traversal.seal import Agreement, Seal
 from lab.peer.traversal.signalling import Mailbox, Signalling
 from lab.peer.traversal.signals import Decline, Offer, digest, transcript
@@ -64,6 +64,7 @@ class Call:
         deadline: float,
         pace: Pace,
         options: Mapping[str, Any] = MappingProxyType({}),
+        restraint: Restraint | None = None,
     ) -> None:
         self.settings = settings
         self.signalling = signalling
@@ -72,6 +73,7 @@ class Call:
         self.technique = technique
         self.deadline = deadline
         self.pace = pace
+        self.restraint = restraint or Restraint()
         self.options = options
         """What who ordered the attempt wants otherwise than usual; read it by `option`."""
         self.besides: Mapping[str, Any] = {}
@@ -172,6 +174,7 @@ class Call:
             kind=kind,
             pace=self.pace,
             rng=random.Random(f"{self.settings.seed} {self.attempt.hex()}"),  # noqa: S311 - jitter
+            restraint=self.restraint,
         )
 
     def at_close(self, action: Callable[[], Awaitable[None]]) -> None:

@@ -42,10 +42,11 @@ class Flow:
         self._remote = remote
         self._window = float(FIRST_WINDOW)
         self._threshold = float(MAX_WINDOW)
-        self._under_way: OrderedDict[int, float] = OrderedDict()
+        self._under_way: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        """By sequence number: which packet of the flow, counted from 0, and when it was sent."""
         self._recovered = 0
-        """Losses of packets up to this one have been paid for."""
-        self._highest = 0
+        """Losses of packets before this one have been paid for."""
+        self._sent = 0
         self._now = now
 
     @property
@@ -56,8 +57,9 @@ class Flow:
 
     def acknowledged(self, sequence: int, now: float) -> None:
         """The other end has the packet `sequence`."""
-        if now > self.until or self._under_way.pop(sequence, None) is None:
+        if now > self.until or sequence not in self._under_way:
             return
+        place, _ = self._under_way.pop(sequence)
         self.received += MAX_PAYLOAD
         self.last_at = self._now = now
         if self._window < self._threshold:
@@ -65,9 +67,9 @@ class Flow:
         else:
             self._window += 1 / self._window
         self._window = min(self._window, MAX_WINDOW)
-        while self._under_way and next(iter(self._under_way)) < sequence - REORDERED:
-            number, _ = self._under_way.popitem(last=False)
-            self._lose(number)
+        while self._under_way and self._oldest()[0] < place - REORDERED:
+            _, (lost, _) = self._under_way.popitem(last=False)
+            self._lose(lost)
 
     def tick(self, now: float) -> None:
         self._now = now
@@ -86,17 +88,19 @@ class Flow:
         out: list[Datagram] = []
         while self._now < self.until and len(self._under_way) < int(self._window):
             sequence, packet = self._seal.payload(MAX_PAYLOAD)
-            self._under_way[sequence] = self._now
-            self._highest = sequence
+            self._under_way[sequence] = self._sent, self._now
+            self._sent += 1
             out.append(Datagram(packet, self._remote, DATA))
         return out
 
     def _quiet_until(self) -> float:
-        oldest = next(iter(self._under_way.values()))
-        return max(oldest, self.last_at) + PATIENCE_S
+        return max(self._oldest()[1], self.last_at) + PATIENCE_S
 
-    def _lose(self, sequence: int) -> None:
+    def _oldest(self) -> tuple[int, float]:
+        return next(iter(self._under_way.values()))
+
+    def _lose(self, place: int) -> None:
         self.lost += 1
-        if sequence > self._recovered:
-            self._recovered = self._highest
+        if place >= self._recovered:
+            self._recovered = self._sent
             self._threshold = self._window = max(2.0, self._window / 2)

@@ -21,7 +21,9 @@ RFC 6724): an answer over IPv4 waits as long again as it took, 0.1 s at least,
 for one over IPv6 that may be under way.
 
 An answer counts only from the endpoint that was asked, so that a third party
-that forwards packets is not taken for a path.
+that forwards packets is not taken for a path.  Until somebody at an address has
+answered, what is sent there is bounded over all attempts (`Restraint`), so that
+no peer makes others flood a third one that it names.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.limits import Buckets, party
 from lab.peer.machine import Datagram, Machine
 from lab.peer.record import DATA
 from lab.peer.traversal.flow import Flow
@@ -45,6 +48,22 @@ MAX_REMOTES = 16
 MAX_PENDING = 512
 LEAST_GRACE_S = 0.1
 """Two rounds of probes at the usual pace."""
+
+
+class Restraint:
+    """What this peer sends, over all of its attempts, to addresses that have not answered."""
+
+    RATE = 200.0
+    """Packets a second to one address, in the long run."""
+    BURST = 4096.0
+    """Packets at once: a lucky guess takes half of that (`lab.peer.traversal.birthday`)."""
+
+    def __init__(self) -> None:
+        self._buckets = Buckets(self.RATE, self.BURST)
+
+    def allows(self, remote: Endpoint, now: float, packets: int = 1) -> bool:
+        """Whether so many may be sent to `remote` now; they are counted as sent."""
+        return self._buckets.take(party(remote.address), now, packets)
 
 
 class Part(Enum):
@@ -92,6 +111,7 @@ class Prober:
         kind: str,
         pace: Pace = Pace(),
         rng: random.Random | None = None,
+        restraint: Restraint | None = None,
     ) -> None:
         self.remotes: list[Endpoint] = []
         """Where probes go: what was signalled, then what was heard."""
@@ -117,6 +137,9 @@ class Prober:
         self._until = until
         self._kind = kind
         self._pace = pace
+        self._restraint = restraint or Restraint()
+        self._answering: set[str] = set()
+        """Addresses from which a probe was answered."""
         self._rng = rng or random.Random(0)  # noqa: S311 - jitter, not secret
         self._next = until if part is Part.PASSIVE_CALLEE else now
         self._probed: OrderedDict[int, tuple[Endpoint, float]] = OrderedDict()
@@ -213,6 +236,11 @@ class Prober:
         _remember(self._replied, sequence, source)
         if source in self.remotes:
             return
+        if len(self.remotes) >= MAX_REMOTES:
+            # Who proves to be the other peer takes the place of somebody who did not.
+            silent = next((r for r in self.remotes if r not in self.heard), None)
+            if silent:
+                self.remotes.remove(silent)
         self.expect((source,))
         if self._part is not Part.PASSIVE_CALLEE and not self.nominated and source in self.remotes:
             self.probe(source, now)
@@ -221,6 +249,7 @@ class Prober:
         asked = self._probed.pop(packet.echo, None)
         if asked is None or asked[0] != source:
             return
+        self._answering.add(source.address)
         if self.nominated == source and self.complete:
             self.samples.append(now - asked[1])
         if self.first_round_trip_at is None:
@@ -270,6 +299,9 @@ class Prober:
 
     def probe(self, remote: Endpoint, now: float) -> None:
         """Probe `remote` once, whether it is among the remotes or not."""
+        known = remote.address in self._answering
+        if not known and not self._restraint.allows(remote, now):
+            return
         sequence = self._send(Type.PROBE, remote, 0, NOWHERE)
         _remember(self._probed, sequence, (remote, now))
         self.probes += 1

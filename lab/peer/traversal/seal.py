@@ -14,6 +14,9 @@ On the wire::
 The first byte is none of STUN's, TURN's, DTLS's or RTP's (RFC 7983).  Body and
 tag are ChaCha20-Poly1305 with nonce 0^32 | sequence, and the 18 bytes before
 them are authenticated too.  A sequence number is used once, and taken once.
+Each is some random distance above the one before: an answer names the number of
+what it answers, and so proves that whoever gives it received that, even where
+he is the other peer himself and forges the address that he answers from.
 The body of DATA is payload that means nothing; that of all others is 27 bytes::
 
     | echo (8 bytes) | family: 4 or 6 | port (2 bytes) | address (16 bytes, zero-padded) |
@@ -25,7 +28,9 @@ endpoint is where that packet was seen to come from.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import ipaddress
+import secrets
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -44,7 +49,9 @@ _HEADER = struct.Struct("!BB8sQ")
 _BODY = struct.Struct("!QBH16s")
 PACKET_BYTES = _HEADER.size + _BODY.size + 16
 WINDOW = 1024
-"""How far packets may overtake each other before the late ones are dropped."""
+"""How many packets may overtake one before it is dropped."""
+FARTHEST = 1 << 32
+"""The largest distance between two sequence numbers: to guess one takes as many tries."""
 NOWHERE = Endpoint("0.0.0.0", 0)
 MAX_PAYLOAD = 1200
 """Bytes of a DATA packet's body: with all headers below 1280, what IPv6 carries anywhere."""
@@ -75,27 +82,33 @@ class Opened:
 
 
 class ReplayWindow:
-    """Which sequence numbers have been seen (RFC 4303, section 3.4.3)."""
+    """Which sequence numbers have been seen (as RFC 4303, section 3.4.3, but counting packets).
+
+    The highest `WINDOW` numbers are remembered; what is below all of them is
+    too old to tell.
+    """
 
     def __init__(self) -> None:
-        self._highest = 0
-        self._seen = 0
+        self._seen: set[int] = set()
+        self._order: list[int] = []
+        self._floor = 0
 
     def fresh(self, sequence: int) -> bool:
         """Whether `sequence` was never noted and is not too old to tell."""
-        if sequence > self._highest:
-            return True
-        behind = self._highest - sequence
-        return sequence > 0 and behind < WINDOW and not self._seen >> behind & 1
+        return sequence > self._floor and sequence not in self._seen
 
     def note(self, sequence: int) -> None:
         """Remember an authentic packet."""
-        ahead = sequence - self._highest
-        if ahead > 0:
-            self._seen = (self._seen << ahead if ahead < WINDOW else 0) & ((1 << WINDOW) - 1) | 1
-            self._highest = sequence
-        else:
-            self._seen |= 1 << -ahead
+        self._seen.add(sequence)
+        heapq.heappush(self._order, sequence)
+        if len(self._order) > WINDOW:
+            self._floor = heapq.heappop(self._order)
+            self._seen.discard(self._floor)
+
+
+def following(sequence: int) -> int:
+    """The sequence number after `sequence`; nobody can tell it in advance."""
+    return sequence + 1 + secrets.randbelow(FARTHEST)
 
 
 class Seal:
@@ -112,7 +125,7 @@ class Seal:
 
     def seal(self, kind: Type, echo: int = 0, observed: Endpoint = NOWHERE) -> tuple[int, bytes]:
         """A packet, with its sequence number."""
-        self._sequence += 1
+        self._sequence = following(self._sequence)
         header = _HEADER.pack(MARK, kind, self.session, self._sequence)
         ip = ipaddress.ip_address(observed.address)
         body = _BODY.pack(echo, ip.version, observed.port, ip.packed)
@@ -121,7 +134,7 @@ class Seal:
 
     def payload(self, size: int) -> tuple[int, bytes]:
         """A DATA packet with `size` bytes of payload, and its sequence number."""
-        self._sequence += 1
+        self._sequence = following(self._sequence)
         header = _HEADER.pack(MARK, Type.DATA, self.session, self._sequence)
         return self._sequence, header + self._outward.encrypt(
             _nonce(self._sequence), bytes(size), header

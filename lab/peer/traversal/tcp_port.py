@@ -106,7 +106,7 @@ class TcpPort:
         """Connect to each of `remotes`, again and again until one succeeds; SYNs leave in order."""
         own = {Endpoint(address, self._port) for address in self._call.settings.addresses}
         for remote in remotes:
-            if remote not in own and self._call.settings.reaches(remote.family):
+            if remote not in own and self._call.settings.reachable((remote,)):
                 self._spawn(self._reach(remote, until))
 
     def carry(self, prober: Prober) -> None:
@@ -167,6 +167,8 @@ class TcpPort:
     async def _try(self, remote: Endpoint, until: float) -> bool:
         """Connect once; whether to do it again."""
         at, to = self._call.now, self._through(remote)
+        if not self._call.restraint.allows(remote, at):
+            return True
         try:
             sock = self._socket(to.family)
         except OSError as error:

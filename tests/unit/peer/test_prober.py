@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.traversal.prober import Pace, Part, Prober
+from lab.peer.traversal.prober import Pace, Part, Prober, Restraint
 from lab.peer.traversal.seal import Agreement, Type
 from tests.unit.peer.simulated import Nat, Network
 
@@ -233,6 +233,65 @@ def test_nobody_makes_a_peer_probe_without_end():
         _, packet = ours.seal(Type.PROBE)
         n.receive(packet, Endpoint("198.51.100.1", port), 0.0)
     assert len(n.remotes) <= 16
+
+
+def test_a_peer_that_forges_a_victims_address_makes_no_path_to_it():
+    """The other peer itself is hostile: it can seal, but does not hear what the victim does."""
+    victim = Endpoint("198.51.100.1", 53)
+    for part in (Part.CALLER, Part.ACTIVE_CALLEE):
+        ours, theirs = seals()
+        mine, hostile = (ours, theirs) if part is Part.CALLER else (theirs, ours)
+        m = prober(mine, part, [BOB, victim])
+        seen = []
+        for step in range(40):
+            now = step * 0.05
+            m.tick(now)
+            # What goes to the hostile peer's own address shows it numbers before and after.
+            seen += [
+                opened.sequence
+                for sent in m.take()
+                if sent.destination == BOB and (opened := hostile.open(sent.payload))
+            ]
+            for guess in range(seen[-1], seen[-1] + 20):
+                for kind in (Type.REPLY, Type.CONFIRM, Type.DONE):
+                    m.receive(hostile.seal(kind, guess, ALICE)[1], victim, now)
+        assert m.nominated is None
+        assert not m.complete
+
+
+def test_strangers_connections_do_not_keep_the_other_peer_out():
+    ours, theirs = seals()
+    m = prober(ours, Part.CALLER, [])
+    # What is connected to a TCP port is probed, whoever it is.
+    m.expect(Endpoint("203.0.113.66", port) for port in range(1, 100))
+    m.receive(theirs.seal(Type.PROBE)[1], BOB, 0.0)
+    sent = [datagram for datagram in m.take() if datagram.destination == BOB]
+    assert BOB in m.remotes
+    assert len(m.remotes) == 16
+    assert len(sent) == 2  # the answer, and a probe of its own
+
+
+def test_attempts_together_are_restrained_to_who_does_not_answer():
+    restraint = Restraint()
+    victim = [Endpoint("198.51.100.1", port) for port in range(1, 9)]
+    sent = 0
+    for _ in range(32):
+        m = prober(seals()[0], Part.ACTIVE_CALLEE, victim, until=60.0, restraint=restraint)
+        for step in range(1200):
+            m.tick(step * 0.05)
+            sent += len(m.take())
+    # 32 attempts of a minute one after the other, each of which begins at 0 again.
+    assert sent <= Restraint.BURST + 32 * 60 * Restraint.RATE
+    assert sent < 32 * 1200 * 8
+
+
+def test_who_answers_is_not_restrained():
+    scene = Scene(restraint=Restraint())
+    scene.n._restraint._buckets._burst = scene.m._restraint._buckets._burst = 16
+    assert scene.run()
+    for _ in range(50):
+        scene.m.ping(scene.network.now)
+    assert len(scene.m.take()) == 50
 
 
 def test_endpoints_that_must_not_be_sent_to_are_not():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -88,12 +89,30 @@ def test_a_key_without_contribution_is_refused():
 
 
 @given(st.lists(st.integers(0, 3 * WINDOW), max_size=60))
-def test_the_window_takes_each_number_once_if_it_is_recent(numbers):
-    window, seen, highest = ReplayWindow(), set(), 0
+def test_the_window_takes_each_number_once(numbers):
+    window, seen = ReplayWindow(), set()
     for number in numbers:
-        recent = number > highest or (number > 0 and highest - number < WINDOW)
-        assert window.fresh(number) == (recent and number not in seen)
+        assert window.fresh(number) == (number > 0 and number not in seen)
         if window.fresh(number):
             window.note(number)
             seen.add(number)
-            highest = max(highest, number)
+
+
+def test_the_window_forgets_what_many_have_overtaken():
+    window = ReplayWindow()
+    for number in range(10, 10 * WINDOW + 20, 10):
+        window.note(number)
+    # Memory is bounded, and what was forgotten counts as seen.
+    assert len(window._seen) == len(window._order) == WINDOW
+    assert not window.fresh(9)
+    assert not window.fresh(10)
+    assert window.fresh(11)
+
+
+def test_nobody_knows_the_next_number():
+    caller, _ = pair()
+    numbers = [caller.seal(Type.PROBE)[0] for _ in range(64)]
+    distances = [after - before for before, after in pairwise(numbers)]
+    assert min(distances) > 0
+    assert len(set(distances)) == len(distances)
+    assert max(distances) > 1 << 28
