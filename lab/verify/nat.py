@@ -195,6 +195,8 @@ class NatProbe:
 
     def _in_block(self, host: str, made: list[tuple[int, int]]) -> bool:
         ports, subscribers = self.nat.ports, self.site.node.subscribers
+        if not subscribers:
+            return True  # Nobody is there to have one: who comes draws from the whole range.
         block = ports.block or (ports.last - ports.first + 1) // len(subscribers)
         low = ports.first + subscribers.index(host) * block
         return all(low <= port < low + block for _, port in made)
