@@ -74,6 +74,11 @@ class LabPaths:
         return self.root / "attempts.jsonl"
 
     @property
+    def sessions(self) -> Path:
+        """Every session's record, JSON lines."""
+        return self.root / "sessions.jsonl"
+
+    @property
     def events(self) -> Path:
         """The lab's timeline of events, JSON lines."""
         return self.root / "events.jsonl"

@@ -22,14 +22,28 @@ def _gone(paths: LabPaths) -> AgentGoneError:
     )
 
 
-def stream(sock: socket.socket, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def stream(
+    sock: socket.socket, request: dict[str, Any], *, until_interrupted: bool = False
+) -> Iterator[dict[str, Any]]:
     """Send `request` on `sock` and yield every answer up to and including the result.
 
+    With `until_interrupted`, the first Ctrl-C tells the agent to come to an
+    end, and its last answers are still yielded.
     Raises the agent's LabError if it answered with one, EOFError if it hung up.
     """
     sock.sendall(wire.pack(request))
     with sock.makefile("rb") as lines:
-        while line := lines.readline(wire.LINE_LIMIT):
+        while True:
+            try:
+                line = lines.readline(wire.LINE_LIMIT)
+            except KeyboardInterrupt:
+                if not until_interrupted:
+                    raise
+                until_interrupted = False
+                sock.shutdown(socket.SHUT_WR)
+                continue
+            if not line:
+                break
             answer = wire.unpack(line)
             if error := answer.get("error"):
                 raise error_from_wire(error)
@@ -39,8 +53,12 @@ def stream(sock: socket.socket, request: dict[str, Any]) -> Iterator[dict[str, A
     raise EOFError
 
 
-def ask(paths: LabPaths, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def ask(
+    paths: LabPaths, request: dict[str, Any], *, until_interrupted: bool = False
+) -> Iterator[dict[str, Any]]:
     """Ask the agent of a lab; yields its events and last the message with `result`.
+
+    `until_interrupted` as in `stream`.
 
     Raises AgentGoneError when there is no agent, LabError when it refuses.
     """
@@ -50,7 +68,7 @@ def ask(paths: LabPaths, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise _gone(paths) from error
     with sock:
         try:
-            yield from stream(sock, request)
+            yield from stream(sock, request, until_interrupted=until_interrupted)
         except (EOFError, ConnectionError) as error:
             raise _gone(paths) from error
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from lab.agent import wire
+from lab.agent.conversing import Conversing
 from lab.agent.events import EventLog
 from lab.agent.executor import Executor
 from lab.agent.programs import Programs
@@ -48,6 +49,10 @@ _CONNECT_SLACK_S = 30.0
 """What a peer may take beyond its own deadlines before it counts as stuck."""
 
 
+_USUAL_PATIENCE_S = -1.0
+"""Stands for what the order says of its own deadlines."""
+
+
 class Lab:
     """Everything that the agent holds for its lab."""
 
@@ -73,6 +78,9 @@ class Lab:
             self._health,
             self._player.counts,
             lateness=self._player.lateness,
+        )
+        self._conversing = Conversing(
+            paths, self._events, self._exporter.sessions, self._order, self._attempted
         )
         self._reported: Counter[str] = Counter()
         self._agent = AgentState(pid=os.getpid(), started_at=time.time())
@@ -166,6 +174,12 @@ class Lab:
                 emit({"event": "attempt", "record": record})
         health = await asyncio.to_thread(self._health.since, mark)
         return {"distorted": health.distorted, "reasons": list(health.reasons)}
+
+    async def session(
+        self, request: Mapping[str, Any], emit: Emit, hang_up: asyncio.Event
+    ) -> dict[str, Any]:
+        """Have one peer hold a session with another; see `Conversing.hold`."""
+        return await self._conversing.hold(request, emit, hang_up)
 
     async def explain(self, request: Mapping[str, Any]) -> str:
         """As `connect`, with one technique and looked at from everywhere: a capture, as JSON.
@@ -333,6 +347,12 @@ class Lab:
             if self._reported[node] <= KEPT_PER_NODE:
                 self._keep(kept)
 
+    def _attempted(self, node: str, told: Any) -> None:
+        """Count an attempt of a session of `node`, and keep its record."""
+        record = self._accepted(node, told)
+        self._exporter.record_attempt(record)
+        self._keep(record)
+
     def _accepted(self, node: str, record: Any) -> dict[str, Any]:
         """A record from the program of `node`, which may be anybody's."""
         state = self._programs.states.get(node)
@@ -352,8 +372,13 @@ class Lab:
         """Log what took from `began` until now."""
         self._events.note(event, **details, seconds=round(time.monotonic() - began, 6))
 
-    async def _order(self, node: str, order: dict[str, Any]) -> Any:
-        """Give an order to the program in `node`; yields its answers."""
+    async def _order(
+        self, node: str, order: dict[str, Any], patience_s: float | None = _USUAL_PATIENCE_S
+    ) -> Any:
+        """Give an order to the program in `node`; yields its answers.
+
+        It may take `patience_s`, None for as long as it wants to.
+        """
         try:
             sock = await asyncio.to_thread(wire.connect, self._paths.node(node) / "control.sock")
         except OSError as error:
@@ -364,7 +389,9 @@ class Lab:
                 remedy="only the built-in peer does (`peer: true`); see `lab status`",
             ) from error
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=wire.LINE_LIMIT)
-        deadline = float(order.get("timeout_s", 0)) * 16 + _CONNECT_SLACK_S
+        deadline = patience_s
+        if patience_s == _USUAL_PATIENCE_S:
+            deadline = float(order.get("timeout_s", 0)) * 16 + _CONNECT_SLACK_S
         try:
             async with asyncio.timeout(deadline):
                 writer.write(wire.pack(order))

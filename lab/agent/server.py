@@ -165,6 +165,10 @@ class Agent:
             if not line:
                 return
             request = wire.unpack(line)
+            if request.get("do") == "session":
+                emit({"result": await self._session(request, emit, reader)})
+                await writer.drain()
+                return
             handler = self._handlers.get(str(request.get("do")))
             if handler is None:
                 raise InputError(f"the agent does not know how to {request.get('do')!r}")
@@ -196,6 +200,18 @@ class Agent:
 
     async def _connect(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.connect(request, emit)
+
+    async def _session(
+        self, request: dict[str, Any], emit: Emit, reader: asyncio.StreamReader
+    ) -> Any:
+        """Hold a session; whoever asked ends it by hanging up, and may still hear the end."""
+        hang_up = asyncio.Event()
+        hearing = asyncio.create_task(reader.read(1))
+        hearing.add_done_callback(lambda _: hang_up.set())
+        try:
+            return await self._lab.session(request, emit, hang_up)
+        finally:
+            hearing.cancel()
 
     async def _explain(self, request: dict[str, Any], emit: Emit) -> Any:
         return {"capture": await self._lab.explain(request)}

@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "Show nodes, addresses, NATs, links, programs and health.",
     "verify": "Measure every NAT and firewall against what it is declared to be.",
     "connect": "Let two peers connect by every technique, and say what worked.",
+    "session": "Keep two peers in touch, and repair the path whenever it dies.",
     "explain": "Show the packets of one attempt hop by hop, and why it worked or failed.",
     "predict": "Say which techniques can connect two peers, from what is declared.",
     "matrix": "Try every kind of NAT against every other, and hold it against the prediction.",

@@ -26,6 +26,7 @@ from lab.observe import counters
 from lab.observe.attempts import LABELS, TIMED, UNITS, AttemptTally
 from lab.observe.health import HealthSample, HealthSampler, Mark, lateness
 from lab.observe.histogram import Histogram
+from lab.observe.sessions import SessionTally
 from lab.observe.state import ProgramState, Stage
 from lab.paths import LabPaths
 from lab.plan.model import Link, Node, NodeKind, Plan
@@ -56,6 +57,7 @@ class LabCollector(Collector):
         *,
         timeline: Callable[[], Mapping[str, int]],
         lateness: Callable[[], Histogram] = lambda: Histogram.empty((1.0,)),
+        sessions: SessionTally | None = None,
     ) -> None:
         self._paths = paths
         self._plan = plan
@@ -64,12 +66,15 @@ class LabCollector(Collector):
         self._health = health
         self._timeline = timeline
         self._lateness = lateness
+        self._sessions = sessions
 
     def collect(self) -> Iterator[Metric]:
         """All families of one scrape."""
         began = time.perf_counter()
         plan = self._plan()
         yield from self._attempts()
+        if self._sessions is not None:
+            yield from self._sessions.families()
         yield _timeline(self._timeline())
         yield _histogram(
             "lab_timeline_lateness_seconds",

@@ -23,6 +23,7 @@ from lab.observe.attempts import AttemptTally
 from lab.observe.collector import LabCollector
 from lab.observe.health import HealthSampler
 from lab.observe.histogram import Histogram
+from lab.observe.sessions import SessionTally
 from lab.observe.state import ProgramState
 from lab.paths import LabPaths
 from lab.plan.model import Plan
@@ -51,10 +52,18 @@ class Exporter:
     ) -> None:
         self._paths = paths
         self._tally = AttemptTally()
+        self.sessions = SessionTally()
         self._registry = CollectorRegistry()
         self._registry.register(
             LabCollector(
-                paths, plan, programs, self._tally, health, timeline=timeline, lateness=lateness
+                paths,
+                plan,
+                programs,
+                self._tally,
+                health,
+                timeline=timeline,
+                lateness=lateness,
+                sessions=self.sessions,
             )
         )
         ProcessCollector(registry=self._registry)  # the agent itself: memory, time, descriptors

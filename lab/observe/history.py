@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from lab.observe import sessions
 from lab.observe.words import latency
 
 _FORM = "{:<12}  {:>10}  {:<14}  {}"
@@ -38,6 +39,8 @@ def _what(event: Mapping[str, Any]) -> str:
             return "nothing more will happen by itself"
         case "failed":
             return str(event.get("error", ""))
+        case "session":
+            return f"{event.get('node')} and {event.get('peer')}: {sessions.words(event)}"
         case "exited":
             last = f": {event['last']}" if event.get("last") else ""
             return f"the program of {event.get('node')}, with code {event.get('code')}{last}"

@@ -49,6 +49,12 @@ def accepted(record: Mapping[str, Any], *, local: str, program: str) -> dict[str
     return kept
 
 
+def bounded(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Anything that a program tells, bounded as above."""
+    kept: dict[str, Any] = _bounded(told, _DEPTH)
+    return kept
+
+
 def _bounded(value: Any, depth: int) -> Any:
     match value:
         case str():
