@@ -11,6 +11,7 @@ from lab.observe.explain.packet import ACK, SYN, Packet
 from lab.observe.explain.stops import Stop
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Node, NodeKind
+from lab.topology.behaviour import Dependence
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,10 @@ def _filters(router: Node, packet: Packet) -> bool:
     """Whether `router` lets in only what something inside has asked for."""
     if packet.source.family == 6:
         return bool(router.firewall or router.firewall6)
-    return bool(router.nat or router.firewall)
+    if router.firewall:
+        return True
+    # Whoever is let in by a mapping alone needs no packet to open it.
+    return router.nat is not None and router.nat.filtering is not Dependence.ENDPOINT_INDEPENDENT
 
 
 def _under_way(packet: Packet) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lab.observe.explain.journeys import Fate, Journey
 from lab.observe.explain.labels import Kind
-from lab.observe.explain.story import Side, Story, Told
+from lab.observe.explain.story import Side, Story, Told, opener
 
 
 def sentence(tale: Story) -> str:
@@ -34,8 +34,8 @@ def _punched(tale: Story) -> str:
     fourth, node = tale.steps[4][0]
     words = []
     if 2 in tale.steps:
-        second, opener = tale.steps[2][0]
-        words.append(f"{n.name}'s packet to {second.packet.destination} opened {opener}")
+        second, opened = tale.steps[2][0]
+        words.append(f"{n.name}'s packet to {second.packet.destination} opened {opened}")
         if 3 in tale.steps:
             third, refuser = tale.steps[3][0]
             words[-1] += (
@@ -45,9 +45,13 @@ def _punched(tale: Story) -> str:
             words[-1] += ", and nothing on the way refused it"
     passed = f"passed {node} by that" if words and node != n.name else f"reached {n.name}"
     mine = [name for name in m.own_routers(n) if fourth.at(name)]
-    also = f" opened {mine[-1]} and" if mine else ""
+    also = f" opened {opener(tale, fourth, m)} and" if mine else ""
     words.append(f"{m.name}'s packet to {fourth.packet.destination}{also} {passed}")
     return f"It worked: {'; then '.join(words)}. {_proof(tale)}"
+
+
+_CARRIED = frozenset({Kind.RELAY, Kind.PROBE, Kind.WEB})
+"""What is sent to a server that it may be passed on."""
 
 
 def _relayed(tale: Story) -> str:
@@ -55,8 +59,8 @@ def _relayed(tale: Story) -> str:
     relays = {
         one.journey.end
         for one in tale.told
-        if one.label.kind is Kind.RELAY and one.arrived
-    } - {tale.local.name, tale.remote.name}  # fmt: skip
+        if one.arrived and one.label.kind in _CARRIED and one.journey.end in tale.way.servers
+    }
     relay = ", ".join(sorted(relays)) or "the relay"
     text = f"It worked: both peers only ever sent outward, to {relay}"
     if lent:
@@ -124,6 +128,13 @@ def _failed(tale: Story) -> str:
                 f"It failed: {side.name}'s packets reached {other.name}, "
                 f"and no answer of {other.name} came back."
             )
+    astray = [one for one in tale.local.opening if one.journey.fate is Fate.VANISHED]
+    if astray and len(astray) == len(tale.local.opening):
+        targets = _names(sorted({one.to.address for one in astray}))
+        return (
+            f"It failed: all that {tale.local.name} knew of {tale.remote.name} was {targets}, "
+            f"to which the internet knows no way; {_count(len(astray), 'packet')} ended there."
+        )
     reason = str(tale.capture.record.get("reason") or "")
     said = f" {tale.local.name} says: {reason}." if reason else ""
     if not tale.local.sent and not tale.remote.sent:

@@ -232,7 +232,7 @@ def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
         None,
     )
     second = _opening(crossing, fourth)
-    opened = _opened(tale, second, n)
+    opened = opener(tale, second, n)
     if opened == n.name:
         # Nothing on its side filters, so there is nothing to punch.
         return
@@ -262,8 +262,14 @@ def _opening(crossing: Sequence[Journey], fourth: Journey | None) -> Journey:
     return crossing[0]
 
 
-def _opened(tale: Story, journey: Journey, side: Side) -> str:
-    """The outermost router of `side` that the packet opened; else the peer's own node."""
+def opener(tale: Story, journey: Journey, side: Side) -> str:
+    """The outermost router of `side` that the packet opened, or else only passed.
+
+    The peer's own node if there is none.
+    """
     stops = [one.stop for one in tale.made.opened]
     here = [stop.node for stop in journey.stops if any(stop is one for one in stops)]
-    return next((name for name in reversed(side.routers) if name in here), side.name)
+    passed = [stop.node for stop in journey.stops if stop.translated]
+    outwards = tuple(reversed(side.routers))
+    order = (*(name for name in outwards if name in here), *(n for n in outwards if n in passed))
+    return next(iter(order), side.name)
