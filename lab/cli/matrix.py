@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     default=("udp-punch",),
     show_default=True,
     metavar="NAME",
-    help="What to try; may be repeated, a table each.",
+    help="What to try; may be repeated, a table each.  `all`: every technique.",
 )
 @click.option(
     "--kinds",
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     help="Seconds of probing; an attempt that should have succeeded gets another with more.",
 )
 @click.option("--labs", type=click.IntRange(1, 32), default=1, help="Labs side by side.")
+@click.option("--side-by-side", is_flag=True, help="One table, with a column for each technique.")
 @click.option("--markdown", is_flag=True, help="The table as Markdown.")
 @json_option
 def command(
@@ -54,6 +55,7 @@ def command(
     ports: str,
     timeout: float,
     labs: int,
+    side_by_side: bool,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -71,6 +73,8 @@ def command(
     from lab.study.matrix import classic, nine
     from lab.topology.behaviour import PortPolicy
 
+    if "all" in techniques:
+        techniques = tuple(known())
     for technique in techniques:
         if technique not in known():
             raise click.BadParameter(
@@ -100,7 +104,8 @@ def command(
             }
         )
     else:
-        _show(cells, techniques, seconds, markdown=markdown)
+        _show(cells, techniques, side_by_side=side_by_side, markdown=markdown)
+        say(f"{len(cells)} attempts in {seconds:.1f} s")
     distorted = [cell for cell in cells if cell.distorted]
     if distorted:
         say(
@@ -114,22 +119,25 @@ def command(
 
 
 def _show(
-    cells: list[Cell], techniques: tuple[str, ...], seconds: float, *, markdown: bool
+    cells: list[Cell], techniques: tuple[str, ...], *, side_by_side: bool, markdown: bool
 ) -> None:
-    """A table for each technique."""
-    from lab.observe.matrix import table
+    """A table for each technique, or one for all."""
+    from lab.observe import matrix
 
+    if side_by_side:
+        click.echo(matrix.side_by_side(cells, markdown=markdown))
     for technique in techniques:
         some = [cell for cell in cells if cell.technique == technique]
-        if len(techniques) > 1:
-            click.echo(f"### {technique}\n" if markdown else technique)
-        click.echo(table(some, markdown=markdown) + ("\n" if len(techniques) > 1 else ""))
+        if not side_by_side:
+            if len(techniques) > 1:
+                click.echo(f"### {technique}\n" if markdown else technique)
+            text = matrix.table(some, markdown=markdown)
+            click.echo(text + ("\n" if len(techniques) > 1 else ""))
         found, wrong = sum(c.found for c in some), sum(not c.agrees for c in some)
         say(
             f"{technique}: {len(some)} pairs, {found} connect, {len(some) - found} do not, "
             f"{wrong or 'none'} otherwise than predicted"
         )
-    say(f"{len(cells)} attempts in {seconds:.1f} s")
 
 
 def _measure(

@@ -83,7 +83,7 @@ class Cell(Frozen, frozen=True):
 
 def two_homes(lab: str, ports: PortPolicy = PortPolicy.RANDOM) -> Plan:
     """The lab for all pairs: two homes without delays, peers as processes."""
-    services = ("stun", "rendezvous", "relay")
+    services = ("stun", "rendezvous", "relay", "web-relay")
     topology = Topology(
         name="matrix",
         description="Two homes, whose NATs take turns.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from lab.cli.predict import command as predict_command
-from lab.observe.matrix import table
+from lab.observe.matrix import side_by_side, table
 from lab.plan.model import NodeKind, decode
 from lab.predict.pairs import KINDS, punches
 from lab.study.matrix import SECOND_S, classic, nine, pairs, run, two_homes
@@ -134,6 +134,20 @@ def test_the_table():
         "| **EIM/APDF** | yes | no |\n"
         "| **APDM/APDF** | yes! | yes! |"
     )
+
+
+def test_techniques_side_by_side():
+    # Direct connects nobody, and punching somebody whom it should not.
+    outcomes = ("success", "no", "no", "no", "success", "no", "no", "no")
+    pair = (CONE, SYMMETRIC)
+    todo = [(x, y) for x in pair for y in pair]
+    found = cells(Agent(*outcomes), *todo, techniques=("udp-punch", "direct"))
+    assert side_by_side(found).splitlines() == [
+        "between               udp-punch",
+        "EIM/APDF, EIM/APDF    yes",
+        "EIM/APDF, APDM/APDF   no / yes!",
+        "APDM/APDF, APDM/APDF  no",
+    ]
 
 
 def test_the_table_in_the_documentation_is_the_one_that_the_command_prints():
