@@ -345,10 +345,15 @@ def _protocol(
 
 
 def sysctls(lifetimes: Lifetimes) -> tuple[tuple[str, str], ...]:
-    """The conntrack timeouts of a namespace that make `lifetimes` true.
+    """The settings of conntrack in a namespace that make `lifetimes` true.
 
     UDP's two are equal unless told apart: the kernel's "stream" one begins to
     count only with two-way traffic older than 2 s.
+
+    A NAT passes all valid sequences of TCP packets (RFC 5382, REQ-2) and does
+    not count octets: a host whose SYN was refused by ICMP, and that then
+    answers the other's SYN, does so with numbers that a stateful firewall
+    would take for nobody's.
     """
     udp, one_way = lifetimes.udp_s, lifetimes.udp_one_way_s or lifetimes.udp_s
     if _clock(lifetimes):
@@ -358,6 +363,7 @@ def sysctls(lifetimes: Lifetimes) -> tuple[tuple[str, str], ...]:
     return (
         ("netfilter/nf_conntrack_udp_timeout", str(one_way)),
         ("netfilter/nf_conntrack_udp_timeout_stream", str(udp)),
+        ("netfilter/nf_conntrack_tcp_be_liberal", "1"),
         ("netfilter/nf_conntrack_tcp_timeout_established", str(lifetimes.tcp_established_s)),
         *((f"netfilter/nf_conntrack_tcp_timeout_{state}", transitory) for state in states),
     )
