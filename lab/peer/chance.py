@@ -1,4 +1,4 @@
-"""How likely it is to guess a port: the arithmetic behind birthday probing and prediction."""
+"""How likely it is to guess a port or a moment: the arithmetic behind what takes luck."""
 
 from __future__ import annotations
 
@@ -62,3 +62,14 @@ def undisturbed(rate: float, seconds: float, window: int = 1) -> float:
         else iter((1.0,))
     )
     return min(1.0, sum(terms))
+
+
+def crossing(delay_s: float, pause_s: float, window_s: float) -> float:
+    """The chance that the SYNs of two peers cross within `window_s`, where NATs refuse early ones.
+
+    `delay_s` is what a packet takes from one NAT to the other, `pause_s` the
+    mean pause of a peer after a refusal, which comes back in twice the delay.
+    The other's SYN crosses one that leaves less than a delay before or after it.
+    """
+    each = pause_s + 2 * delay_s
+    return 1 - math.pow(1 - min(1.0, 2 * delay_s / each), max(0.0, window_s / each))

@@ -20,7 +20,7 @@ from lab.predict.finding import DIRECT, Finding
 from lab.predict.network import Map, Network
 from lab.predict.packet import TCP, UDP, Arrived, Endpoint, Lost
 from lab.predict.peers import Peer
-from lab.predict.punching import found, unprepared
+from lab.predict.punching import crossed, found, unprepared
 from lab.topology.behaviour import PortPolicy
 
 WINDOW = 4
@@ -104,7 +104,10 @@ def _predict(name: str, protocol: str, world: Map, a: Peer, b: Peer) -> Finding:
         expected.append(_next(network, side, seen))
     caller.remotes = [*expected[1], *_hosts(callee, expected[1])]
     callee.remotes = [*expected[0], *_hosts(caller, expected[0])]
-    finding = found(name, Exchange(network, caller, callee, protocol=protocol), learned)
+    exchange = Exchange(network, caller, callee, protocol=protocol)
+    finding = found(name, exchange, learned)
+    if protocol == TCP:
+        finding = crossed(finding, exchange)
     if not finding.possible:
         return finding
     steps = [

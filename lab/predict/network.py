@@ -119,6 +119,17 @@ class Map:
         known = (*on_way, *self.addresses(node))
         return next((a for a in known if (":" in a) == six), "::" if six else "0.0.0.0")
 
+    def uplink_s(self, router: str) -> float:
+        """What a packet takes over the line of `router`, one way, on average of both directions."""
+        port = router, self.nodes[router].wan
+        ways = [
+            way.delay_us
+            for link in self.plan.links
+            if port in ((link.a.node, link.a.interface), (link.b.node, link.b.interface))
+            for way in (link.a_to_b, link.b_to_a)
+        ]
+        return sum(ways) / len(ways) / 1e6 if ways else 0.0
+
     def interface_to(self, node: str, address: str) -> str:
         """The interface that leads from `node` to `address`; empty if none does."""
         entry = self._lookup(node, address)

@@ -6,13 +6,21 @@ is enough.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from lab.peer.chance import crossing
 from lab.predict import reasons
 from lab.predict.exchange import CALLEE_PORT, CALLER_PORT, Exchange, Side, learn, signalling
 from lab.predict.finding import DIRECT, Finding
 from lab.predict.network import Map, Network
 from lab.predict.packet import TCP, UDP, Lost
 from lab.predict.peers import Peer
-from lab.topology.behaviour import Unsolicited
+from lab.topology.behaviour import Dependence, Unsolicited
+
+PAUSE_S, PATIENCE_S = 0.075, 4.0
+"""Of TCP punching: the mean pause after a refusal, and how long a peer tries, at least."""
+LIKELY = 0.99
+"""What comes about more often than this is no luck."""
 
 
 def udp_punch(world: Map, a: Peer, b: Peer) -> Finding:
@@ -38,7 +46,8 @@ def tcp_punch(world: Map, a: Peer, b: Peer) -> Finding:
     caller, callee = Side(a, CALLER_PORT), Side(b, CALLEE_PORT)
     learned = [learn(network, side, TCP) for side in (caller, callee)]
     caller.remotes, callee.remotes = callee.candidates, caller.candidates
-    return found("tcp-punch", Exchange(network, caller, callee, protocol=TCP), learned)
+    exchange = Exchange(network, caller, callee, protocol=TCP)
+    return crossed(found("tcp-punch", exchange, learned), exchange)
 
 
 def reversal(world: Map, a: Peer, b: Peer) -> Finding:
@@ -88,18 +97,44 @@ def found(technique: str, exchange: Exchange, learned: list[Lost | None]) -> Fin
             possible=True,
             path=DIRECT,
             reason=reasons.of_success(network, exchange.path, names),
-            by_chance=network.by_chance or _resets(exchange),
+            by_chance=network.by_chance,
         )
     reason = _why_not(exchange, learned)
     return Finding(technique=technique, possible=False, path="", reason=reason)
 
 
-def _resets(exchange: Exchange) -> bool:
-    """Whether a NAT on the way ends connects that come too early, so that SYNs have to cross."""
-    if exchange.protocol != TCP:
-        return False
-    nats = (box.node.nat for box in exchange.network.boxes.values())
-    return any(nat and nat.unsolicited in (Unsolicited.RST, Unsolicited.REJECT) for nat in nats)
+def crossed(finding: Finding, exchange: Exchange) -> Finding:
+    """The finding with what refusals make of it: where both NATs refuse, two SYNs have to cross.
+
+    If only one does, the SYN that the other drops stays open for the next.
+    """
+    if exchange.path is None:
+        return finding
+    world = exchange.network.map
+    refusing = [
+        [at for at in chain if _refuses(world, at)]
+        for chain in ([step.at for step in exchange.path.trail], exchange.path.entered)
+    ]
+    if not all(refusing):
+        return finding
+    near, far = refusing[0][-1], refusing[1][0]
+    delay_s = world.uplink_s(near) + world.uplink_s(far)
+    chance = crossing(delay_s, PAUSE_S, PATIENCE_S)
+    how = f"within {PATIENCE_S:.0f} s they do so {chance:.0%} of the time"
+    if chance > LIKELY:
+        how = f"with {delay_s * 1000:.0f} ms between them they soon do"
+    reason = f"{finding.reason} ({near} and {far} refuse early SYNs, so two have to cross: {how})"
+    return replace(finding, reason=reason, by_chance=finding.by_chance or chance <= LIKELY)
+
+
+def _refuses(world: Map, at: str) -> bool:
+    """Whether a NAT ends connects that come too early."""
+    nat = world.nodes[at].nat
+    return (
+        nat is not None
+        and nat.unsolicited in (Unsolicited.RST, Unsolicited.REJECT)
+        and nat.filtering is not Dependence.ENDPOINT_INDEPENDENT
+    )
 
 
 def _why_not(exchange: Exchange, learned: list[Lost | None]) -> str:

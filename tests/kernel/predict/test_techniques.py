@@ -71,6 +71,38 @@ def test_a_dropping_nat_needs_one_connect_and_a_resetting_one_many(far):
     assert set(tries) <= {"refused", "success", "cancelled"}
 
 
+@pytest.mark.parametrize("word", [Unsolicited.RST, Unsolicited.REJECT])
+def test_one_nat_that_refuses_is_no_hindrance(near, word):
+    """Not even without delay: the SYN that the other one drops stays open."""
+    refusing = replace(STRICT, unsolicited=word)
+    for pair in ((refusing, STRICT), (STRICT, refusing)):
+        near.use(*pair)
+        (record,) = near.connect("tcp-punch", window_s=6, late_s=0.2)
+        assert record["outcome"] == "success", record["reason"]
+
+
+def test_syns_cross_between_nats_that_refuse_by_icmp(far):
+    refusing = replace(STRICT, unsolicited=Unsolicited.REJECT)
+    far.use(refusing, refusing)
+    (record,) = far.connect("tcp-punch", late_s=0.3, window_s=15)
+    assert record["outcome"] == "success", record["reason"]
+    refused = [each["reason"] for each in outward(record) if each["outcome"] == "refused"]
+    assert set(refused) == {"No route to host"}
+
+
+def test_a_nat_that_takes_early_packets_for_its_own_loses_the_race(near):
+    """The callee half a second late (REFERENCE N7): what comes early costs its NAT the port."""
+    greedy = replace(STRICT, unsolicited=Unsolicited.ACCEPT)
+    for pair, outcome in (
+        ((greedy, greedy), "timed-out"),
+        ((STRICT, greedy), "timed-out"),
+        ((STRICT, STRICT), "success"),
+    ):
+        near.use(*pair)
+        (record,) = near.connect("udp-punch", late_s=0.5, window_s=1.5)
+        assert record["outcome"] == outcome, record["reason"]
+
+
 def test_a_record_says_what_the_path_is_worth(far):
     far.use(STRICT, STRICT)
     udp, tcp, relay = far.connect("udp-punch", "tcp-punch", "relay", goodput_s=1.0)

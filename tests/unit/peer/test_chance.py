@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from lab.peer.chance import PORTS, both_hard, hit, probes_for, undisturbed
+from lab.peer.chance import PORTS, both_hard, crossing, hit, probes_for, undisturbed
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,26 @@ def test_other_flows_come_as_a_poisson_process(window):
 def test_without_other_flows_a_step_is_certain():
     assert undisturbed(0, 1) == undisturbed(5, 0) == 1.0
     assert undisturbed(2.0, 0.5) == pytest.approx(math.exp(-1))
+
+
+@pytest.mark.parametrize("delay_s", [0.001, 0.004, 0.01])
+def test_syns_that_are_refused_cross_after_a_while(delay_s):
+    """Two peers that each send, are refused, wait at random and send again."""
+    rng = random.Random(2)
+
+    def sent(offset):
+        times = [offset]
+        while times[-1] < 1:
+            times.append(times[-1] + 2 * delay_s + rng.uniform(0.05, 0.1))
+        return times
+
+    met = 0
+    for _ in range(1500):
+        one, other = sent(0.0), sent(rng.uniform(0, 0.1))
+        met += any(abs(a - b) < delay_s for a in one for b in other)
+    assert met / 1500 == pytest.approx(crossing(delay_s, 0.075, 1), abs=0.08)
+
+
+def test_without_delay_syns_never_cross():
+    assert crossing(0, 0.075, 60) == crossing(0.02, 0.075, 0) == 0
+    assert crossing(10, 0.075, 60) > 0.99

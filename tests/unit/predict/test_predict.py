@@ -120,6 +120,39 @@ def test_a_nat_that_accepts_what_nobody_asked_for_spoils_the_mapping():
     assert reason(facing([HOME], [greedy]), "udp-punch").startswith("yes")
 
 
+@pytest.mark.parametrize("word", [Unsolicited.RST, Unsolicited.REJECT])
+def test_syns_that_are_refused_have_to_cross(word):
+    """So they do where the way between takes its time (Ford et al. 2005, section 5.2)."""
+    refusing = replace(HOME, unsolicited=word)
+
+    def found(plan, technique="tcp-punch"):
+        (finding,) = predict(plan, "alice", "bob", [technique]).findings
+        return finding
+
+    near = found(facing([refusing], [refusing]))
+    assert (near.possible, near.by_chance) == (True, True)
+    assert near.reason.endswith(
+        "(a0 and b0 refuse early SYNs, so two have to cross: within 4 s they do so 0% of the time)"
+    )
+    homes = compile_topology(load("two-homes"), MACHINE)
+    there = found(
+        replace(
+            homes,
+            nodes=tuple(replace(node, nat=refusing) if node.nat else node for node in homes.nodes),
+        )
+    )
+    assert (there.possible, there.by_chance) == (True, False)
+    assert there.reason.endswith("with 26 ms between them they soon do)")
+    # The SYN that the other drops stays open; and a datagram need not cross another.
+    for plan, technique in (
+        (facing([HOME], [refusing]), "tcp-punch"),
+        (facing([refusing], [replace(OPEN, unsolicited=word)]), "tcp-punch"),
+        (facing([refusing], [refusing]), "udp-punch"),
+    ):
+        assert not found(plan, technique).by_chance
+        assert "refuse" not in found(plan, technique).reason
+
+
 def test_any_address_of_a_pool_is_luck():
     def found(nat_a: Nat):
         plan = facing([nat_a], [nat(KINDS[1])])
