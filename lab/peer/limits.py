@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter, OrderedDict
+from collections.abc import Hashable
 
 MOST_KEYS = 4096
 _SUBNET_BITS = 64
@@ -33,9 +34,9 @@ class Buckets:
         self._rate = rate
         self._burst = burst
         self._most = most
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str, now: float, amount: float = 1.0) -> bool:
+    def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
         """Take `amount` from the bucket of `key` if it has as much; whether it had."""
         left, since = self._left.pop(key, (self._burst, now))
         left = min(self._burst, left + max(0.0, now - since) * self._rate)

@@ -279,8 +279,9 @@ def _bound(address: str) -> socket.socket:
         sock.setblocking(False)
         sock.bind((address, 0))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-        # Nothing of this crosses a router.
+        # Nothing of this crosses a router, so that nobody beyond one is answered.
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
     except BaseException:
         sock.close()
         raise

@@ -30,12 +30,18 @@ class Limits:
     permissions: int = 64
     """Per allocation; channels too."""
     lifetime_s: int = 3600
+    octets_per_s: float = 12.5e6
+    """Of one allocation, both directions together (100 Mbit/s), and as many at once."""
+    refusals_per_s: float = 200.0
+    """Answers to one address over UDP that are no yes; twice as many at once."""
     loopback: bool = False
     """Whether peers on loopback addresses may be reached: only where all else is too."""
 
     def admits(self, address: str) -> bool:
         """Whether packets may be relayed to `address`."""
         ip = ipaddress.ip_address(address)
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+            return False  # the same address by another name
         if ip.is_multicast or ip.is_unspecified or address == "255.255.255.255":
             return False
         return self.loopback or not ip.is_loopback

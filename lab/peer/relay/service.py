@@ -7,6 +7,7 @@ import socket
 from typing import cast
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.limits import Doors
 from lab.peer.relay.allocation import Client
 from lab.peer.relay.commands import Command, Forward, Open, Reply, Shut
 from lab.peer.relay.server import RelayServer
@@ -14,6 +15,7 @@ from lab.peer.stun.codec import MalformedError
 from lab.peer.stun.framing import Splitter, frame
 
 MAX_STREAMS = 4096
+MAX_PER_ADDRESS = 1024
 MAX_UNREAD = 1024 * 1024
 """Bytes that a TCP client may leave unread; beyond that packets are dropped, as a queue does."""
 EVEN_TRIES = 32
@@ -28,6 +30,7 @@ class RelayService:
     def __init__(self, server: RelayServer) -> None:
         self.server = server
         self.streams: dict[Client, asyncio.Transport] = {}
+        self.doors = Doors(MAX_STREAMS, MAX_PER_ADDRESS)
         self._sockets: dict[Endpoint, asyncio.DatagramTransport] = {}
         self._relays: dict[Endpoint, asyncio.DatagramTransport] = {}
         self._listeners: list[asyncio.Server] = []
@@ -110,11 +113,13 @@ class RelayService:
         self._relays[relayed] = transport
         self.carry_out(self.server.opened(client, relayed, _now()))
 
-    def dismiss_strangers(self, client: Client) -> None:
-        """Close a TCP connection that has no allocation by now."""
+    def dismiss_stranger(self, client: Client) -> bool:
+        """Close a TCP connection that has no allocation by now; whether it had none."""
         stream = self.streams.get(client)
-        if stream and client not in self.server.allocations:
+        strange = client not in self.server.allocations
+        if stream and strange:
             stream.close()
+        return strange
 
     def _tick(self) -> None:
         self.carry_out(self.server.tick(_now()))
@@ -167,13 +172,19 @@ class _Stream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         source = Endpoint(*transport.get_extra_info("peername")[:2])
         self._client = Client("tcp", source, self._local)
-        if len(self._service.streams) >= MAX_STREAMS:
+        if not self._service.doors.enter(source.address):
             self._transport.abort()
             return
         self._service.streams[self._client] = self._transport
-        self._probation = asyncio.get_running_loop().call_later(
-            STRANGER_S, self._service.dismiss_strangers, self._client
-        )
+        self._watch()
+
+    def _watch(self) -> None:
+        """See to it that it does not stay without an allocation, from now on or again."""
+        self._probation = asyncio.get_running_loop().call_later(STRANGER_S, self._question)
+
+    def _question(self) -> None:
+        if not self._service.dismiss_stranger(self._client):
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         service = self._service
@@ -186,7 +197,10 @@ class _Stream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._probation:
             self._probation.cancel()
-        self._service.streams.pop(self._client, None)
+        if self._service.streams.get(self._client) is not self._transport:
+            return  # it was never let in
+        del self._service.streams[self._client]
+        self._service.doors.leave(self._client.endpoint.address)
         self._service.carry_out(self._service.server.gone(self._client))
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lab.peer.identity import KEY_BYTES, SIGNATURE_BYTES, from_text, to_text, verify
+from lab.peer.limits import Buckets
 from lab.peer.rendezvous.frames import (
     CHALLENGE,
     MAX_FRAME,
@@ -45,6 +46,8 @@ IDLE_S = 60.0
 PONG_S = 5.0
 RATE = 100.0
 """Messages a second that one peer may send; twice as many at once."""
+OCTETS_PER_S = 64 * 1024.0
+"""Bytes of them, in the long run; eight times as many at once."""
 REACH_PAUSE_S = 2.0
 """Between two tests of one connection."""
 REACHES_PER_S = 4.0
@@ -62,6 +65,8 @@ class Send(NamedTuple):
 
     connection: int
     data: bytes
+    lossy: bool = False
+    """Another peer wrote them: better lost than that who reads slowly is cut off."""
 
 
 class Close(NamedTuple):
@@ -132,6 +137,7 @@ class Broker:
             "volunteer": self._volunteer,
             "volunteers": self._volunteers,
         }
+        self._octets = Buckets(OCTETS_PER_S, 8 * OCTETS_PER_S, max_members)
         self._reaches = REACHES_PER_S
         self._reached_at = 0.0
         self._rng = random.Random()  # noqa: S311 - spreads load, and is no secret
@@ -166,10 +172,12 @@ class Broker:
         except FrameError as error:
             return self._dismiss(connection, "malformed", str(error), now)
         commands: list[Command] = []
-        for message, _ in messages:
+        for message, size in messages:
             if connection not in self._connections:
                 break
             try:
+                if state.name:
+                    self._spend(connection, state, size, now)
                 commands += self._handle(connection, state, message, now)
             except _Refusal as refusal:
                 if refusal.fatal:
@@ -209,7 +217,6 @@ class Broker:
             raise _Refusal("unregistered", f"{kind[:20]!r} from a stranger", fatal=True)
         if kind == "pong":
             return []
-        self._spend(state, now)
         handler = self._handlers.get(kind)
         if handler is None:
             raise _Refusal("malformed", f"no such message: {kind[:20]!r}")
@@ -279,7 +286,8 @@ class Broker:
             delivery = _frame(member, parcel)
         except FrameError as error:
             raise _Refusal("too-big", f"{MAX_FRAME} bytes are the most") from error
-        return [delivery, _frame(connection, {"t": "sent", "id": _number(message)})]
+        sent = _frame(connection, {"t": "sent", "id": _number(message)})
+        return [delivery._replace(lossy=True), sent]
 
     def _reach(
         self, connection: int, state: _Connection, message: dict[str, Any], now: float
@@ -341,8 +349,10 @@ class Broker:
             raise _Refusal("unknown-name", "no peer of that name is registered")
         return str(name), member
 
-    def _spend(self, state: _Connection, now: float) -> None:
-        """A bucket of `2 * rate` messages, filled at `rate` a second."""
+    def _spend(self, connection: int, state: _Connection, size: int, now: float) -> None:
+        """A bucket of `2 * rate` messages, filled at `rate` a second, and one of bytes."""
+        if not self._octets.take(connection, now, size):
+            raise _Refusal("too-fast", f"{OCTETS_PER_S:g} bytes a second are the most")
         earned = (now - state.counted_at) * self._rate
         state.allowance = min(2 * self._rate, state.allowance + earned)
         state.counted_at = now

@@ -6,12 +6,16 @@ import asyncio
 from typing import cast
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.limits import Doors
 from lab.peer.rendezvous.broker import Broker, Close, Command, Reach
 from lab.peer.rendezvous.frames import encode
 from lab.peer.rendezvous.reach import reach_back
 
 MAX_UNREAD = 512 * 1024
-"""Bytes that a client may leave unread before it is cut off."""
+"""Bytes that a client may leave unread before it is cut off; of others' words, half of that."""
+MAX_CONNECTIONS = 12288
+MAX_PER_ADDRESS = 1024
+"""Many peers may share one address: behind a carrier's NAT all of them do."""
 
 
 class RendezvousService:
@@ -20,6 +24,7 @@ class RendezvousService:
     def __init__(self, broker: Broker | None = None) -> None:
         self.broker = broker or Broker()
         self.connections: dict[int, asyncio.Transport] = {}
+        self.doors = Doors(MAX_CONNECTIONS, MAX_PER_ADDRESS)
         self._next = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -63,6 +68,8 @@ class RendezvousService:
             if isinstance(command, Reach):
                 self._reach(transport, command)
                 continue
+            if command.lossy and transport.get_write_buffer_size() > MAX_UNREAD // 2:
+                continue
             transport.write(command.data)
             if transport.get_write_buffer_size() > MAX_UNREAD:
                 transport.abort()
@@ -87,15 +94,26 @@ class _Client(asyncio.Protocol):
     def __init__(self, service: RendezvousService) -> None:
         self._service = service
         self._number = 0
+        self._address = ""
+        """Where it comes from; "" if it was not let in."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._number = self._service.admit(cast("asyncio.Transport", transport))
+        stream = cast("asyncio.Transport", transport)
+        address = str(transport.get_extra_info("peername")[0])
+        if not self._service.doors.enter(address):
+            stream.abort()
+            return
+        self._address = address
+        self._number = self._service.admit(stream)
 
     def data_received(self, data: bytes) -> None:
         service = self._service
         service.carry_out(service.broker.received(self._number, data, _now()))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._address:
+            return
+        self._service.doors.leave(self._address)
         self._service.connections.pop(self._number, None)
         self._service.broker.closed(self._number, _now())
 

@@ -6,12 +6,19 @@ import asyncio
 from typing import cast
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.limits import Buckets, Doors, party
 from lab.peer.stun.codec import MalformedError
 from lab.peer.stun.framing import Splitter, frame
 from lab.peer.stun.responder import Site, respond
 
 MAX_STREAMS = 1024
+MAX_PER_ADDRESS = 512
+"""Many clients may share one address: behind a carrier's NAT all of them do."""
 STREAM_IDLE_S = 30.0
+"""Between two whole messages: bytes that make none keep no connection open."""
+ANSWERS_PER_S = 1000.0
+"""Datagrams to one address; twice as many at once.  An answer is up to three times as long
+as its question, and who asks may have forged where the answer goes."""
 MAX_UNREAD = 64 * 1024
 """Bytes that a client may leave unread before it is cut off."""
 
@@ -22,6 +29,8 @@ class StunService:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.streams: set[_Stream] = set()
+        self.doors = Doors(MAX_STREAMS, MAX_PER_ADDRESS)
+        self._answers = Buckets(ANSWERS_PER_S, 2 * ANSWERS_PER_S)
         self._sockets: dict[Endpoint, asyncio.DatagramTransport] = {}
         self._listeners: list[asyncio.Server] = []
 
@@ -54,7 +63,8 @@ class StunService:
     def answer(self, data: bytes, source: Endpoint, local: Endpoint) -> None:
         """Answer a datagram."""
         reply = respond(data, source, local, self.site)
-        if reply:
+        now = asyncio.get_running_loop().time()
+        if reply and self._answers.take(party(source.address), now):
             self._sockets[reply.origin].sendto(reply.payload, reply.destination)
 
 
@@ -85,20 +95,23 @@ class _Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._source = Endpoint(*transport.get_extra_info("peername")[:2])
-        if len(self._service.streams) >= MAX_STREAMS:
+        if not self._service.doors.enter(self._source.address):
             transport.abort()  # type: ignore[attr-defined]  # a stream's transport has it
             return
         self._service.streams.add(self)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._service.streams.discard(self)
+        if self in self._service.streams:
+            self._service.streams.discard(self)
+            self._service.doors.leave(self._source.address)
         if self._idle:
             self._idle.cancel()
 
     def data_received(self, data: bytes) -> None:
         try:
-            for message in self._splitter.feed(data):
+            messages = self._splitter.feed(data)
+            for message in messages:
                 reply = respond(message, self._source, self._local, self._service.site, stream=True)
                 if reply:
                     self._transport.write(frame(reply.payload))
@@ -107,7 +120,8 @@ class _Stream(asyncio.Protocol):
         except MalformedError:
             self.close()
             return
-        self._watch()
+        if messages:
+            self._watch()
 
     def close(self) -> None:
         self._transport.close()

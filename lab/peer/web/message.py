@@ -87,6 +87,13 @@ class Parser:
         self._max_body = max_body
         self._buffer = bytearray()
         self._ended = False
+        self._head: Message | None = None
+        """Of the message that is coming; nothing is read twice, however it is cut up."""
+        self._searched = 0
+        self._body = bytearray()
+        """Chunks that have come."""
+        self._last = False
+        """Whether the last chunk has, so that trailers follow."""
 
     def feed(self, data: bytes) -> None:
         """Bytes that came; b"" is the end of the connection."""
@@ -105,79 +112,102 @@ class Parser:
         `bodiless`: it answers a CONNECT, so that what follows a 2xx is no body.
         Raises HttpError if none can come.
         """
-        end = self._buffer.find(_HEAD_END)
-        if end < 0:
-            if len(self._buffer) > MAX_HEAD:
-                raise HttpError("the head of a message is too long")
-            if self._ended and self._buffer:
-                raise HttpError("the connection ended within a message")
+        if self._head is None and not self._read_head():
             return None
-        if end > MAX_HEAD:
-            raise HttpError("the head of a message is too long")
-        head = _head(bytes(self._buffer[:end]).decode("latin-1"), requests=self._requests)
-        found = self._body(head, end + len(_HEAD_END), bodiless=bodiless)
-        if found is None:
+        head = self._head
+        assert head  # noqa: S101 - it was just read
+        body = self._read_body(head, bodiless=bodiless)
+        if body is None:
             if self._ended:
                 raise HttpError("the connection ended within a message")
             return None
-        body, used = found
-        del self._buffer[:used]
+        self._head, self._last = None, False
         return Message(head.headers, body, head.method, head.target, head.status, head.reason)
 
-    def _body(self, head: Message, start: int, *, bodiless: bool) -> tuple[bytes, int] | None:
-        """The body and where it ends (RFC 9112, section 6.3); None if it is not all there."""
+    def _read_head(self) -> bool:
+        """Take the head out of the buffer; whether it is all there."""
+        end = self._buffer.find(_HEAD_END, self._searched)
+        if end > MAX_HEAD or (end < 0 and len(self._buffer) > MAX_HEAD):
+            raise HttpError("the head of a message is too long")
+        if end < 0:
+            self._searched = max(0, len(self._buffer) - len(_HEAD_END) + 1)
+            if self._ended and self._buffer:
+                raise HttpError("the connection ended within a message")
+            return False
+        self._head = _head(self._take(end).decode("latin-1"), requests=self._requests)
+        self._take(len(_HEAD_END))
+        return True
+
+    def _take(self, size: int) -> bytes:
+        """The next `size` bytes of the buffer, or all if there are fewer."""
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._searched = 0
+        return data
+
+    def _read_body(self, head: Message, *, bodiless: bool) -> bytes | None:
+        """The body (RFC 9112, section 6.3); None if it is not all there."""
         if head.status and (head.status < 200 or head.status in _NO_BODY):
-            return b"", start
+            return b""
         if bodiless and 200 <= head.status < 300:
-            return b"", start
+            return b""
         coding, length = head.header("Transfer-Encoding"), head.header("Content-Length")
         if coding:
             if coding.strip().lower() != "chunked" or length:
                 raise HttpError("no such transfer coding, or two lengths")
-            return self._chunked(start)
+            return self._read_chunks()
         if length:
             if not _NUMBER.match(length):
                 raise HttpError("Content-Length is no number")
             size = int(length)
             self._bound(size)
-            end = start + size
-            return (bytes(self._buffer[start:end]), end) if len(self._buffer) >= end else None
+            return self._take(size) if len(self._buffer) >= size else None
         if self._requests:
-            return b"", start
-        self._bound(len(self._buffer) - start)
-        return (bytes(self._buffer[start:]), len(self._buffer)) if self._ended else None
+            return b""
+        self._bound(len(self._buffer))
+        return self._take(len(self._buffer)) if self._ended else None
 
-    def _chunked(self, start: int) -> tuple[bytes, int] | None:
-        body, at = bytearray(), start
-        while True:
-            end = self._buffer.find(b"\r\n", at)
+    def _read_chunks(self) -> bytes | None:
+        while not self._last:
+            end = self._buffer.find(b"\r\n", self._searched)
+            if end > MAX_HEAD or (end < 0 and len(self._buffer) > MAX_HEAD):
+                raise HttpError("a chunk's size is too long")
             if end < 0:
-                if len(self._buffer) - at > MAX_HEAD:
-                    raise HttpError("a chunk's size is too long")
+                self._searched = max(0, len(self._buffer) - 1)
                 return None
-            size_line = _CHUNK.match(self._buffer[at:end])
+            self._searched = end
+            size_line = _CHUNK.match(self._buffer[:end])
             if not size_line:
                 raise HttpError("a chunk's size is no number")
             size, at = int(size_line[1], 16), end + 2
             if size == 0:
-                return self._trailers(bytes(body), at)
-            self._bound(len(body) + size)
+                self._take(at)
+                self._last = True
+                break
+            self._bound(len(self._body) + size)
             if len(self._buffer) < at + size + 2:
                 return None
             if self._buffer[at + size : at + size + 2] != b"\r\n":
                 raise HttpError("a chunk does not end where it says")
-            body += self._buffer[at : at + size]
-            at += size + 2
+            self._take(at)
+            self._body += self._take(size)
+            self._take(2)
+        return self._read_trailers()
 
-    def _trailers(self, body: bytes, at: int) -> tuple[bytes, int] | None:
-        if self._buffer[at : at + 2] == b"\r\n":
-            return body, at + 2
-        end = self._buffer.find(_HEAD_END, at)
-        if end < 0:
-            if len(self._buffer) - at > MAX_HEAD:
+    def _read_trailers(self) -> bytes | None:
+        if self._buffer[:2] == b"\r\n":
+            end = 2
+        else:
+            end = self._buffer.find(_HEAD_END, self._searched) + len(_HEAD_END)
+            if end > MAX_HEAD or (end < len(_HEAD_END) and len(self._buffer) > MAX_HEAD):
                 raise HttpError("trailers are too long")
-            return None
-        return body, end + len(_HEAD_END)
+            if end < len(_HEAD_END):
+                self._searched = max(0, len(self._buffer) - len(_HEAD_END) + 1)
+                return None
+        self._take(end)
+        body = bytes(self._body)
+        self._body.clear()
+        return body
 
     def _bound(self, size: int) -> None:
         if size > self._max_body:

@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import hmac
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lab.peer.limits import Doors
 from lab.peer.streams import MAX_PACKET, Packets
 from lab.peer.web import websocket
 from lab.peer.web.message import HttpError, Message, Parser, response
@@ -30,6 +31,11 @@ MAX_WAITING = 256
 POLL_S = 20.0
 """How long a GET waits: less than the patience of proxies."""
 IDLE_S = 60.0
+"""For a whole request, and for an end to say something; by then a WebSocket is asked."""
+MAX_REQUEST = 64 * 1024
+"""Bytes of a body; our own clients send half of that."""
+MAX_UNREAD = 512 * 1024
+"""Bytes that an end may leave unread; more packets are lost, as on a network."""
 _TARGET = re.compile(re.escape(PATH) + r"([0-9a-f]{32})(?:/([0-9a-f]{16}))?\Z")
 _READ = 64 * 1024
 
@@ -64,7 +70,7 @@ class WebRelay:
         self._credentials = basic(user, password)
         self._sessions: dict[str, dict[str, _End]] = {}
         self._servers: list[asyncio.Server] = []
-        self._connections: Counter[str] = Counter()
+        self.doors = Doors(MAX_CONNECTIONS, MAX_PER_ADDRESS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -92,11 +98,9 @@ class WebRelay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = str(writer.get_extra_info("peername")[0])
-        full = self._connections.total() >= MAX_CONNECTIONS
-        if full or self._connections[address] >= MAX_PER_ADDRESS:
+        if not self.doors.enter(address):
             writer.transport.abort()
             return
-        self._connections[address] += 1
         task = asyncio.current_task()
         if task:
             self._tasks.add(task)
@@ -107,21 +111,20 @@ class WebRelay:
         except (OSError, TimeoutError):
             pass  # whoever it was is gone
         finally:
-            self._connections[address] -= 1
+            self.doors.leave(address)
             self._tasks.discard(task) if task else None
             writer.close()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parser = Parser(requests=True)
+        parser = Parser(requests=True, max_body=MAX_REQUEST)
         while True:
-            message = parser.next()
-            if message is None:
-                async with asyncio.timeout(IDLE_S):
+            # One deadline for all of a request: who brings it by the byte gets no longer.
+            async with asyncio.timeout(IDLE_S):
+                while (message := parser.next()) is None:
                     data = await reader.read(_READ)
-                if not data:
-                    return
-                parser.feed(data)
-                continue
+                    if not data:
+                        return
+                    parser.feed(data)
             found = _TARGET.match(_path(message.target))
             refusal = self._refusal(message, found)
             if refusal:
@@ -133,6 +136,9 @@ class WebRelay:
                 await self._websocket(session, message, parser.rest(), reader, writer)
                 return
             writer.write(await self._poll(session, end, message))
+            # Nothing more is done for who does not read what he asked for.
+            async with asyncio.timeout(IDLE_S):
+                await writer.drain()
             if message.says("Connection", "close"):
                 return
 
@@ -203,11 +209,11 @@ class WebRelay:
         name = f"{id(writer):x}"
         end = self._join(session, name)
 
-        def push(packet: bytes) -> None:
-            if writer.transport.get_write_buffer_size() < MAX_WAITING * MAX_PACKET:
-                writer.write(websocket.encode(websocket.Opcode.BINARY, packet))
+        def say(opcode: websocket.Opcode, payload: bytes) -> None:
+            if writer.transport.get_write_buffer_size() < MAX_UNREAD:
+                writer.write(websocket.encode(opcode, payload))
 
-        end.push = push
+        end.push = lambda packet: say(websocket.Opcode.BINARY, packet)
         decoder = websocket.Decoder(masked=True)
         try:
             while True:
@@ -216,18 +222,30 @@ class WebRelay:
                         case websocket.Opcode.BINARY:
                             self._pass_on(session, name, frame.payload)
                         case websocket.Opcode.PING:
-                            pong = websocket.encode(websocket.Opcode.PONG, frame.payload)
-                            writer.write(pong)
+                            say(websocket.Opcode.PONG, frame.payload)
                         case websocket.Opcode.CLOSE:
-                            writer.write(websocket.encode(websocket.Opcode.CLOSE, frame.payload))
+                            say(websocket.Opcode.CLOSE, frame.payload)
                             return
-                data = await reader.read(_READ)
+                data = await _heard(reader, lambda: say(websocket.Opcode.PING, b""))
                 if not data:
                     return
         except websocket.FrameError:
-            writer.write(websocket.encode(websocket.Opcode.CLOSE, b"\x03\xea"))  # 1002
+            say(websocket.Opcode.CLOSE, b"\x03\xea")  # 1002
         finally:
             self._leave(session, name)
+
+
+async def _heard(reader: asyncio.StreamReader, ask: Callable[[], None]) -> bytes:
+    """What comes next; who says nothing is asked once, and TimeoutError if that is in vain."""
+    reading = asyncio.ensure_future(reader.read(_READ))
+    try:
+        done, _ = await asyncio.wait((reading,), timeout=IDLE_S)
+        if not done:
+            ask()
+        async with asyncio.timeout(IDLE_S):
+            return await reading
+    finally:
+        reading.cancel()
 
 
 def _path(target: str) -> str:
