@@ -82,11 +82,20 @@ class AgentState(Frozen, frozen=True):
         return max(now - self.started_at, 0.0) if self.pid and self.started_at else 0.0
 
 
-def program_words(program: Program) -> str:
-    """What `program` is, in few words: its roles, else its image, else its command."""
+def program_words(program: Program, *, brief: bool = False) -> str:
+    """What `program` is, in few words: its roles, else its image, else its command.
+
+    `brief` leaves out the folders in which the command's files are.
+    """
     if program.roles:
         return ", ".join(program.roles)
-    return program.image or " ".join(program.command)
+    names = (_name_of(word) for word in program.command)
+    return program.image or " ".join(names if brief else program.command)
+
+
+def _name_of(word: str) -> str:
+    """The last part of an absolute path; what is none stays as it is."""
+    return word.rpartition("/")[2] or word if word.startswith("/") else word
 
 
 def program_label(program: Program) -> str:

@@ -255,7 +255,7 @@ def _nodes(
             words.nat(node.nat, brief=brief) if node.nat else "",
             words.firewall(node.firewall, brief=brief) if node.firewall else "",
             ipv6(node),
-            program_words(node.program) if node.program else "",
+            program_words(node.program, brief=True) if node.program else "",
             *(daemon.name for daemon in node.daemons),
         ]
         return ", ".join(filter(None, parts)), words.access(branch.down, branch.up)

@@ -24,9 +24,12 @@ def find(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if "\0" in text or not text:
         raise InputError(f"{show(text)} can't name a file", remedy="name a topology file")
-    if os.sep in text or Path(text).suffix:
-        return Path(text)
     file = data_dir("topologies") / f"{text}.yaml"
+    if os.sep in text or Path(text).suffix:
+        # `bring-your-own/webrtc` ships as well; what is here comes first.
+        path = Path(text)
+        lesson = not path.suffix and not path.is_absolute() and not os.path.lexists(path)
+        return file if lesson and file.is_file() else path
     if len(text) < 200 and file.is_file():
         return file
     remedy = one_of(text, shipped(), "shipped topologies")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -49,6 +50,38 @@ internet: {delay: 10ms, loss: 0.01}
 
 def test_the_topologies_that_ship():
     assert shipped() == NAMES
+
+
+LESSONS = ["bring-your-own/bittorrent", "bring-your-own/shell", "bring-your-own/webrtc"]
+
+
+def test_programs_of_ones_own_ship_with_their_topologies(validator):
+    folder = data_dir("topologies")
+    found = sorted(str(file.relative_to(folder))[:-5] for file in folder.glob("*/*.yaml"))
+    assert found == LESSONS
+    for name in LESSONS:
+        topology = load(name)
+        assert f"bring-your-own/{topology.name}" == name
+        assert topology.description
+        text = (folder / f"{name}.yaml").read_text()
+        assert text.startswith("# ")
+        assert "What there is to learn" in text
+        assert f"lab up {name}" in text
+        assert _valid(validator, text)
+        beside = [
+            word for node in topology.nodes for word in node.command if word.startswith(str(folder))
+        ]
+        assert beside
+        assert all(Path(word).is_file() for word in beside)
+
+
+def test_a_file_of_ones_own_comes_before_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bring-your-own").mkdir()
+    (tmp_path / "bring-your-own" / "shell").write_text("name: mine\nnodes: {a: {via: internet}}\n")
+    assert load("bring-your-own/shell").name == "mine"
+    with pytest.raises(InputError, match="no such file"):
+        load("./bring-your-own/webrtc.yaml")
 
 
 @pytest.mark.parametrize("name", NAMES)
