@@ -89,6 +89,7 @@ class Parser:
         self._ended = False
         self._head: Message | None = None
         """Of the message that is coming; nothing is read twice, however it is cut up."""
+        self._coding = self._length = ""
         self._searched = 0
         self._body = bytearray()
         """Chunks that have come."""
@@ -136,6 +137,8 @@ class Parser:
             return False
         self._head = _head(self._take(end).decode("latin-1"), requests=self._requests)
         self._take(len(_HEAD_END))
+        self._coding = self._head.header("Transfer-Encoding")
+        self._length = self._head.header("Content-Length")
         return True
 
     def _take(self, size: int) -> bytes:
@@ -151,7 +154,7 @@ class Parser:
             return b""
         if bodiless and 200 <= head.status < 300:
             return b""
-        coding, length = head.header("Transfer-Encoding"), head.header("Content-Length")
+        coding, length = self._coding, self._length
         if coding:
             if coding.strip().lower() != "chunked" or length:
                 raise HttpError("no such transfer coding, or two lengths")
