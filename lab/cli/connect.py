@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.labs import json_option, lab_option
+from lab.cli.labs import json_option, lab_option, techniques_option
 
 if TYPE_CHECKING:
     from lab.paths import LabPaths
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("local", metavar="A")
 @click.argument("remote", metavar="B")
-@click.option(
-    "--technique",
-    "-t",
-    "techniques",
-    multiple=True,
-    metavar="NAME",
-    help="Only this technique; may be repeated.  [default: all]",
-    show_default=False,
-)
+@techniques_option()
 @click.option("--first", is_flag=True, help="Stop at the first technique that works.")
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, help="Seconds for each.")
 @click.option(

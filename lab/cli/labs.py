@@ -138,3 +138,16 @@ def lab_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """The option `--json` for commands that answer something."""
     return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)
+
+
+def techniques_option(default: str = "all") -> Callable[[Command], Command]:
+    """The option `--technique NAME`, any number of times; `default` says what is tried without."""
+    return click.option(
+        "--technique",
+        "-t",
+        "techniques",
+        multiple=True,
+        metavar="NAME",
+        help=f"Only this technique; may be repeated.  [default: {default}]",
+        show_default=False,
+    )

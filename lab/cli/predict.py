@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.cli.labs import json_option, lab_option
+from lab.cli.labs import json_option, lab_option, techniques_option
 
 if TYPE_CHECKING:
     from lab.plan.model import Plan
@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("local", metavar="A")
 @click.argument("remote", metavar="B")
-@click.option(
-    "--technique",
-    "-t",
-    "techniques",
-    multiple=True,
-    metavar="NAME",
-    help="Only this technique; may be repeated.  [default: all]",
-    show_default=False,
-)
+@techniques_option()
 @click.option(
     "--file",
     "-f",

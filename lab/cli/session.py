@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lab.cli.labs import json_option, lab_option
+from lab.cli.labs import json_option, lab_option, techniques_option
 
 
 def _span(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -34,16 +34,7 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @click.command()
 @click.argument("local", metavar="A")
 @click.argument("remote", metavar="B")
-@click.option(
-    "--technique",
-    "-t",
-    "techniques",
-    multiple=True,
-    metavar="NAME",
-    help="Only this technique; may be repeated.  [default: direct, udp-punch, tcp-punch, relay, "
-    "http]",
-    show_default=False,
-)
+@techniques_option("direct, udp-punch, tcp-punch, relay, http")
 @click.option(
     "--keepalive",
     callback=_span,
