@@ -12,7 +12,7 @@ from lab.observe.tables import table
 from lab.observe.words import duration
 from lab.plan import words
 from lab.plan.model import Node
-from lab.topology.behaviour import Direction
+from lab.topology.behaviour import Direction, Nat, PortPolicy, Ports
 from lab.topology.rules import format_rule
 
 
@@ -45,7 +45,7 @@ def nat(node: Node, held: Sequence[Mapping]) -> Iterator[str]:
     if node.nat is None:
         return
     yield f"{node.name}: NAT {words.nat_kind(node.nat)}, outside {outside(node)}"
-    yield from _choices(node.nat)
+    yield from _lines(_nat_choices(node.nat))
     yield ""
     if not held:
         yield "no mappings"
@@ -137,11 +137,43 @@ def _rules(direction: Direction, preposition: Literal["to", "from"]) -> Iterator
 
 def _choices(behaviour: msgspec.Struct, besides: Sequence[str] = ()) -> Iterator[str]:
     """A line for each parameter, in the words of the file."""
+    yield from _lines(
+        [
+            (name.replace("_", "-"), _value(complete(getattr(behaviour, name))))
+            for name in behaviour.__struct_fields__
+            if name not in ("preset", *besides)
+        ]
+    )
+
+
+def _nat_choices(nat: Nat) -> list[tuple[str, str]]:
+    """Every parameter of a NAT that means something where it is."""
     rows = [
-        (name.replace("_", "-"), _value(complete(getattr(behaviour, name))))
-        for name in behaviour.__struct_fields__
-        if name not in ("preset", *besides)
+        ("mapping", str(nat.mapping)),
+        ("filtering", str(nat.filtering)),
+        ("ports", _ports(nat.ports)),
+        ("hairpin", str(nat.hairpin)),
+        ("unsolicited", str(nat.unsolicited)),
+        ("lifetimes", _value(complete(nat.lifetimes))),
     ]
+    if nat.pool > 1:
+        rows.append(("pool", f"{nat.pool} addresses, {nat.pooling}"))
+    return [*rows, ("sessions", f"{nat.sessions} for each host" if nat.sessions else "no limit")]
+
+
+def _ports(ports: Ports) -> str:
+    text = str(ports.policy)
+    if ports.policy is PortPolicy.SEQUENTIAL and ports.stride != 1:
+        text += f" by {ports.stride}"
+    if ports.policy is PortPolicy.BLOCK:
+        text += f" of {ports.block}" if ports.block else " of an equal share"
+    text += f" in {ports.first}-{ports.last}"
+    if ports.parity:
+        text += ", parity kept"
+    return f"{text}, shared towards different destinations" if ports.overload else text
+
+
+def _lines(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
     width = max((len(name) for name, _ in rows), default=0)
     yield from (f"  {name:<{width}}  {value}" for name, value in rows)
 

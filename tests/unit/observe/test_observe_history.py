@@ -75,6 +75,7 @@ def test_a_nat_is_shown_with_every_choice_and_its_mappings():
         Mapping("udp", "192.168.1.2:5000", 1234, "45.0.0.9:53", timeout_s=120, expires_s=100),
     ]
     shown = "\n".join(behaviours.nat(NODE, held))
+    assert "ports        preserve in 1024-65535\n" in shown
     assert "home: NAT home, outside 45.0.0.2" in shown
     assert "mapping      endpoint-independent" in shown
     assert "udp       192.168.1.2:5000  45.0.0.2:1234  45.0.0.9:53  20s   1m 40s" in shown
