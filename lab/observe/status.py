@@ -301,6 +301,8 @@ def _state(state: ProgramState | None, now: float, *, wide: bool) -> Text:
     if state is None:
         return Text("? unknown", style="dim")
     sign, style = _STAGES[state.state]
+    if state.state is Stage.EXITED and state.exit_code == 0:
+        sign, style = "○", "dim"
     text = Text(f"{sign} {state.state}", style=style)
     match state.state:
         case Stage.READY if state.started_at and wide:

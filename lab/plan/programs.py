@@ -62,6 +62,29 @@ def notes(topology: Topology, machine: Machine) -> Iterator[str]:
         what = "containers" if machine.runtime is Runtime.DOCKER else "processes"
         reason = f": {machine.runtime_reason}" if machine.runtime_reason else ""
         yield f"built-in programs run as {what}{reason}"
+    yield from _ignored(topology, machine)
+
+
+def _ignored(topology: Topology, machine: Machine) -> Iterator[str]:
+    """What a process is asked to keep to and does not: only containers are limited."""
+    asked: dict[str, list[str]] = {}
+    for spec in topology.nodes:
+        built_in = bool(spec.peer or spec.services)
+        if spec.image or (built_in and machine.runtime is Runtime.DOCKER):
+            continue
+        # The built-in program sees the machine's files as they are.
+        values = {
+            "memory": spec.memory_bytes,
+            "cpus": spec.cpus,
+            "mounts": built_in and spec.mounts,
+        }
+        for key, value in values.items():
+            if value:
+                asked.setdefault(key, []).append(spec.name)
+    for key, names in asked.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        who = ", ".join(names[:3]) + more
+        yield f"`{key}` has no effect on {who}: that takes a container, and this is a process"
 
 
 def _roles(spec: NodeSpec) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from lab.plan.gateways import told
 from lab.plan.ipv6 import mapped
 from lab.plan.model import Node
 from lab.runtime import group, libc
-from lab.topology.behaviour import Runtime
+from lab.topology.behaviour import Mount, Runtime
 
 CONTAINER_PID = "container.pid"
 """In a node's folder: the process number of its container's first process."""
@@ -118,10 +118,21 @@ def cover(folder: str) -> None:
         libc.mount("sysfs", "/sys", "sysfs", 0)
 
 
-def prepare(paths: LabPaths, node: str) -> None:
+def bind(mount: Mount) -> None:
+    """Lay a file or folder of the host over another that exists; as `cover`, for the caller alone.
+
+    Raises OSError.
+    """
+    libc.mount(mount.source, mount.target, "none", libc.MS_BIND | libc.MS_REC)
+    if mount.read_only:
+        flags = libc.MS_BIND | libc.MS_REMOUNT | libc.MS_RDONLY
+        libc.mount("none", mount.target, "none", flags)
+
+
+def prepare(paths: LabPaths, node: str, mounts: Sequence[Mount] = ()) -> None:
     """Take the calling process into `node`, ready to execute a program there.
 
-    Raises LabError if the node's namespace is not there.
+    Raises LabError if the node's namespace is not there, or `mounts` can't be.
     """
     path = paths.netns(node)
     try:
@@ -134,6 +145,8 @@ def prepare(paths: LabPaths, node: str) -> None:
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount("none", "/", "none", libc.MS_REC | libc.MS_SLAVE)
         cover(str(paths.node(node)))
+        for mount in mounts:
+            bind(mount)
     except OSError as error:
         raise LabError(
             f"can't enter node {node!r}: {error.strerror}",
@@ -166,7 +179,7 @@ def become(paths: LabPaths, node: Node, program: Sequence[str]) -> NoReturn:
         write_files(paths.node(node.name), node.name, environment)
         # Before the node's /sys hides the groups.
         group.join(group.of(paths))
-        prepare(paths, node.name)
+        prepare(paths, node.name, own.mounts if own is not None and own.command else ())
     sys.stdout.flush()
     sys.stderr.flush()
     try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from lab.topology.behaviour import Mount
+
 
 class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Base of all messages."""
@@ -30,6 +32,8 @@ class Spawn(Message, frozen=True):
     env: dict[str, str]
     """The whole environment."""
     argv: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    """What is laid over the machine's files, for this program alone."""
 
 
 class Signal(Message, frozen=True):

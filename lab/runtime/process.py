@@ -24,6 +24,7 @@ from lab.paths import LabPaths
 from lab.plan.model import Daemon, Program
 from lab.runtime import daemons, enter
 from lab.runtime.orders import Exited, Failed, Message, Signal, Spawn, Started, encode, report
+from lab.topology.behaviour import Mount
 
 GRACE_S = 2.0
 """How long a program may take to end after SIGTERM before it is killed."""
@@ -128,7 +129,7 @@ class Zygote:
             enter.write_files(folder, node, env)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-        return await self._spawn(node, node, env, program.command)
+        return await self._spawn(node, node, env, program.command, program.mounts)
 
     async def spawn_daemon(self, node: str, daemon: Daemon) -> int:
         """Start `daemon` in `node`; its process number, once it is in the node and runs.
@@ -194,7 +195,14 @@ class Zygote:
                 f"a program runs in node {name!r} already", remedy="stop it before another starts"
             )
 
-    async def _spawn(self, name: str, node: str, env: dict[str, str], argv: tuple[str, ...]) -> int:
+    async def _spawn(
+        self,
+        name: str,
+        node: str,
+        env: dict[str, str],
+        argv: tuple[str, ...],
+        mounts: tuple[Mount, ...] = (),
+    ) -> int:
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._starting[name] = started
         self._ended[name] = asyncio.Event()
@@ -206,6 +214,7 @@ class Zygote:
                 folder=str(self._paths.node(name)),
                 env=env,
                 argv=argv,
+                mounts=mounts,
             )
         )
         try:
@@ -259,6 +268,8 @@ class Zygote:
             127: "install the program, or give its full path in `command:`",
             126: "make it executable, and for this machine",
         }.get(code, f"see {self._paths.agent_log}")
+        if reason.startswith("can't mount"):
+            remedy = "source and target have to be there, as two folders or two files"
         return LabError(f"node {node!r}: {reason} (exit code {code})", remedy=remedy)
 
     def _lose(self, code: int) -> None:

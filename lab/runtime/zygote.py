@@ -182,6 +182,10 @@ def _child(spawn: Spawn, root: int, report: int) -> NoReturn:
         if spawn.argv:
             libc.unshare(libc.CLONE_NEWNS)
             enter.cover(spawn.folder)
+            for mount in spawn.mounts:
+                failing = f"can't mount {mount.source} at {mount.target}"
+                enter.bind(mount)
+            failing = "can't enter the node"
         os.chdir(spawn.folder)
         for name, number in (("out.jsonl", 1), ("err.log", 2)):
             output = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

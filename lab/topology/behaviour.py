@@ -377,7 +377,7 @@ class Runtime(StrEnum):
 
 
 class Mount(Frozen, frozen=True):
-    """A host path seen inside a container."""
+    """A host path that a program sees as another."""
 
     source: str
     target: str

@@ -343,12 +343,16 @@ class NodeForm(_Attached):
         None, description="Environment variables of the program, besides those of lab."
     )
     mounts: MountsField | None = Field(
-        None, description="Host paths in the container: source:target or source:target:ro."
+        None,
+        description="Host paths that the program sees as others: source:target or "
+        "source:target:ro; in a process, the target has to exist.",
     )
     memory: MemoryField | None = Field(
-        None, description="The most memory that the program may use."
+        None, description="The most memory that the program may use; of a container."
     )
-    cpus: CpusField | None = Field(None, description="How many CPUs the program may use: 0.5, 2.")
+    cpus: CpusField | None = Field(
+        None, description="How many CPUs the program may use: 0.5, 2; of a container."
+    )
     ready: Literal["started", "signal"] = Field(
         "started",
         description="When a program of one's own is ready: once started, or when it says so "

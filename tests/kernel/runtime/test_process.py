@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from runtime_support import alive, netns_of, process, until, zygote
 from lab.errors import LabError
 from lab.plan.model import Program
 from lab.runtime.contract import Tail
-from lab.topology.behaviour import Runtime
+from lab.topology.behaviour import Mount, Runtime
 
 pytestmark = pytest.mark.kernel
 
@@ -189,3 +191,63 @@ def test_who_is_not_ready_is_told_with_last_words(scratch):
         assert (late["gone"].ended, late["gone"].lines) == (True, ("no luck",))
 
     asyncio.run(run())
+
+
+def test_mounts_are_for_that_program_alone(scratch, tmp_path):
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "file").write_text("given\n")
+    (tmp_path / "hosts").write_text("another\n")
+    target = tmp_path / "target"
+    target.mkdir()
+    script = f"cat {target}/file; touch {target}/x || echo read-only; cat /etc/hosts"
+    program = Program(
+        runtime=Runtime.PROCESS,
+        command=("sh", "-c", script),
+        mounts=(
+            Mount(source=str(tmp_path / "given"), target=str(target), read_only=True),
+            Mount(source=str(tmp_path / "hosts"), target="/etc/hosts"),
+        ),
+    )
+
+    async def run():
+        async with zygote(scratch) as server:
+            await server.spawn(scratch.namespace("alice"), program)
+            await scratch.ended("alice")
+
+    asyncio.run(run())
+    assert scratch.out("alice") == "given\nread-only\nanother\n"
+    assert list(target.iterdir()) == []
+    assert str(target) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_mount_without_a_target_is_told(scratch, tmp_path):
+    mount = Mount(source=str(tmp_path), target=str(tmp_path / "nowhere"))
+    program = Program(runtime=Runtime.PROCESS, command=("true",), mounts=(mount,))
+
+    async def run():
+        async with zygote(scratch) as server:
+            with pytest.raises(LabError, match=r"can't mount .* No such file") as caught:
+                await server.spawn(scratch.namespace("alice"), program)
+            assert "have to be there" in caught.value.remedy
+
+    asyncio.run(run())
+
+
+REHEARSAL = """
+import os, threading
+from lab.fabric import netns
+from lab.peer import preload, rehearse_live
+
+preload()
+before = os.listdir("/proc/self/fd")
+with netns.scratch():
+    netns.loopback_up()
+    rehearse_live()
+assert os.listdir("/proc/self/fd") == before
+assert threading.active_count() == 1
+"""
+
+
+def test_a_live_rehearsal_leaves_nothing_open():
+    done = subprocess.run([sys.executable, "-c", REHEARSAL], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -34,7 +34,7 @@ from lab.plan.compile import compile_topology
 from lab.plan.describe import summary
 from lab.plan.machine import Machine
 from lab.plan.model import Node, NodeKind, Plan, decode, encode
-from lab.topology.behaviour import Backend, Impairment, Runtime
+from lab.topology.behaviour import Backend, Impairment, Mount, Runtime
 from lab.topology.loader import load
 from lab.topology.model import LinkSpec, NodeSpec, RouterSpec, Topology, WantedBackend
 
@@ -608,3 +608,19 @@ def test_an_image_needs_an_engine():
         compiled(node, machine=NO_NETEM)
     assert "--runtime" in caught.value.remedy
     assert "no container engine answers" in caught.value.message
+
+
+def test_limits_that_a_process_does_not_keep_to_are_told():
+    mount = (Mount(source="/a", target="/b"),)
+    nodes = [
+        NodeSpec(name="own", via="internet", command=("x",), memory_bytes=1 << 26, mounts=mount),
+        NodeSpec(name="boxed", via="internet", image="x:1", memory_bytes=1 << 26, cpus=1.0),
+        *(NodeSpec(name=f"p-{n}", via="internet", peer=True, cpus=0.5) for n in range(5)),
+    ]
+    own = "`memory` has no effect on own: that takes a container, and this is a process"
+    many = "`cpus` has no effect on p-0, p-1, p-2 and 2 more: that takes a container, and this is a"
+    boxes = Machine(containers=True, runtime=Runtime.DOCKER, peer_image="lab-peer:1")
+    assert own in compiled(*nodes, machine=boxes).notes
+    assert len(compiled(*nodes, machine=boxes).notes) == 2
+    processes = Machine(containers=True, runtime=Runtime.PROCESS)
+    assert any(note.startswith(many) for note in compiled(*nodes, machine=processes).notes)
