@@ -58,7 +58,7 @@ def create(path: Path) -> None:
             _call("unshare", path, _CLONE_NEWNET)
             try:
                 _bind(_CURRENT, path)
-                _loopback_up()
+                loopback_up()
             finally:
                 _call("setns", path, former, _CLONE_NEWNET)
         finally:
@@ -77,7 +77,7 @@ def adopt(path: Path, pid: int) -> None:
     try:
         _bind(f"/proc/{pid}/ns/net", path)
         with inside(path):
-            _loopback_up()
+            loopback_up()
     except BaseException:
         _abandon(path)
         raise
@@ -220,7 +220,8 @@ def _is_mount_root(folder: Path) -> bool:
     return bool(attributes & _STATX_ATTR_MOUNT_ROOT)
 
 
-def _loopback_up() -> None:
+def loopback_up() -> None:
+    """Bring up the loopback interface of the calling thread's namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as handle:
         request = struct.pack("16sH14x", b"lo", 0)
         (flags,) = struct.unpack_from("H", fcntl.ioctl(handle, _SIOCGIFFLAGS, request), 16)

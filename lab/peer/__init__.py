@@ -20,3 +20,13 @@ def preload() -> None:
     from lab.peer.rehearse import rehearse  # noqa: PLC0415 - as above
 
     rehearse()
+
+
+def rehearse_live() -> None:
+    """Have peers connect in this thread's network, for a process that is going to fork peers.
+
+    After `preload`, and in a network of its own: see `lab.peer.rehearse`.
+    """
+    from lab.peer import rehearse  # noqa: PLC0415 - as above
+
+    rehearse.rehearse_live()

@@ -93,7 +93,7 @@ class _Closable(Protocol):
     def close(self) -> None: ...
 
 
-class _Node:
+class Node:
     """Everything that runs in this process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -298,7 +298,7 @@ async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    node = _Node(settings)
+    node = Node(settings)
     try:
         start, stopped = loop.create_task(node.start()), loop.create_task(stop.wait())
         await asyncio.wait((start, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -10,12 +10,18 @@ rehearsal touches nothing outside this process.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import json
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
 from lab.peer.machine import Datagram, Machine
+from lab.peer.main import Node
 from lab.peer.record import Candidate, CandidateKind
 from lab.peer.relay.allocation import Client
 from lab.peer.relay.client import TurnClient
@@ -25,8 +31,11 @@ from lab.peer.relay.server import RelayServer
 from lab.peer.relay.tunnel import Tunnel
 from lab.peer.rendezvous.broker import Broker, Send
 from lab.peer.rendezvous.member import Event, Member, Message
+from lab.peer.rendezvous.service import RendezvousService
+from lab.peer.settings import RENDEZVOUS_PORT, STUN_PORT, from_environment
 from lab.peer.stun.codec import Method, request
 from lab.peer.stun.responder import Site, respond
+from lab.peer.stun.service import StunService
 from lab.peer.stun.transaction import QUICK, Transaction
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.seal import Agreement
@@ -57,6 +66,55 @@ def rehearse() -> bool:
             _punched(one, two)
         works = works and one.complete and two.complete
     return works
+
+
+def rehearse_live(rounds: int = 2) -> None:
+    """Start two peers that connect, with sockets and loop, and end them again.
+
+    For a network that is nobody's, with a loopback interface that is up.  What
+    a program prepares when its parts run for the first few times is shared by
+    all that are forked later: 0.5 MB of each.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        for _ in range(rounds):
+            asyncio.run(_live(Path(folder)))
+
+
+async def _live(folder: Path) -> None:
+    service = RendezvousService()
+    await service.start(("127.0.0.1",), RENDEZVOUS_PORT)
+    stun = StunService(Site("127.0.0.1", "", STUN_PORT, STUN_PORT + 1))
+    await stun.start()
+    nodes = []
+    try:
+        for name, address in (("alice", "127.0.0.2"), ("bob", "127.0.0.3")):
+            env = {
+                "LAB_NODE": name,
+                "LAB_ROLE": "peer",
+                "LAB_DIR": str(folder / name),
+                "LAB_ADDRESSES": address,
+                "LAB_STUN": f"127.0.0.1:{STUN_PORT}",
+                "LAB_RENDEZVOUS": f"127.0.0.1:{RENDEZVOUS_PORT}",
+            }
+            nodes.append(Node(from_environment(env)))
+            await nodes[-1].start()
+        await _order(folder / "alice" / "control.sock")
+    finally:
+        for node in nodes:
+            await node.close()
+        stun.close()
+        service.close()
+
+
+async def _order(control: Path) -> None:
+    """Have a peer connect."""
+    reader, writer = await asyncio.open_unix_connection(control)
+    order = {"id": 1, "do": "connect", "peer": "bob", "techniques": ["direct", "udp-punch"]}
+    writer.write(json.dumps(order).encode() + b"\n")
+    while line := await reader.readline():
+        if json.loads(line).get("done"):
+            break
+    writer.close()
 
 
 def _signals(alice: Identity, bob: Identity) -> tuple[Offer, Agreement]:

@@ -30,8 +30,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from lab.fabric import netns
 from lab.paths import NETNS_DIR
-from lab.peer import preload
+from lab.peer import preload, rehearse_live
 from lab.runtime import enter, group, libc
 from lab.runtime.orders import Exited, Failed, Message, Signal, Spawn, Started, encode, order
 
@@ -245,6 +246,9 @@ def main(arguments: list[str]) -> int:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _own_mounts()
     preload()
+    with netns.scratch():
+        netns.loopback_up()
+        rehearse_live()
     wake, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
