@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-kernel test-vm check format bench images clean
+.PHONY: help setup demo test test-unit test-kernel test-vm check format bench fuzz images clean
 
 # The first that runs and is new enough; a version manager's shims may be there and not run.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -38,6 +38,7 @@ help:
 	@echo "make setup   the command in .venv/bin/lab"
 	@echo "make check   lint and types        make format  rewrite in the house style"
 	@echo "make bench   the numbers of docs/performance.md"
+	@echo "make fuzz    a guided search for input that does harm (FUZZ_S=20 seconds a reader)"
 	@echo "make images  the container images  make clean   remove labs, images, environment"
 
 setup: .venv/.ready
@@ -90,10 +91,14 @@ bench: test-packages
 	@tests/dockerd.sh start
 	@trap 'tests/dockerd.sh stop' EXIT; $(SUDO) $(BIN)/python -m tests.bench
 
+FUZZ_S ?= 20
+fuzz: .venv/.ready
+	$(BIN)/python -m tests.fuzz.guided --seconds $(FUZZ_S) --found .fuzz
+
 images: setup
 	$(LAB) image build
 
 clean:
 	@if test -x $(BIN)/lab; then $(LAB) down --all --quiet; fi
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz build dist
 	@find . -name __pycache__ -prune -exec rm -rf {} +
