@@ -20,12 +20,12 @@ from lab.topology.behaviour import (
 )
 from lab.topology.rules import format_ports
 
-_MAPPING = {
+MAPPINGS = {
     Dependence.ENDPOINT_INDEPENDENT: "EIM",
     Dependence.ADDRESS_DEPENDENT: "ADM",
     Dependence.ADDRESS_AND_PORT_DEPENDENT: "APDM",
 }
-_FILTERING = {
+FILTERINGS = {
     Dependence.ENDPOINT_INDEPENDENT: "EIF",
     Dependence.ADDRESS_DEPENDENT: "ADF",
     Dependence.ADDRESS_AND_PORT_DEPENDENT: "APDF",
@@ -129,12 +129,12 @@ def ways(up: Impairment, down: Impairment) -> str:
 
 def nat(nat: Nat) -> str:
     """The kind of a NAT in the abbreviations of RFC 4787: `EIM, APDF, ports preserved`."""
-    return ", ".join((_MAPPING[nat.mapping], _FILTERING[nat.filtering], _PORTS[nat.ports.policy]))
+    return ", ".join((MAPPINGS[nat.mapping], FILTERINGS[nat.filtering], _PORTS[nat.ports.policy]))
 
 
 def nat_kind(nat: Nat) -> str:
     """The name that a NAT was written by, else its mapping and filtering."""
-    return nat.preset or f"{_MAPPING[nat.mapping]}/{_FILTERING[nat.filtering]}"
+    return nat.preset or f"{MAPPINGS[nat.mapping]}/{FILTERINGS[nat.filtering]}"
 
 
 def ipv6(node: Node) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lab.plan.words import FILTERINGS, MAPPINGS
+from lab.topology.behaviour import Dependence
 from lab.verify.report import IPV4, Finding, PeerFinding, Report
 
 _PLAIN_WIDTH = 200
@@ -87,14 +89,17 @@ def _peers(peers: Sequence[PeerFinding]) -> RenderableType:
             Text(" → ".join(one.behind) or "nothing", style="dim"),
             Text(one.declared),
             _mark(one.observed, ok=one.declared == one.observed),
-            _mark(_versus(one.mapping, one.declared_mapping)),
-            _mark(_versus(one.filtering, one.declared_filtering)),
+            _mark(_versus(one.mapping, one.declared_mapping, MAPPINGS)),
+            _mark(_versus(one.filtering, one.declared_filtering, FILTERINGS)),
         )
     return table
 
 
-def _versus(observed: str, declared: str) -> str:
-    return observed if observed == declared else f"✗ {observed}, not {declared}"
+def _versus(observed: str, declared: str, letters: Mapping[Dependence, str]) -> str:
+    """In RFC 4787's abbreviations, so that a line fits beside six others."""
+    short: dict[str, str] = {str(word): text for word, text in letters.items()}
+    found, wanted = (short.get(word, word) for word in (observed, declared))
+    return found if found == wanted else f"✗ {found}, not {wanted}"
 
 
 def _mark(text: str, *, ok: bool | None = None) -> Text:
