@@ -264,8 +264,7 @@ class Keeper(Conversation):
     def _note(self, record: Record) -> None:
         self._emit({"event": "attempt", "record": record.to_json()})
         if self._outage is not None:
-            tried = {"technique": record.technique, "outcome": record.outcome.value}
-            self._outage.tried.append(tried)
+            self._outage.tried.append(f"{record.technique}: {record.outcome.value}")
 
     async def _hear(self) -> None:
         """Let the other end say that it has lost the path; that is a hint and no more."""

@@ -40,8 +40,8 @@ class Repair:
     """Between the last datagram before and the first after it."""
     lost: int | None = None
     """Datagrams of the other end that are missing in between."""
-    tried: list[dict[str, Any]] = field(default_factory=list)
-    """Technique and outcome of every attempt that ended meanwhile."""
+    tried: list[str] = field(default_factory=list)
+    """`technique: outcome` of every attempt that ended meanwhile."""
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -20,6 +20,7 @@ from lab.peer.traversal.signals import More, Offer
 
 MAX_FOLLOWED = 64
 """Sessions that others lead."""
+MAX_FOLLOWED_PER_PEER = 8
 REFRESH_S = 1.0
 """How long the rendezvous service has to say that it is there."""
 REGISTER_S = 5.0
@@ -105,7 +106,8 @@ class Sessions:
         return Use(follower.answer.details(), run, self._answered)
 
     def _follow(self, sender: str, key: bytes, offer: Offer) -> Follower:
-        if len(self._followed) >= MAX_FOLLOWED:
+        of_peer = sum(follower.key == key for follower in self._followed.values())
+        if len(self._followed) >= MAX_FOLLOWED or of_peer >= MAX_FOLLOWED_PER_PEER:
             raise AttemptError(Outcome.REFUSED, "there are sessions enough")
         terms = terms_in(offer.details)
         identity, me = self._attempts.signalling.identity, self._attempts.settings.node
