@@ -1,15 +1,24 @@
-"""`lab verify`: measure every NAT and firewall against what it claims to be."""
+"""`lab verify`: measure every NAT, firewall and link against what it claims to be."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lab.cli.labs import json_option
 
+if TYPE_CHECKING:
+    from lab.paths import LabPaths
+    from lab.plan.model import Link, Plan
+    from lab.verify.links.measure import Strain
+    from lab.verify.report import Report
+
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[LAB] [NODE]...")
-@click.option("--slow", is_flag=True, help="Lifetimes and what refreshes them, too.")
+@click.option("--slow", is_flag=True, help="Lifetimes and what refreshes them, too; links longer.")
 @click.option(
     "--limit",
     type=click.FloatRange(1),
@@ -17,24 +26,40 @@ from lab.cli.labs import json_option
     metavar="SECONDS",
     help="With --slow: follow a mapping no longer than that.",
 )
+@click.option("--links/--no-links", default=None, help="Links alone, or none of them.")
+@click.option(
+    "--link",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="A B",
+    help="The link between A and B alone; may be repeated.",
+)
 @click.option("--lab", "-l", "lab_name", metavar="NAME", envvar="LAB_LAB", help="Which lab.")
 @json_option
 def command(
-    *, names: tuple[str, ...], slow: bool, limit: float, lab_name: str | None, as_json: bool
+    *,
+    names: tuple[str, ...],
+    slow: bool,
+    limit: float,
+    links: bool | None,
+    pairs: tuple[tuple[str, str], ...],
+    lab_name: str | None,
+    as_json: bool,
 ) -> None:
-    """Measure every NAT and firewall of a running lab: declared beside observed.
+    """Measure every NAT, firewall and link of a running lab: declared beside observed.
 
-    Each router is measured by itself, by packets at the two ends of its wires;
-    peers ask the lab's STUN server besides.  Nothing of the lab is changed.
+    Each router is measured by itself, by packets at the two ends of its wires,
+    and each link by frames from one of its ends to the other; peers ask the
+    lab's STUN server besides.  Nothing of the lab is changed.
 
     The first name is the lab's, unless only one is running and it has a node
-    of that name.  Exit code 1 if something is not as declared.
+    of that name; with nodes, it is about these and the links that end there.
+    Exit code 1 if something is not as declared.
     """
-    import msgspec
-
     from lab.cli.labs import choose, existing, need_root, node_of, plan_of
     from lab.cli.terminal import print_json
-    from lab.verify import verify
+    from lab.verify import LinkOptions, verify
     from lab.verify.table import render
 
     need_root()
@@ -44,21 +69,65 @@ def command(
     plan = plan_of(paths)
     for name in names:
         node_of(paths, name)
-    report = verify(plan, paths, names or None, slow=slow, limit_s=limit)
+    chosen = _chosen(plan, names, pairs)
+    about_links = LinkOptions(chosen=chosen, slow=slow, strain=lambda: _strain(paths))
+    # Links alone: no node is measured.
+    nodes = () if links or pairs else names or None
+    report = verify(
+        plan,
+        paths,
+        nodes,
+        slow=slow,
+        limit_s=limit,
+        links=None if links is False and not pairs else about_links,
+        now=lambda: plan_of(paths),
+    )
     if as_json:
-        findings = [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.findings]
-        peers = [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.peers]
-        print_json(
-            {
-                "lab": report.lab,
-                "ok": report.ok,
-                "findings": findings,
-                "peers": peers,
-                "unmeasured": [{"node": node, "why": why} for node, why in report.unmeasured],
-                "seconds": report.seconds,
-            }
-        )
+        print_json(_as_json(report))
     else:
         render(report)
     if not report.ok:
         raise click.exceptions.Exit(1)
+
+
+def _chosen(
+    plan: Plan, names: tuple[str, ...], pairs: tuple[tuple[str, str], ...]
+) -> Callable[[Link], bool]:
+    """Which links are meant; InputError for a pair that no link joins."""
+    from lab.plan.attachment import find_link, upper_end
+
+    if pairs:
+        wanted = {find_link(plan, one, other).name for one, other in pairs}
+        return lambda link: link.name in wanted
+    if names:
+        return lambda link: bool({link.a.node, link.b.node, upper_end(link)} & {*names})
+    return lambda _: True
+
+
+def _strain(paths: LabPaths) -> Strain | None:
+    """What the agent says of the machine; None where it doesn't answer."""
+    import msgspec
+
+    from lab.agent.client import AgentGoneError, result
+    from lab.observe.health import HealthSample
+    from lab.verify.links.measure import Strain
+
+    try:
+        health = msgspec.convert(result(paths, {"do": "status"})["health"], HealthSample)
+    except AgentGoneError:
+        return None
+    return Strain(health.reasons, health.lag_p99_s + (health.ferry_lateness_p99_s or 0.0))
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "lab": report.lab,
+        "ok": report.ok,
+        "findings": [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.findings],
+        "peers": [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.peers],
+        "links": [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.links],
+        "unmeasured": [{"node": node, "why": why} for node, why in report.unmeasured],
+        "seconds": report.seconds,
+    }

@@ -217,8 +217,9 @@ class NatProbe:
         if at_one is None or at_other is None:
             yield self.finding(Dimension.HAIRPIN, declared, _BLOCKED)
             return
+        # To the router itself, which may be many hops in one: a NAT64 is passed twice.
         there = [
-            self.probe.out(self.protocol, source, to)
+            self.probe.out(self.protocol, source, to, ttl=64)
             for source, to in ((one, at_other), (other, at_one), (one, at_other))
         ]
         # Each opens the way for the other, where it has to be opened.

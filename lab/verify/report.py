@@ -75,21 +75,86 @@ class PeerFinding(Frozen, frozen=True):
         )
 
 
+class LinkDimension(StrEnum):
+    """What one line of a report about a link is about."""
+
+    DELAY = "delay"
+    JITTER = "jitter"
+    LOSS = "loss"
+    BURSTS = "length of bursts"
+    REORDERING = "reordering"
+    DUPLICATION = "duplication"
+    CORRUPTION = "corruption"
+    RATE = "rate"
+    QUEUE = "queue"
+    MTU = "mtu"
+
+
+class LinkVerdict(StrEnum):
+    """Whether a link is as declared."""
+
+    AS_DECLARED = "as declared"
+    DIFFERS = "differs"
+    DISTORTED = "distorted"
+    """It seems to differ, and the machine did not keep up, or others used the link."""
+
+
+class LinkFinding(Frozen, frozen=True):
+    """One dimension of one direction of a link."""
+
+    link: str
+    """Its ends, as `lab link show` has them."""
+    name: str
+    """What the plan calls it, which is unique."""
+    way: str
+    """`up`, from the first end to the second, or `down`."""
+    dimension: LinkDimension
+    declared: str
+    observed: str
+    unit: str
+    """Of the figures: `s`, `bit/s`, `packets`, `bytes`, or `share`."""
+    declared_value: float | None
+    """None for no limit."""
+    observed_value: float
+    low: float
+    """With `high` the interval that the truth lies in."""
+    high: float | None
+    samples: int
+    """Frames from which it was told."""
+    verdict: LinkVerdict
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is not known to differ."""
+        return self.verdict is not LinkVerdict.DIFFERS
+
+
 class Report(Frozen, frozen=True):
     """All findings of one lab."""
 
     lab: str
     findings: tuple[Finding, ...] = ()
     peers: tuple[PeerFinding, ...] = ()
+    links: tuple[LinkFinding, ...] = ()
     unmeasured: tuple[tuple[str, str], ...] = ()
-    """Nodes that could not be measured, and why."""
+    """Nodes and links that could not be measured, and why."""
     seconds: float = 0.0
 
     @property
-    def differences(self) -> tuple[Finding | PeerFinding, ...]:
+    def differences(self) -> tuple[Finding | PeerFinding | LinkFinding, ...]:
         """What is not as declared."""
-        found = (one for one in self.findings if not one.ok)
-        return (*found, *(one for one in self.peers if not one.ok))
+        found: tuple[Finding | PeerFinding | LinkFinding, ...] = (
+            *self.findings,
+            *self.peers,
+            *self.links,
+        )
+        return tuple(one for one in found if not one.ok)
+
+    @property
+    def distorted(self) -> tuple[LinkFinding, ...]:
+        """What could not be told, as the machine or others stood in the way."""
+        return tuple(one for one in self.links if one.verdict is LinkVerdict.DISTORTED)
 
     @property
     def ok(self) -> bool:

@@ -151,6 +151,8 @@ def place_beside(plan: Plan, node: str, interface: str) -> tuple[Place, Link]:
     for link in plan.links:
         for here, there in ((link.a, link.b), (link.b, link.a)):
             if (here.node, here.interface) == (node, interface):
+                if link.down:
+                    raise UnreachableError("its link is down")
                 return Place(there.node, there.interface, here.mac), link
     raise UnreachableError(f"nothing is attached to {interface or 'it'}")
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lab.plan.words import FILTERINGS, MAPPINGS
+from lab.plan.words import FILTERINGS, MAPPINGS, plural
 from lab.topology.behaviour import Dependence
-from lab.verify.report import IPV4, Finding, PeerFinding, Report
+from lab.verify.links.words import NOTHING, UNLIMITED
+from lab.verify.report import (
+    IPV4,
+    Finding,
+    LinkDimension,
+    LinkFinding,
+    LinkVerdict,
+    PeerFinding,
+    Report,
+)
 
 _PLAIN_WIDTH = 200
 _ASCII = str.maketrans({"✓": "v", "✗": "x", "→": ">", "…": "~"})
@@ -30,8 +40,8 @@ def render(report: Report) -> None:
 def shown(report: Report) -> RenderableType:
     """The tables of a report, and one line that sums it up."""
     parts: list[RenderableType] = []
-    if report.findings:
-        parts += [_findings(report.findings), Text()]
+    if report.findings or report.links:
+        parts += [_findings(report.findings, report.links), Text()]
     if report.peers:
         parts += [_peers(report.peers), Text()]
     parts += [
@@ -42,8 +52,8 @@ def shown(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _findings(findings: Sequence[Finding]) -> RenderableType:
-    table = _table("node", "dimension", "", "declared", "observed")
+def _findings(findings: Sequence[Finding], links: Sequence[LinkFinding]) -> RenderableType:
+    table = _table("node or link", "dimension", "", "declared", "observed")
     table.add_column()
     former = ""
     for one in _merged(findings):
@@ -57,7 +67,38 @@ def _findings(findings: Sequence[Finding]) -> RenderableType:
             _mark(one.observed, ok=one.ok),
             Text(one.detail, style="dim"),
         )
+    for line in _noteworthy(links):
+        name = line.link if line.link != former else ""
+        former = line.link
+        distorted = line.verdict is LinkVerdict.DISTORTED
+        table.add_row(
+            Text(name, style="bold"),
+            str(line.dimension),
+            Text(line.way, style="dim"),
+            Text(line.declared),
+            _mark(line.observed, ok=None if distorted else line.ok, unclear=distorted),
+            Text(f"distorted: {line.detail}" if distorted else line.detail, style="dim"),
+        )
     return table
+
+
+def _noteworthy(links: Sequence[LinkFinding]) -> list[LinkFinding]:
+    """Without what nobody asked for and isn't there; both directions in one line where alike."""
+    merged: dict[tuple[str, ...], LinkFinding] = {}
+    for one in links:
+        absent = one.declared in (NOTHING, UNLIMITED)
+        if absent and one.verdict is LinkVerdict.AS_DECLARED:
+            continue
+        key = (one.link, one.dimension, one.declared, one.observed, str(one.verdict), one.detail)
+        had = merged.get(key)
+        merged[key] = replace(had, way=f"{had.way}, {one.way}") if had else one
+    return sorted(merged.values(), key=lambda one: _place(one, links))
+
+
+def _place(one: LinkFinding, links: Sequence[LinkFinding]) -> tuple[int, int]:
+    """Link by link, and the dimensions in their order."""
+    names = list(dict.fromkeys(line.link for line in links))
+    return names.index(one.link), list(LinkDimension).index(one.dimension)
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
@@ -102,7 +143,9 @@ def _versus(observed: str, declared: str, letters: Mapping[Dependence, str]) -> 
     return found if found == wanted else f"✗ {found}, not {wanted}"
 
 
-def _mark(text: str, *, ok: bool | None = None) -> Text:
+def _mark(text: str, *, ok: bool | None = None, unclear: bool = False) -> Text:
+    if unclear:
+        return Text(f"? {text}", style="yellow")
     if ok is None:
         return Text(text, style="red" if text.startswith("✗") else "")
     return Text(f"{'✓' if ok else '✗'} {text}", style="green" if ok else "red")
@@ -110,12 +153,20 @@ def _mark(text: str, *, ok: bool | None = None) -> Text:
 
 def _sum(report: Report) -> Text:
     measured = len({one.node for one in report.findings})
-    nodes = "1 NAT or firewall" if measured == 1 else f"{measured} NATs and firewalls"
+    wires = len({one.link for one in report.links})
+    parts = [
+        "1 NAT or firewall" if measured == 1 else f"{measured} NATs and firewalls",
+        plural(wires, "link"),
+    ]
     took = f"in {report.seconds:.2f} s"
     if report.ok:
-        if not report.findings and not report.peers:
-            return Text("nothing to verify: no NAT and no firewall")
-        return Text(f"✓ {nodes} as declared, {took}", style="green")
+        found = [part for part, count in zip(parts, (measured, wires), strict=True) if count]
+        if not found and not report.peers:
+            return Text("nothing to verify: no NAT, no firewall and no link")
+        if report.distorted:
+            count = len(report.distorted)
+            return Text(f"? {count} of what was measured is distorted, {took}", style="yellow")
+        return Text(f"✓ {' and '.join(found or parts[:1])} as declared, {took}", style="green")
     count = len(report.differences)
     return Text(
         f"✗ {count} of what was measured differs from what is declared, {took}", style="red"

@@ -1,0 +1,239 @@
+"""What verification says of one link, whatever carries it: for the ferry, and for netem in a VM.
+
+`CASES` have what is declared, what the link is told to be instead, and which
+dimensions are to be called different; `python -m tests.kernel.verify.links_on kernel`
+prints one JSON line for each.
+
+All cases are links of one network, so that one verification is about all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from msgspec.structs import replace
+
+from lab.fabric import netns
+from lab.fabric.links import kernel, tap
+from lab.fabric.links.ferry import Ferry
+from lab.paths import NETNS_DIR, LabPaths
+from lab.plan.model import End, Link
+from lab.topology.behaviour import Backend, Bursts, Impairment, Order, Queue, QueueUnit
+from lab.topology.presets import Presets
+from lab.verify.links.measure import measure
+from lab.verify.report import LinkFinding
+from tests.kernel.links.conformance import run
+
+
+@dataclass(frozen=True)
+class Case:
+    """One link, each direction as declared and as it is told to be behind the plan's back."""
+
+    declared: Impairment
+    told: Impairment
+    noticed: frozenset[str]
+    """Dimensions that differ in the direction that was told so; none where all is as declared."""
+    besides: frozenset[str] = frozenset()
+    """Dimensions that may differ, too, as they follow from these."""
+    mtu: int = 1500
+
+
+def of(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+FAIR = Impairment(rate_bit=10_000_000, delay_us=20_000)
+NORMAL = Impairment(delay_us=60_000)
+STRAYING = Impairment(delay_us=40_000, jitter_us=15_000)
+LOSSY = Impairment(delay_us=5000, loss=0.15)
+BURSTY = Impairment(delay_us=5000, bursts=Bursts(p=0.01, r=0.25))
+QUICK = ("wifi", "wifi-bad", "dsl", "cable", "lte", "satellite-leo", "intercontinental")
+SHORT_QUEUE = replace(FAIR, queue=Queue(length=40, unit=QueueUnit.PACKETS))
+
+BROKEN: dict[str, Case] = {
+    "delay, longer": Case(FAIR, replace(FAIR, delay_us=45_000), of("delay"), of("queue")),
+    "delay, shorter": Case(FAIR, replace(FAIR, delay_us=12_000), of("delay"), of("queue")),
+    "no delay": Case(NORMAL, Impairment(), of("delay")),
+    "a delay where there is none": Case(Impairment(), Impairment(delay_us=40_000), of("delay")),
+    "jitter where there is none": Case(
+        NORMAL, replace(NORMAL, jitter_us=40_000), of("jitter"), of("delay")
+    ),
+    "no jitter": Case(STRAYING, replace(STRAYING, jitter_us=0), of("jitter"), of("delay")),
+    "more delay under jitter": Case(STRAYING, replace(STRAYING, delay_us=100_000), of("delay")),
+    "loss where there is none": Case(FAIR, replace(FAIR, loss=0.1), of("loss")),
+    "no loss": Case(LOSSY, replace(LOSSY, loss=0.0), of("loss")),
+    "more loss": Case(LOSSY, replace(LOSSY, loss=0.5), of("loss")),
+    "bursts where there are none": Case(
+        NORMAL, replace(NORMAL, bursts=Bursts(p=0.05, r=0.25)), of("loss")
+    ),
+    "more bursts": Case(BURSTY, replace(BURSTY, bursts=Bursts(p=0.3, r=0.25)), of("loss")),
+    "rate, lower": Case(FAIR, replace(FAIR, rate_bit=8_000_000), of("rate")),
+    "rate, higher": Case(FAIR, replace(FAIR, rate_bit=13_000_000), of("rate")),
+    "a rate where there is none": Case(
+        NORMAL, replace(NORMAL, rate_bit=10_000_000), of("rate"), of("loss")
+    ),
+    "no rate": Case(FAIR, replace(FAIR, rate_bit=0), of("rate"), of("delay")),
+    "queue, longer": Case(
+        SHORT_QUEUE,
+        replace(SHORT_QUEUE, queue=Queue(length=90, unit=QueueUnit.PACKETS)),
+        of("queue"),
+    ),
+    "queue, shorter": Case(FAIR, SHORT_QUEUE, of("queue")),
+    "reordering": Case(NORMAL, replace(NORMAL, reorder=0.2), of("reordering")),
+    "no reordering": Case(replace(NORMAL, reorder=0.2), NORMAL, of("reordering")),
+    "duplication": Case(NORMAL, replace(NORMAL, duplicate=0.1), of("duplication")),
+    "corruption": Case(NORMAL, replace(NORMAL, corrupt=0.1), of("corruption"), of("loss")),
+}
+
+
+def as_declared() -> dict[str, Case]:
+    """Presets, but for those whose queues take seconds, and what no preset has."""
+    found = {}
+    for name, preset in Presets().link.items():
+        spec = preset.behaviour
+        if name not in QUICK:
+            continue
+        for way, impairment in (("up", spec.up), ("down", spec.down)):
+            if way == "up" or impairment != spec.up:
+                found[f"{name} {way}"] = Case(
+                    impairment, impairment, frozenset(), mtu=spec.mtu or 1500
+                )
+    odd = Impairment(
+        delay_us=30_000, jitter_us=5000, order=Order.FREE, loss=0.02, duplicate=0.03, corrupt=0.02
+    )
+    found["odd"] = Case(odd, odd, frozenset())
+    found["plain"] = Case(Impairment(), Impairment(), frozenset())
+    for name in ("no loss", "no reordering", "more bursts", "no jitter", "queue, longer"):
+        declared = BROKEN[name].declared
+        found[f"as in {name}"] = Case(declared, declared, frozenset())
+    return found
+
+
+class Wires:
+    """Many links between two namespaces, each as its case has it; a context manager."""
+
+    def __init__(self, backend: Backend, folder: Path, cases: Mapping[str, Case]) -> None:
+        self.name = f"t-wires-{secrets.token_hex(3)}"
+        self.backend = backend
+        self.paths = LabPaths(folder / self.name)
+        self.spaces = [NETNS_DIR / f"{self.name}.{side}" for side in "ab"]
+        self.cases = cases
+        self.links = {
+            name: Link(
+                a=End(node="a", interface=f"e{number}", mac=f"02:00:00:00:{number:02x}:01"),
+                b=End(node="b", interface=f"e{number}", mac=f"02:00:00:00:{number:02x}:02"),
+                a_to_b=case.declared,
+                b_to_a=case.declared,
+                mtu=case.mtu,
+                backend=backend,
+            )
+            for number, (name, case) in enumerate(cases.items())
+        }
+        self.ferry: Ferry | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            for path in self.spaces:
+                netns.create(path)
+                with netns.inside(path):
+                    # Only what verification sends is on the wires.
+                    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            if self.backend is Backend.FERRY:
+                self.ferry = Ferry.start(self.paths, 1)
+            for name, link in self.links.items():
+                self._join(link)
+                self._tell(replace(link, a_to_b=self.cases[name].told))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ferry:
+            self.ferry.close()
+        for path in self.spaces:
+            with contextlib.suppress(Exception):
+                netns.delete(path)
+
+    def _join(self, link: Link) -> None:
+        a, b, mtu = link.a, link.b, link.mtu
+        if self.ferry:
+            ends = []
+            for path, end in zip(self.spaces, (a, b), strict=True):
+                with netns.inside(path):
+                    ends.append(tap.create(end.interface, end.mac, mtu))
+            self.ferry.attach(link, *ends)
+            return
+        one, other = (path.name for path in self.spaces)
+        run(*f"ip -n {one} link add {a.interface} address {a.mac} mtu {mtu} type veth peer name "
+            f"{b.interface} address {b.mac} mtu {mtu} netns {other}".split())  # fmt: skip
+        for path in self.spaces:
+            run("ip", "-n", path.name, "link", "set", a.interface, "up")
+
+    def _tell(self, link: Link) -> None:
+        if self.ferry:
+            self.ferry.shape(link)
+            return
+        for path, end, way in zip(
+            self.spaces, (link.a, link.b), (link.a_to_b, link.b_to_a), strict=True
+        ):
+            with netns.inside(path):
+                kernel.shape(end.interface, way)
+
+    def narrow(self, name: str, side: int, mtu: int) -> None:
+        """Have one end of a link take less than is declared."""
+        end = (self.links[name].a, self.links[name].b)[side]
+        run("ip", "-n", self.spaces[side].name, "link", "set", end.interface, "mtu", str(mtu))
+
+    def measured(self, *, slow: bool = False) -> dict[str, list[LinkFinding]]:
+        """What is said of the link of each case."""
+        names = {link.name: name for name, link in self.links.items()}
+        found, unmeasured = measure([*self.links.values()], self.paths, slow=slow)
+        assert not unmeasured
+        by_case: dict[str, list[LinkFinding]] = {name: [] for name in self.cases}
+        for one in found:
+            by_case[names[one.name]].append(one)
+        return by_case
+
+
+def check(case: Case, found: list[LinkFinding]) -> None:
+    """AssertionError unless what differs is called so, and nothing else."""
+    assert {one.way for one in found} == {"up", "down"}
+    wrong = {(one.way, str(one.dimension)) for one in found if not one.ok}
+    said = [(one.way, str(one.dimension), one.declared, one.observed) for one in found]
+    assert {("up", name) for name in case.noticed} <= wrong, said
+    assert wrong <= {("up", name) for name in case.noticed | case.besides}, said
+
+
+def longest(found: list[LinkFinding]) -> dict[str, tuple[bool, float]]:
+    """What is said of the MTU each way."""
+    return {one.way: (one.ok, one.observed_value) for one in found if one.dimension == "mtu"}
+
+
+def main(backend: Backend) -> int:
+    """Verify all cases; a JSON line each; 1 if one failed."""
+    cases = BROKEN | as_declared()
+    with tempfile.TemporaryDirectory() as folder, Wires(backend, Path(folder), cases) as wires:
+        found = wires.measured()
+    failed = 0
+    for name, case in cases.items():
+        error = ""
+        try:
+            check(case, found[name])
+        except AssertionError as reason:
+            error = str(reason)
+            failed += 1
+        print(json.dumps({"check": name, "error": error}), flush=True)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Backend(sys.argv[1])))
