@@ -33,7 +33,7 @@ from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.seal import Seal, Type
 from lab.peer.traversal.settle import established, probing_until, reflexive, settle, silence
-from lab.peer.traversal.start import agreed, begin
+from lab.peer.traversal.start import agreed, answer_and_begin
 
 KIND = "punch"
 SOCKETS = 256
@@ -169,8 +169,7 @@ class Birthday:
                 f"meet {odds:.2%} of the time",
             )
         work = _Work(call, me, effort, theirs)
-        await call.answer(me.candidates, {"hard": me.hard})
-        await begin(call)
+        await answer_and_begin(call, me.candidates, {"hard": me.hard})
         return await work.path(call.seal(), Part.ACTIVE_CALLEE, call.deadline, they_are_hard=hard)
 
 

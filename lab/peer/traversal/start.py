@@ -9,8 +9,10 @@ may have the callee begin later still, as somebody with a slow clock would.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.peer.record import Candidate
 from lab.peer.traversal.call import IncomingCall, OutgoingCall
 
 MAX_WAIT_S = 5.0
@@ -31,8 +33,34 @@ async def agreed(call: OutgoingCall, *, synchronised: bool) -> dict[str, Any]:
     return {"wait_s": round(wait, 6)}
 
 
+async def answer_and_begin(
+    call: IncomingCall, candidates: Sequence[Candidate], details: Mapping[str, Any]
+) -> None:
+    """Send the answer, and wait as long as the caller asked for from then on.
+
+    The service's word on the answer may come later than that, and is not
+    waited for: it would take longer than the answer itself.
+    """
+    began, wait = call.now, _wait(call)
+    sending = asyncio.ensure_future(call.answer(candidates, details))
+
+    async def end() -> None:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    call.at_close(end)
+    await asyncio.wait((sending,), timeout=wait)
+    if sending.done():
+        sending.result()
+        await asyncio.sleep(max(0.0, began + wait - call.now))
+
+
 async def begin(call: IncomingCall) -> None:
     """Wait as long as the caller asked for; call it after the answer was sent."""
+    await asyncio.sleep(_wait(call))
+
+
+def _wait(call: IncomingCall) -> float:
     wait = call.incoming.details.get("wait_s", 0)
-    if isinstance(wait, int | float) and 0 < wait <= MAX_WAIT_S:
-        await asyncio.sleep(wait)
+    sensible = isinstance(wait, int | float) and 0 < wait <= MAX_WAIT_S
+    return float(wait) if sensible else 0.0

@@ -33,12 +33,13 @@ from lab.peer.traversal.call import (
 from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import candidates, established, probing_until, said, settle
-from lab.peer.traversal.start import agreed, begin
+from lab.peer.traversal.start import agreed, answer_and_begin
 from lab.peer.traversal.tcp_port import TcpPort
 
 KIND = "punch"
 LEAST_WINDOW_S = 4.0
 """A lost SYN is sent again after one second and after three."""
+SHORT_WINDOW_S = 1.5
 
 
 class TcpPunch:
@@ -57,7 +58,10 @@ class TcpPunch:
         details = await agreed(call, synchronised=True)
         answer = await call.offer(ours, {**details, "trouble": learned.trouble})
         theirs = answer.candidates
-        started, until = call.now, probing_until(call, LEAST_WINDOW_S)
+        # Where one is seen by nobody outside, only a network that both are on is left.
+        outside = learned.mapped and not said(call, answer)
+        least = LEAST_WINDOW_S if outside else SHORT_WINDOW_S
+        started, until = call.now, probing_until(call, least)
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
         port.carry(prober)
         port.listen()
@@ -76,8 +80,7 @@ class TcpPunch:
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), call.deadline, KIND)
         port.carry(prober)
         port.listen()
-        await call.answer(ours, {"trouble": learned.trouble})
-        await begin(call)
+        await answer_and_begin(call, ours, {"trouble": learned.trouble})
         started = call.now
         remotes = [c.endpoint for c in theirs]
         port.connect(remotes, call.deadline)
