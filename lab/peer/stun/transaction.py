@@ -33,6 +33,8 @@ def tcp_schedule(ti: float = 39.5) -> Schedule:
     return Schedule((0.0,), ti)
 
 
+RFC_3489 = Schedule((0.0, 0.1, 0.3, 0.7, 1.5, 3.1, 4.7, 6.3, 7.9), 9.5)
+"""The schedule of RFC 3489, section 9.3: intervals that double up to 1.6 s."""
 QUICK = udp_schedule(rc=3, rm=2)
 """Three tries in 2.5 s: for a person who waits, on paths under half a second."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.stun.codec import Class, Message, Method, encode, request
-from lab.peer.stun.transaction import QUICK, Transaction, tcp_schedule, udp_schedule
+from lab.peer.stun.transaction import QUICK, RFC_3489, Transaction, tcp_schedule, udp_schedule
 
 SERVER = Endpoint("192.0.2.1", 3478)
 MINE = Endpoint("198.51.100.7", 4000)
@@ -33,9 +33,10 @@ def run_out(transaction: Transaction) -> list[float]:
         (QUICK, [0, 0.5, 1.5], 2.5),
         (udp_schedule(rto=0.1, rc=2, rm=4), [0, 0.1], 0.5),
         (tcp_schedule(), [0], 39.5),
+        (RFC_3489, [0, 0.1, 0.3, 0.7, 1.5, 3.1, 4.7, 6.3, 7.9], 9.5),
     ],
 )
-def test_schedule_of_rfc_8489(schedule, sends, failure):
+def test_the_schedules_of_the_rfcs(schedule, sends, failure):
     transaction = Transaction(request(Method.BINDING), SERVER, schedule, 100.0)
     assert run_out(transaction) == pytest.approx([100 + s for s in sends])
     assert transaction.failed
