@@ -57,7 +57,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Accept the host that asks."""
         # What is not read before closing would reset the connection.
-        self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 65536))
+        length = self.headers.get("Content-Length", "")
+        if length.isascii() and length.isdigit():
+            self.rfile.read(min(int(length[:9]), 65536))
         host = self.headers.get("Host", "").partition(":")[0]
         if self.path != "/accept" or host != self.server.address:
             self._answer(HTTPStatus.FOUND, _PAGE, location=f"http://{self.server.address}/")

@@ -14,6 +14,11 @@ DATA = "data"
 """The kind of packet (`Tally`) that measures what a path carries."""
 
 
+def plain(text: str) -> str:
+    """`text` without what a terminal would obey: other peers and servers wrote parts of it."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 class Outcome(StrEnum):
     """How an attempt ended."""
 
@@ -72,7 +77,7 @@ class Try:
             "at_s": round(self.at_s, 6),
             "took_s": round(self.took_s, 6),
             "remote": str(self.remote),
-            "reason": self.reason,
+            "reason": plain(self.reason),
         }
 
 
@@ -169,7 +174,7 @@ class Record:
         return {
             "technique": self.technique,
             "outcome": self.outcome.value,
-            "reason": self.reason,
+            "reason": plain(self.reason),
             "local": self.local,
             "remote": self.remote,
             "path": self.path.value if self.path else None,

@@ -155,7 +155,7 @@ class Upnp:
         if found is not None:
             return found.location
         loop = asyncio.get_running_loop()
-        search = _Search(host.tally)
+        search = _Search(host)
         sock = _socket(host.address)
         transport, _ = await loop.create_datagram_endpoint(lambda: search, sock=sock)
         try:
@@ -165,6 +165,9 @@ class Upnp:
             async with asyncio.timeout(SEARCH_S):
                 return await search.found
         except TimeoutError:
+            if search.other:
+                text = f"who answers the search is not the router: {search.other[:100]}"
+                raise PortmapError(text) from None
             raise SilentError("nobody answers the search for a gateway") from None
         finally:
             transport.close()
@@ -280,16 +283,20 @@ class _Asked(asyncio.DatagramProtocol):
 
 
 class _Search(asyncio.DatagramProtocol):
-    """The first answer to a search that is one."""
+    """The router's answer to a search; others on the network may answer first, in vain."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, host: Host) -> None:
         self.found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tally = tally
+        self.other = ""
+        """The location of somebody else who answered."""
+        self._host = host
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         found = ssdp.parse_found(data)
         if found is None or self.found.done():
             return
-        self._tally.count("upnp", len(data))
-        if _host_of(found.location) == addr[0]:
+        self._host.tally.count("upnp", len(data))
+        if _host_of(found.location) == addr[0] == self._host.gateway:
             self.found.set_result(found.location)
+        else:
+            self.other = found.location

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.portmap import igd, natpmp, pcp, ssdp
+from lab.peer.portmap.ask import Host, _Search
 from lab.peer.portmap.gateway import default_gateway
 from lab.peer.portmap.keep import keep
 from lab.peer.portmap.lease import (
@@ -22,6 +23,7 @@ from lab.peer.portmap.lease import (
     PortmapError,
     SilentError,
 )
+from lab.peer.record import Tally
 
 NONCE = b"0123456789ab"
 LOCATION = "http://192.168.1.1:5000/rootDesc.xml"
@@ -197,5 +199,21 @@ def test_a_lease_is_renewed_and_given_back():
         assert kept.renewals >= 1
         said = [router.asked.get_nowait() for _ in range(router.asked.qsize())]
         assert said[-1] == "release 5000"
+
+    asyncio.run(story())
+
+
+def test_whoever_else_answers_a_search_first_is_not_the_router():
+    async def story():
+        search = _Search(Host("192.168.1.2", "192.168.1.1", Tally()))
+        for address in ("192.168.1.66", "192.168.1.1"):
+            # From mallory herself, and as if from the router but leading to her.
+            lie = ssdp.found(ssdp.GATEWAY, "http://192.168.1.66:5000/x", "uuid:1")
+            search.datagram_received(lie, (address, 1900))
+            assert not search.found.done()
+            assert search.other == "http://192.168.1.66:5000/x"
+        honest = ssdp.found(ssdp.GATEWAY, LOCATION, "uuid:1")
+        search.datagram_received(honest, ("192.168.1.1", 1900))
+        assert await search.found == LOCATION
 
     asyncio.run(story())
