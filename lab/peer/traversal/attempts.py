@@ -286,7 +286,12 @@ class Attempts:
             work.cancel()
             ended.cancel()
         code = "unsupported" if failed.outcome is Outcome.UNSUPPORTED else "failed"
-        call.signalling.post(call.peer, Decline(call.attempt, code, failed.reason), call.tally)
+        reason = failed.reason
+        if failed.outcome is Outcome.TIMED_OUT:
+            # What was found at the endpoints that the caller named is for this end alone:
+            # it would make this peer a scanner of the caller's for its own network.
+            reason = f"{call.me} found no path"
+        call.signalling.post(call.peer, Decline(call.attempt, code, reason), call.tally)
         return attempt.failure(failed, call.tally, tries=call.tries)
 
 
