@@ -28,6 +28,7 @@ from lab.peer.rendezvous.broker import Broker, Close, Send
 from lab.peer.rendezvous.frames import FrameError, FrameReader
 from lab.peer.rendezvous.frames import encode as frame_of
 from lab.peer.rendezvous.member import Member
+from lab.peer.session.wire import Kind, SessionSeal
 from lab.peer.streams import Packets
 from lab.peer.stun.codec import (
     Class,
@@ -47,6 +48,9 @@ from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import _PURPOSE, SignalError, _canonical
 from lab.peer.traversal.signals import parse as parse_signal
+from lab.peer.volunteer.wire import Type as VolunteerType
+from lab.peer.volunteer.wire import parse as parse_volunteer
+from lab.peer.volunteer.wire import proven_by
 from lab.peer.web import websocket
 from lab.peer.web.message import HttpError, Parser
 
@@ -279,6 +283,27 @@ def sealed(data: bytes) -> None:
     assert not prober.complete
 
 
+def session_frame(data: bytes) -> None:
+    """Nothing but the other end's frames is opened."""
+    seal = SessionSeal(b"12345678", bytes(32), bytes(32)[::-1])
+    for said in (data, b"\xf6" + data[1:2] + b"12345678" + data[10:]):
+        assert seal.open(said) is None
+    assert seal.rejected == 2
+    # What the other end makes of any body is a frame or none.
+    other = SessionSeal(b"12345678", bytes(32), bytes(32))
+    frame = other._seal(Kind.DATA if data[:1] < b"\x80" else Kind.CHECK, data[:1000])[1]
+    other.open(frame)
+
+
+def volunteer(data: bytes) -> None:
+    """A packet to a relay is one of its own, and comes out as it went in, or is none."""
+    packet = parse_volunteer(data)
+    if packet:
+        assert packet.encode() == data
+        if packet.type is VolunteerType.PROVE:
+            assert not proven_by(packet, bytes(32), bytes(32))
+
+
 def http(data: bytes) -> None:
     """A stream gives the same messages however it comes, none longer than it may be."""
     for requests in (True, False):
@@ -392,6 +417,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             frames,
             signal,
             sealed,
+            session_frame,
+            volunteer,
             http,
             web_socket,
             packets,
