@@ -37,6 +37,8 @@ class Driver:
         self.trouble = ""
         """The last error of the socket, for people; "" for none."""
         self.local = Endpoint("0.0.0.0", 0)
+        self.silent: dict[Endpoint, float] = {}
+        """Servers that did not answer, and when; what several drivers know may be one."""
         self._loop = asyncio.get_running_loop()
         self._machines: list[Machine] = []
         self._early: deque[tuple[bytes, Endpoint]] = deque(maxlen=EARLY)

@@ -7,6 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+from lab.peer.endpoint import Endpoint
 from lab.peer.record import Outcome, Record, Tally
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
@@ -61,6 +62,7 @@ class Attempts:
         self._on_answered = on_answered
         self._pace = pace
         self._restraint = Restraint()
+        self._silent: dict[Endpoint, float] = {}
         self._running: dict[bytes, tuple[str, str, str]] = {}
         self._answered: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,6 +155,7 @@ class Attempts:
             deadline=deadline,
             pace=self._pace,
             restraint=self._restraint,
+            silent=self._silent,
             options=wish.options,
         )
 
@@ -245,6 +248,7 @@ class Attempts:
             deadline=deadline,
             pace=self._pace,
             restraint=self._restraint,
+            silent=self._silent,
         )
         call.incoming = offer
         call.besides = use.besides if use else {}

@@ -65,6 +65,7 @@ class Call:
         pace: Pace,
         options: Mapping[str, Any] = MappingProxyType({}),
         restraint: Restraint | None = None,
+        silent: dict[Endpoint, float] | None = None,
     ) -> None:
         self.settings = settings
         self.signalling = signalling
@@ -74,6 +75,8 @@ class Call:
         self.deadline = deadline
         self.pace = pace
         self.restraint = restraint or Restraint()
+        self.silent = {} if silent is None else silent
+        """Servers that did not answer over UDP, and when that was (`lab.peer.traversal.learn`)."""
         self.options = options
         """What who ordered the attempt wants otherwise than usual; read it by `option`."""
         self.besides: Mapping[str, Any] = {}
@@ -122,6 +125,7 @@ class Call:
             driver = await open_udp(self.settings.bind, self.tally, self.settings.ipv4)
         except OSError as error:
             raise AttemptError(Outcome.FAILED, f"{self.me} got no UDP port: {error}") from error
+        driver.silent = self.silent
         self.drivers.append(driver)
         return driver
 

@@ -16,6 +16,9 @@ from lab.peer.traversal.call import AttemptError, Established, IncomingCall, Out
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import established, probing_until, settle, silence
 
+LEAST_WINDOW_S = 1.0
+"""Twenty probes: there is nothing to wait for but a round trip."""
+
 
 class Direct:
     """See the module."""
@@ -29,7 +32,7 @@ class Direct:
         driver = await call.open_udp()
         ours = call.hosts(driver)
         answer = await call.offer(ours)
-        until, started = probing_until(call), call.now
+        until, started = probing_until(call, LEAST_WINDOW_S), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, self.name)
         if not prober.remotes:
             # Nothing comes of itself, as the callee waits.

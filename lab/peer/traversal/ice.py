@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # imported when an attempt begins: it costs 2 MB that others 
 KIND = "ice"
 MAX_CANDIDATES = 24
 MAX_LINE = 200
+HOSTS_S = 3.0
+"""Three transmissions of each check (RFC 8489, section 6.2.1: after 0, 0.5 and 1.5 s)."""
 _KINDS = {
     "host": CandidateKind.HOST,
     "srflx": CandidateKind.SERVER_REFLEXIVE,
@@ -109,8 +111,7 @@ class Ice:
             await link.add_remote_candidate(candidate)
         hearing = asyncio.get_running_loop().create_task(_hear(call, link, more=theirs["more"]))
         try:
-            async with asyncio.timeout_at(call.deadline):
-                await link.connect()
+            await _checked(call, link)
         except (ConnectionError, TimeoutError) as error:
             pairs = f"{len(link.local_candidates)} and {len(link.remote_candidates)} candidates"
             reason = f"no pair of {pairs} answered a check: {error or 'time is up'}"
@@ -168,6 +169,26 @@ class IceDriver(Driver):
         with contextlib.suppress(ConnectionError):
             while True:
                 self._received(await self._link.recv(), self._remote)
+
+
+async def _checked(call: Call, link: IceLink) -> None:
+    """Wait until a pair is chosen; TimeoutError if there is none in time.
+
+    Where all that one of the two has is its own addresses, as neither a STUN
+    server nor a relay answered it, `HOSTS_S` are enough to say so.
+    """
+    async with asyncio.timeout_at(call.deadline):
+        work = asyncio.get_running_loop().create_task(link.connect())
+        try:
+            await asyncio.wait((work,), timeout=HOSTS_S)
+            if not work.done() and link.gathered.is_set():
+                for candidates in (link.local_candidates, link.remote_candidates):
+                    if all(candidate.type == "host" for candidate in candidates):
+                        raise TimeoutError("one of the two has nothing but its own addresses")
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
 
 async def _hear(call: Call, link: IceLink, *, more: bool) -> None:

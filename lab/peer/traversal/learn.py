@@ -17,6 +17,10 @@ OTHERS_S = 0.25
 """How long another family is waited for once one has answered (RFC 8305's attempt delay)."""
 
 
+SILENT_S = 10.0
+"""For how long a server that did not answer over UDP is asked once only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What servers said: endpoints, or `trouble`, a sentence without a full stop."""
@@ -40,12 +44,16 @@ async def learn(
 ) -> Learned:
     """Ask `server` from where the driver's packets come; waits until `deadline` at most.
 
+    A server that was silent a moment ago is asked once: it is not believed to
+    be gone for ever, and no more than half a second is spent on it.
+
     `others` are endpoints of the same server in another family, asked at the
     same time.  When one has answered, the rest has a quarter of a second, so
     that a family that leads nowhere is no hindrance.
     """
+    now = driver.now
     asked = [
-        Transaction(request(Method.BINDING), to, schedule, driver.now, kind=kind)
+        Transaction(request(Method.BINDING), to, _patience(driver, to, schedule), now, kind=kind)
         for to in (server, *others)
     ]
     for transaction in asked:
@@ -58,7 +66,18 @@ async def learn(
     finally:
         for transaction in asked:
             driver.remove(transaction)
+    for transaction in asked:
+        if transaction.mapped:
+            driver.silent.pop(transaction.server, None)
+        elif transaction.done and driver.transport == "udp":
+            driver.silent[transaction.server] = driver.now
     return _learned(driver, asked)
+
+
+def _patience(driver: Driver, server: Endpoint, schedule: Schedule) -> Schedule:
+    silent_at = driver.silent.get(server)
+    lately = silent_at is not None and driver.now - silent_at < SILENT_S
+    return ONCE if lately and driver.transport == "udp" else schedule
 
 
 async def learn_own(driver: Driver, settings: Settings, deadline: float) -> Learned:

@@ -16,6 +16,7 @@ come last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lab.peer.driver import UdpDriver
 from lab.peer.endpoint import Endpoint
@@ -36,6 +37,7 @@ KIND = "punch"
 WINDOW = 4
 """Ports that are tried, so many that three other flows do no harm."""
 MOST_WINDOW = 6
+UDP_WINDOW_S = 2.0
 
 
 class UdpPredict:
@@ -50,9 +52,9 @@ class UdpPredict:
         driver = await call.open_udp()
         found, foretold_at = await _learn_udp(call, driver), call.now
         ours = _candidates(call, call.hosts(driver), found)
-        details = {**await agreed(call, synchronised=False), "forecast": found.words}
+        details = {**await agreed(call, synchronised=False), **_told(found)}
         answer = await call.offer(ours, details)
-        until, started = probing_until(call), call.now
+        until, started = probing_until(call, _least(found, answer, UDP_WINDOW_S)), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)
         ahead = f", foretold {(started - foretold_at) * 1000:.0f} ms ahead"
@@ -66,7 +68,7 @@ class UdpPredict:
         found = await _learn_udp(call, driver)
         ours, theirs = _candidates(call, call.hosts(driver), found), call.incoming.candidates
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
-        await call.answer(ours, {"forecast": found.words})
+        await call.answer(ours, _told(found))
         await begin(call)
         driver.add(prober)
         if await settle(driver, prober, call.deadline):
@@ -86,10 +88,10 @@ class TcpPredict:
         port = TcpPort(call)
         found = await _learn_tcp(call, port)
         ours = _candidates(call, call.hosts(port.driver), found)
-        details = {**await agreed(call, synchronised=True), "forecast": found.words}
+        details = {**await agreed(call, synchronised=True), **_told(found)}
         answer = await call.offer(ours, details)
         theirs, started = answer.candidates, call.now
-        until = probing_until(call, LEAST_WINDOW_S)
+        until = probing_until(call, _least(found, answer, LEAST_WINDOW_S))
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
         port.carry(prober)
         port.listen()
@@ -107,7 +109,7 @@ class TcpPredict:
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), call.deadline, KIND)
         port.carry(prober)
         port.listen()
-        await call.answer(ours, {"forecast": found.words})
+        await call.answer(ours, _told(found))
         await begin(call)
         started, remotes = call.now, [candidate.endpoint for candidate in theirs]
         port.connect(remotes, call.deadline)
@@ -167,6 +169,24 @@ def _candidates(call: Call, hosts: Sequence[Candidate], found: Forecast) -> tupl
 
 def _note(call: Call, found: Forecast, ahead: str = "") -> str:
     return f"{call.me}'s NAT {found.words}{ahead}; {call.peer} was found at {{remote}}"
+
+
+def _told(found: Forecast) -> dict[str, Any]:
+    """What the other peer is told beside where to send."""
+    return {"forecast": found.words, "step": found.step is not None, "seen": bool(found.seen)}
+
+
+def _least(found: Forecast, answer: Offer, usual: float) -> float:
+    """How long to try at least.
+
+    Half as long if neither NAT has a step: then only one that filters nothing
+    lets the other in, and that one does so at once.  A quarter if one of the two
+    is seen by nobody outside: what is left is a network that both are on.
+    """
+    theirs = answer.details
+    if not found.seen or theirs.get("seen") is False:
+        return usual / 4
+    return usual / 2 if found.step is None and theirs.get("step") is False else usual
 
 
 def _cause(call: OutgoingCall, found: Forecast, answer: Offer) -> str:

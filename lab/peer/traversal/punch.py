@@ -24,9 +24,11 @@ from lab.peer.traversal.learn import ONCE, Learned, learn, learn_own
 from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import (
+    LEAST_WINDOW_S,
     candidates,
     established,
     probing_until,
+    said,
     settle,
     silence,
 )
@@ -34,6 +36,7 @@ from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.start import agreed, begin
 
 KIND = "punch"
+SHORT_WINDOW_S = 0.5
 
 
 class UdpPunch:
@@ -51,7 +54,10 @@ class UdpPunch:
         ours = candidates(hosts, learned)
         begins = await agreed(call, synchronised=False)
         answer = await call.offer(ours, {**begins, "trouble": learned.trouble})
-        until, started = probing_until(call), call.now
+        # Where one has no UDP to the outside, only a network that both are on is left.
+        outside = learned.mapped and not said(call, answer)
+        least = LEAST_WINDOW_S if outside else SHORT_WINDOW_S
+        until, started = probing_until(call, least), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)  # step 4
         if await settle(driver, prober, until):

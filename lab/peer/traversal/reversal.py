@@ -37,6 +37,8 @@ UDP, TCP = 1, 2
 """The two paths' numbers (`lab.peer.traversal.seal`)."""
 PREFER_TCP_S = 0.25
 """How long UDP waits for TCP, and two round trips at least (RFC 8305's attempt delay)."""
+LEAST_WINDOW_S = 1.5
+"""A lost SYN is sent again after one second."""
 MOST_ENDPOINTS = 8
 
 
@@ -67,7 +69,7 @@ class Reversal:
         told = [str(candidate.endpoint) for candidate in by_tcp]
         port.listen()
         answer = await call.offer(by_udp, {"tcp": told})
-        started, until = call.now, probing_until(call)
+        started, until = call.now, probing_until(call, LEAST_WINDOW_S)
         ways = [
             _Way(
                 port.driver,
