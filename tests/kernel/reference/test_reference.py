@@ -1,0 +1,109 @@
+"""Published results, each as docs/reference.md has it, with few repetitions.
+
+What is exact is held here; rates and times with their intervals are the
+business of `tests.bench.reference`.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from lab.study.matrix import classic, pairs, run
+from tests.bench import reference_classes as classes
+from tests.bench import reference_paths as paths
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_STATE_DIR", str(tmp_path / "s"))
+
+
+def found(experiment, share):
+    results = list(experiment(share, random.Random(1)))
+    assert results
+    for result in results:
+        assert result.met, result
+    return results
+
+
+def test_seven_situations_have_their_names():
+    """N1; and on a port that was used before, a strict NAT passes for an open one."""
+    (result,) = found(classes.labels, 0.1)
+    assert result.control.endswith("port restricted cone is taken for full cone")
+
+
+def test_nine_requests_into_a_black_hole():
+    """N2; when they leave is measured by the benchmark."""
+    with classes.lab() as here:
+        here.use({"home": classes.ROUTERS[classes.Kind.BLOCKED]})
+        with here.socket("alice") as sock:
+            transaction = classes.asking(here)
+            assert len(classes.drive(sock, transaction)) == 9
+    assert transaction.failed
+    assert transaction.response is None
+
+
+def test_of_two_routers_the_most_restrictive_counts():
+    """N19, all 25 pairs."""
+    found(classes.nested, 1)
+
+
+def test_punching_and_predicting_between_the_classic_kinds():
+    """N3 and N5, the 21 cells as they stand in the table; all ordered ones by `lab matrix`."""
+    techniques = ("udp-punch", "udp-predict")
+    homes = classic()
+    once = ((x, y) for x, y in pairs(homes) if homes.index(x) <= homes.index(y))
+    with paths.near() as lab:
+        cells = list(run(lab.plan, lab.ask, once, techniques))
+    assert [cell for cell in cells if cell.found is not cell.predicted] == []
+    found = {name: {(c.caller, c.callee) for c in cells if c.technique == name and c.found}
+             for name in techniques}  # fmt: skip
+    udp = {
+        ("full", "full"), ("full", "restr"), ("full", "port-r"), ("full", "sym-random"),
+        ("full", "sym-seq"), ("restr", "restr"), ("restr", "port-r"), ("restr", "sym-random"),
+        ("restr", "sym-seq"), ("port-r", "port-r"),
+    }  # fmt: skip
+    assert found["udp-punch"] == udp
+    assert found["udp-predict"] == udp | {("port-r", "sym-seq"), ("sym-seq", "sym-seq")}
+
+
+def test_a_hole_that_is_late_is_found_by_the_second_probe():
+    """N4: the first round finds no hole, the second one does."""
+    with paths.near() as lab:
+        lab.homes(paths.RESTRICTED, paths.SYMMETRIC)
+        late = lab.connect("udp-punch")
+        lab.homes(paths.RESTRICTED, paths.RESTRICTED)
+        early = lab.connect("udp-punch")
+    assert paths.works(late)
+    assert paths.works(early)
+    assert late["packets"]["punch"] > early["packets"]["punch"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "share"),
+    [
+        pytest.param(paths.race, 0.2, id="N7"),
+        pytest.param(paths.prediction, 0.1, id="N8"),
+        pytest.param(paths.hairpin, 1, id="N18"),
+    ],
+)
+def test_what_is_exact(experiment, share):
+    found(experiment, share)
+
+
+def test_syns_that_start_together_cross_at_once():
+    """N13: past NATs that reset, half a round trip after the answer is the moment."""
+    results = list(paths.first_try(0.1, random.Random(1)))
+    assert results[0].met, results[0]
+    assert results[1].met, results[1]
+
+
+def test_ice_does_not_check_all_at_once():
+    """N22: no two checks within less than what ICE allows between them."""
+    with paths.near() as lab:
+        at = paths.checks(lab, 10)
+    assert at[-1] - at[0] >= 9 * 0.005
