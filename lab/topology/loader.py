@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lab.errors import InputError
-from lab.topology.behaviour import Dependence, Firewall, Mount, Nat, PortMapping
+from lab.topology.behaviour import Dependence, Firewall, Hairpin, Mount, Nat, PortMapping
 from lab.topology.checks import (
     check_addresses,
     check_capacity,
@@ -51,8 +51,8 @@ from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
 from lab.topology.subjects import Subjects
 from lab.topology.timeline import Timeline
 
-NAT64_FILTERING = Dependence.ADDRESS_DEPENDENT
-"""Of a NAT64 that says nothing: RFC 6146, section 3.5.1 has it so where filtering is wanted."""
+NAT64 = Nat(filtering=Dependence.ADDRESS_DEPENDENT, hairpin=Hairpin.EXTERNAL_SOURCE)
+"""Of a NAT64 that says nothing: as in RFC 6146 where filtering is wanted (sections 3.5, 3.8)."""
 _VERBATIM = frozenset({"env", "command"})
 
 
@@ -303,7 +303,7 @@ def _router(
         name=one.name,
         via=one.via,
         ip=ip,
-        nat=nat or (Nat(filtering=NAT64_FILTERING) if form.nat64 else None),
+        nat=nat or (NAT64 if form.nat64 else None),
         nptv6=form.nptv6,
         nat64=form.nat64 or "",
         port_mapping=port_mapping,

@@ -19,6 +19,7 @@ from lab.topology.behaviour import (
     Verdict,
 )
 from lab.verify import Report, verify
+from lab.verify.report import Dimension
 
 pytestmark = pytest.mark.kernel
 
@@ -43,6 +44,7 @@ nodes:
   bob: {via: plain, peer: true}
   nina: {via: site, peer: true}
   phone: {via: mobile, peer: true}
+  tablet: {via: mobile}
   guarded: {via: internet, firewall: stateful, peer: true}
 """
 STATEFUL = Firewall(inbound=Direction(default=Verdict.DROP))
@@ -77,6 +79,8 @@ def test_everything_is_as_declared(six: Running) -> None:
     for node in ("home", "office", "guarded", "plain", "site", "mobile"):
         assert {(node, "IPv6", "firewall in"), (node, "IPv6", "firewall out")} <= said
     assert {("site", "IPv6", "prefix"), ("mobile", "NAT64", "mapping")} <= said
+    turned = {one.observed for one in report.findings if one.dimension is Dimension.HAIRPIN}
+    assert "external-source" in turned  # Behind a NAT64, which is passed twice.
     peers = {(one.node, one.family): one for one in report.peers}
     assert peers["alice", "IPv6"].observed == "symmetric UDP firewall"
     assert peers["alice", "IPv6"].mapping == "no NAT"
