@@ -58,6 +58,7 @@ Target = Callable[[bytes], object]
 
 HERE, THERE = Endpoint("192.0.2.1", 3478), Endpoint("198.51.100.7", 4000)
 RELAYED = Endpoint("192.0.2.1", 50000)
+_IDENTITY = Identity.create()
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
@@ -202,7 +203,7 @@ def rendezvous(data: bytes) -> None:
 
 
 def _register(broker: Broker, number: int, name: str) -> None:
-    member = Member(name, Identity.create())
+    member = Member(name, _IDENTITY)
     for _ in range(2):
         for command in broker.received(number, member.take(), 0.0):
             if isinstance(command, Send):
@@ -232,7 +233,6 @@ def frames(data: bytes) -> None:
             assert FrameReader().feed(frame_of(message))[0][0] == message
 
 
-_IDENTITY = Identity.create()
 _BASE: Mapping[str, Any] = MappingProxyType(
     {
         "kind": "offer",

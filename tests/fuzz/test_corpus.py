@@ -13,7 +13,7 @@ import pytest
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")
-RUNS = 1500
+RUNS = 500
 """Of the guided search, for each target."""
 
 
