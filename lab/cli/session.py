@@ -110,7 +110,9 @@ def _summary(record: dict[str, Any]) -> str:
     head = f"{ends}: {record.get('outcome')} after {record.get('lasted_s')} s"
     if not counts:
         return f"{head}: {record.get('reason')}"
-    sent = f"{counts['sent']}, of which {counts['lost_by_peer']} did not arrive"
+    missing = counts["lost_by_peer"]
+    missing = "nobody knows how many" if missing is None else missing
+    sent = f"{counts['sent']}, of which {missing} did not arrive"
     received = f"{counts['received']}, {counts['lost']} lost, {counts['reordered']} out of order"
     return (
         f"{head}, {len(repairs)} repairs\n"

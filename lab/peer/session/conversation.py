@@ -199,12 +199,14 @@ class Conversation:
             self._listen(session)
             strays = self._strays + sum(held.rider.strays for held in self.held.values())
             report.longest_gap_s = session.longest_gap_s
+            # Without a goodbye nobody knows.
+            lost_by_peer = max(0, session.sent - session.peer_received) if session.over else None
             report.counts = {
                 "sent": session.sent,
                 "unsent": session.unsent,
                 "received": session.received,
                 "lost": session.lost,
-                "lost_by_peer": max(0, session.sent - session.peer_received) if session.over else 0,
+                "lost_by_peer": lost_by_peer,
                 "reordered": session.reordered,
                 "rejected": session.seal.rejected,
                 "strays": strays,

@@ -77,7 +77,7 @@ class Report:
     """By which the first path was found."""
     path: str = ""
     repairs: list[Repair] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int | None] = field(default_factory=dict)
     longest_gap_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
