@@ -28,7 +28,7 @@ from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import established, probing_until, settle, silence
 from lab.peer.traversal.signals import Offer
-from lab.peer.traversal.start import agreed, begin
+from lab.peer.traversal.start import agreed, answer_and_begin
 from lab.peer.traversal.steps import Forecast, forecast
 from lab.peer.traversal.tcp_port import TcpPort
 from lab.peer.traversal.tcp_punch import LEAST_WINDOW_S, connected, unconnected
@@ -68,8 +68,7 @@ class UdpPredict:
         found = await _learn_udp(call, driver)
         ours, theirs = _candidates(call, call.hosts(driver), found), call.incoming.candidates
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
-        await call.answer(ours, _told(found))
-        await begin(call)
+        await answer_and_begin(call, ours, _told(found))
         driver.add(prober)
         if await settle(driver, prober, call.deadline):
             return established(driver, prober, ours, theirs, note=_note(call, found))
@@ -109,8 +108,7 @@ class TcpPredict:
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), call.deadline, KIND)
         port.carry(prober)
         port.listen()
-        await call.answer(ours, _told(found))
-        await begin(call)
+        await answer_and_begin(call, ours, _told(found))
         started, remotes = call.now, [candidate.endpoint for candidate in theirs]
         port.connect(remotes, call.deadline)
         if await settle(port.driver, prober, call.deadline):
