@@ -68,7 +68,9 @@ class Ice:
     async def _gather(self, call: Call, *, controlling: bool) -> IceLink:
         from lab.peer.traversal.icelink import IceLink  # noqa: PLC0415 - see above
 
-        link = IceLink(call.settings, controlling=controlling)
+        link = IceLink(
+            call.settings, lambda size: call.tally.count(KIND, size), controlling=controlling
+        )
         call.at_close(link.close)
         await (link.gather_hosts() if self._trickle else link.gather())
         return link
@@ -134,7 +136,8 @@ class Ice:
             _candidate(local),
             _candidate(far),
             f"ICE chose {local.type} {_endpoint(local)} and {far.type} {_endpoint(far)} "
-            f"of {len(link.local_candidates)} and {len(link.remote_candidates)} candidates",
+            f"of {len(link.local_candidates)} and {len(link.remote_candidates)} candidates "
+            f"after {link.checks} check{'' if link.checks == 1 else 's'}",
             carried=(KIND, DATA) if relayed else (),
         )
 
