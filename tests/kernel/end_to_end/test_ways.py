@@ -58,6 +58,21 @@ nodes:
 """
 """Dave has no public address, Erin a slow line, and Frank lets nobody in."""
 
+NEIGHBOURS = """
+name: neighbours
+routers:
+  carrier: {nat: {preset: cgnat, hairpin: HAIRPIN}}
+  home-a: {via: carrier, nat: home}
+  home-b: {via: carrier, nat: home}
+nodes:
+  stun: {via: internet, service: stun}
+  rendezvous: {via: internet, service: rendezvous}
+  alice: {via: home-a, peer: true}
+  bob: {via: home-b, peer: true}
+  carol: {via: carrier, peer: true}
+  dave: {via: carrier, peer: true}
+"""
+
 
 class Network:
     """A shipped topology that is up."""
@@ -195,3 +210,20 @@ def test_an_ordinary_peer_that_is_fit_for_it_is_a_relay(network, tmp_path):
     without = here.lab.run("connect", "alice", "bob", "--lab", here.name, "-t", "relay-peer")
     assert without.returncode == 1
     assert "no volunteer is fit to be a relay" in without.stdout
+
+
+@pytest.mark.parametrize("hairpin", ["off", "external-source"])
+def test_behind_one_carriers_nat_a_hairpin_or_a_private_candidate_connects(
+    network, tmp_path, hairpin
+):
+    file = tmp_path / "neighbours.yaml"
+    file.write_text(NEIGHBOURS.replace("HAIRPIN", hairpin))
+    here = network(str(file))
+    # Each behind a home of its own: only packets that turn around at the carrier's NAT arrive.
+    apart = here.connect("alice", "bob", "udp-punch")["udp-punch"]
+    assert (apart["outcome"] == "success") is (hairpin != "off"), apart
+    # Both at the carrier's NAT itself: there the addresses that are private to it do.
+    beside = here.connect("carol", "dave", "udp-punch")["udp-punch"]
+    assert beside["outcome"] == "success", beside
+    if hairpin == "off":
+        assert beside["remote_candidate"]["kind"] == "host"
