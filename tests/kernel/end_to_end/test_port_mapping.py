@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import select
@@ -17,6 +18,10 @@ import pytest
 
 from lab.fabric import netns
 from lab.paths import NETNS_DIR
+from lab.peer.portmap.ask import CLIENTS, Host
+from lab.peer.portmap.keep import keep
+from lab.peer.portmap.lease import UDP
+from lab.peer.record import Tally
 from tests.kernel.end_to_end.support import Command
 
 pytestmark = pytest.mark.kernel
@@ -301,3 +306,26 @@ def test_behind_a_carriers_nat_clients_are_told_that_it_is_of_no_use(start):
     refused = world.upnpc("-i", "-a", ALICE, "8000", "8000", "UDP")
     assert "failed with code 501 (Action Failed)" in refused
     assert "network failure" in world.client("natpmpc", "-g", ROUTER, "-a", "8000", "8000", "udp")
+
+
+@pytest.mark.parametrize("protocol", ["nat-pmp", "pcp", "upnp"])
+def test_a_short_lease_is_renewed_until_it_is_given_back(start, reaches, protocol):
+    world = start(HOME)
+    comes = reaches(world)
+    port, lifetime_s, renewals = 7000, 2, 3
+
+    async def run() -> None:
+        client = CLIENTS[protocol](Host(ALICE, ROUTER, Tally()))
+        kept = await keep(client, UDP, port, lifetime_s)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                # Three halves of a life later the first lease is over.
+                while kept.renewals < renewals:
+                    await asyncio.wait((kept._task,), timeout=0.1)
+            assert comes(kept.lease.external.port), kept.trouble
+        finally:
+            await kept.release()
+        assert not comes(port)
+
+    with netns.inside(NETNS_DIR / f"{world.name}.alice"):
+        asyncio.run(run())
