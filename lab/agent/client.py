@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -31,19 +33,10 @@ def stream(
     end, and its last answers are still yielded.
     Raises the agent's LabError if it answered with one, EOFError if it hung up.
     """
-    sock.sendall(wire.pack(request))
-    with sock.makefile("rb") as lines:
-        while True:
-            try:
-                line = lines.readline(wire.LINE_LIMIT)
-            except KeyboardInterrupt:
-                if not until_interrupted:
-                    raise
-                until_interrupted = False
-                sock.shutdown(socket.SHUT_WR)
-                continue
-            if not line:
-                break
+    ending = _hang_up_first(sock) if until_interrupted else contextlib.nullcontext()
+    with ending, sock.makefile("rb") as lines:
+        sock.sendall(wire.pack(request))
+        while line := lines.readline(wire.LINE_LIMIT):
             answer = wire.unpack(line)
             if error := answer.get("error"):
                 raise error_from_wire(error)
@@ -51,6 +44,25 @@ def stream(
             if "result" in answer:
                 return
     raise EOFError
+
+
+@contextlib.contextmanager
+def _hang_up_first(sock: socket.socket) -> Iterator[None]:
+    """Let the first Ctrl-C say no more on `sock`, wherever the program is, and the next one end it.
+
+    For the main thread, which alone hears of signals.
+    """
+
+    def hang_up(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+
+    before = signal.signal(signal.SIGINT, hang_up)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ask(

@@ -189,8 +189,7 @@ class Conversation:
 
     def finish(self) -> Report:
         """The report, complete; nothing is said any more."""
-        if self._beat:
-            self._beat.cancel()
+        self.be_silent()
         for held in self.held.values():
             held.released.set()
         report, session = self.report, self.session
@@ -214,6 +213,11 @@ class Conversation:
         return report
 
     # --- the stream, as of a call ---
+
+    def be_silent(self) -> None:
+        """Send no more datagrams."""
+        if self._beat:
+            self._beat.cancel()
 
     def _speak(self, due: float) -> None:
         if self.session is None or self.session.over:

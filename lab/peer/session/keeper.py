@@ -162,6 +162,8 @@ class Keeper(Conversation):
         if session is None or held is None:
             return
         driver = held.path.driver
+        # What is sent from now on could not be in the other end's account.
+        self.be_silent()
         until = driver.now + BYE_S
         while driver.now < until and not session.over:
             session.bye()
