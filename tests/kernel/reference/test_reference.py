@@ -100,10 +100,3 @@ def test_syns_that_start_together_cross_at_once():
     results = list(paths.first_try(0.1, random.Random(1)))
     assert results[0].met, results[0]
     assert results[1].met, results[1]
-
-
-def test_ice_does_not_check_all_at_once():
-    """N22: no two checks within less than what ICE allows between them."""
-    with paths.near() as lab:
-        at = paths.checks(lab, 10)
-    assert at[-1] - at[0] >= 9 * 0.005
