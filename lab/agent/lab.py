@@ -41,7 +41,7 @@ from lab.plan.operations import AnyOperation, LoadRules, ResetNode
 from lab.plan.progress import Running
 from lab.plan.timeline import Moment
 from lab.topology.behaviour import Backend
-from lab.topology.changes import AnyChange
+from lab.topology.changes import Activity, AnyChange, SetActivity
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -255,7 +255,20 @@ class Lab:
         """Make `changes` to what runs; the number of operations.  Raises as `change` does."""
         if self._plan is None:
             raise LabError("the lab is not up")
+        # What ended by itself is stopped first: the plan does not know that it ended.
+        ended = self._programs.ended
+        stops = [
+            msgspec.structs.replace(change, activity=Activity.STOPPED)
+            for change in changes
+            if isinstance(change, SetActivity)
+            and change.activity is Activity.RUNNING
+            and change.node in ended
+            and self._plan.node(change.node).activity is Activity.RUNNING
+        ]
         plan = changed(self._plan, changes)
+        if stops:
+            await self._change_or_undo(changed(self._plan, stops), emit)
+            plan = changed(self._plan, changes)
         return await self._change_or_undo(plan, emit, momentary(plan, changes))
 
     async def _change_or_undo(

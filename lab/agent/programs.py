@@ -57,6 +57,15 @@ class Programs:
         """What each program is doing, by node, a daemon by `node/name`; read from any thread."""
         return MappingProxyType(self._states)
 
+    @property
+    def ended(self) -> frozenset[str]:
+        """The nodes in which something that should run has ended by itself."""
+        return frozenset(
+            name.partition("/")[0]
+            for name, state in self._states.items()
+            if state.state in (Stage.EXITED, Stage.FAILED)
+        )
+
     async def prepare(self, plan: Plan) -> None:
         """Start what the programs of `plan` will need, if it does not run yet.
 

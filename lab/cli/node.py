@@ -30,7 +30,7 @@ def stop(*, node: str, lab_name: str | None, as_json: bool) -> None:
 @lab_option
 @json_option
 def start(*, node: str, lab_name: str | None, as_json: bool) -> None:
-    """Start again what was stopped in NODE."""
+    """Start again what was stopped in NODE, or ended by itself."""
     _order(lab_name, node, "running", as_json=as_json)
 
 

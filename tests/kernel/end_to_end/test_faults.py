@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -164,6 +166,21 @@ def test_a_program_stops_and_starts_and_its_network_stays(lab: Lab):
     assert lab("node", "pause", "bob").returncode == 2
     lab.json("node", "start", "bob")
     assert eventually(answers)
+
+
+def test_a_program_that_ended_by_itself_starts_again(lab: Lab):
+    def state(what: str) -> bool:
+        nodes = lab.command.json("status", lab.name)["nodes"]
+        return next(n for n in nodes if n["node"] == "dave")["program"]["state"] == what
+
+    nodes = lab.command.json("status", lab.name)["nodes"]
+    os.kill(next(n for n in nodes if n["node"] == "dave")["program"]["pid"], signal.SIGKILL)
+    assert eventually(lambda: state("exited"))
+    lab.json("node", "start", "dave")
+    assert state("ready")
+    before = ticks(lab)
+    assert eventually(lambda: ticks(lab) > before)
+    assert lab.json("node", "start", "dave")["operations"] == 0, "it runs"
 
 
 def test_a_partition_at_the_core_and_in_a_segment(lab: Lab):
