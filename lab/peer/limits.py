@@ -46,6 +46,10 @@ class Buckets:
             self._left.popitem(last=False)
         return granted
 
+    def fill(self, key: Hashable) -> None:
+        """Make the bucket of `key` full."""
+        self._left.pop(key, None)
+
     def __len__(self) -> int:
         return len(self._left)
 

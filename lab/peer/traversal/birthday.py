@@ -106,6 +106,7 @@ class Spray:
         self._targets = iter(targets)
         self._pause = 1 / pace
         self._next: float | None = at
+        self._target = next(self._targets, None)
 
     def receive(self, data: bytes, source: Endpoint, now: float) -> str:
         return ""
@@ -114,12 +115,13 @@ class Spray:
         if self._prober.nominated:
             self._next = None
         while self._next is not None and self._next <= now:
-            target = next(self._targets, None)
-            if target is None:
+            if self._target is None:
                 self._next = None
                 return
-            self._prober.probe(target, now)
-            self.sent += 1
+            # Refused for having sent too much there: the same one is next, later.
+            if self._prober.probe(self._target, now):
+                self._target = next(self._targets, None)
+                self.sent += 1
             self._next += self._pause
 
     def deadline(self) -> float | None:
@@ -196,7 +198,10 @@ class _Work:
             prober = call.prober(seal, part, (), until, KIND)
             fan.add(prober)
             sockets = self.effort.sockets
-            if remote.sendable and sockets and call.restraint.allows(remote, call.now, sockets):
+            if remote.sendable and sockets:
+                if not call.restraint.allows(remote, call.now, sockets):
+                    reason = f"{call.me} has sent enough to {remote.address} that nobody answered"
+                    raise AttemptError(Outcome.REFUSED, reason)
                 fan.open(lambda: seal.seal(Type.PROBE)[1], remote, KIND)
         elif they_are_hard:
             prober = call.prober(seal, part, (), until, KIND)

@@ -65,6 +65,10 @@ class Restraint:
         """Whether so many may be sent to `remote` now; they are counted as sent."""
         return self._buckets.take(party(remote.address), now, packets)
 
+    def answered(self, remote: Endpoint) -> None:
+        """Begin anew with `remote`: an authentic answer says that packets are welcome there."""
+        self._buckets.fill(party(remote.address))
+
 
 class Part(Enum):
     """What a prober does of its own accord."""
@@ -250,6 +254,7 @@ class Prober:
         if asked is None or asked[0] != source:
             return
         self._answering.add(source.address)
+        self._restraint.answered(source)
         if self.nominated == source and self.complete:
             self.samples.append(now - asked[1])
         if self.first_round_trip_at is None:
@@ -297,14 +302,15 @@ class Prober:
             self.flow.acknowledged(packet.echo, now)
         return DATA
 
-    def probe(self, remote: Endpoint, now: float) -> None:
-        """Probe `remote` once, whether it is among the remotes or not."""
+    def probe(self, remote: Endpoint, now: float) -> bool:
+        """Probe `remote` once, whether it is among the remotes or not; whether that was allowed."""
         known = remote.address in self._answering
         if not known and not self._restraint.allows(remote, now):
-            return
+            return False
         sequence = self._send(Type.PROBE, remote, 0, NOWHERE)
         _remember(self._probed, sequence, (remote, now))
         self.probes += 1
+        return True
 
     def _confirm(self, remote: Endpoint) -> None:
         sequence = self._send(Type.CONFIRM, remote, self._confirming, remote)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.traversal.birthday import Spray
 from lab.peer.traversal.prober import Pace, Part, Prober, Restraint
 from lab.peer.traversal.seal import Agreement, Type
 from tests.unit.peer.simulated import Nat, Network
@@ -292,6 +293,30 @@ def test_who_answers_is_not_restrained():
     for _ in range(50):
         scene.m.ping(scene.network.now)
     assert len(scene.m.take()) == 50
+
+
+def test_an_answer_ends_the_restraint_for_later_attempts():
+    restraint = Restraint()
+    scene = Scene(restraint=restraint)
+    _, outer_n = scene.m.remotes
+    assert restraint.allows(outer_n, 0.0, Restraint.BURST - 50)
+    assert not restraint.allows(outer_n, 0.0, 100)
+    assert scene.run()
+    assert restraint.allows(outer_n, scene.network.now, Restraint.BURST)
+
+
+def test_no_target_is_passed_over_for_restraint():
+    restraint = Restraint()
+    restraint._buckets._burst = 4
+    m = prober(seals()[0], Part.CALLER, (), until=60.0, restraint=restraint)
+    targets = [Endpoint("198.51.100.1", port) for port in range(1, 13)]
+    spray = Spray(m, targets, pace=1000.0, at=0.0)
+    reached = []
+    for step in range(200):
+        spray.tick(step * 0.001)
+        reached += [datagram.destination for datagram in m.take()]
+    assert reached == targets
+    assert spray.sent == len(targets)
 
 
 def test_endpoints_that_must_not_be_sent_to_are_not():
