@@ -333,6 +333,10 @@ def _ferry(ferry: FerryStats, links: Iterable[Link]) -> Iterator[Metric]:
             ("packets", "packets", "Packets that a user-space link delivered."),
             ("lost", "lost_packets", "Packets lost by chance, as the link's loss demands."),
             ("overflowed", "queue_drops", "Packets that found the queue of a slow link full."),
+            ("early", "discipline_drops", "Packets that CoDel or fq_codel dropped early."),
+            ("duplicated", "duplicated_packets", "Packets that a link delivered twice, as told."),
+            ("corrupted", "corrupted_packets", "Packets with a bit inverted, as told."),
+            ("reordered", "reordered_packets", "Packets that overtook others, as told."),
             ("refused", "refused_packets", "Packets that the receiving interface did not take."),
         )
     }

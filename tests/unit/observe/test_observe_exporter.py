@@ -28,7 +28,16 @@ FERRY = FerryStats(
     links=(
         LinkStats(
             name="home-b.wan--internet.p1",
-            a_to_b=DirectionStats(packets=10, lost=1, overflowed=2, refused=3),
+            a_to_b=DirectionStats(
+                packets=10,
+                lost=1,
+                overflowed=2,
+                refused=3,
+                early=4,
+                duplicated=5,
+                corrupted=6,
+                reordered=7,
+            ),
             b_to_a=DirectionStats(packets=20),
         ),
         LinkStats(name="gone.eth0--away.eth0", a_to_b=DirectionStats(), b_to_a=DirectionStats()),
@@ -119,6 +128,9 @@ def test_user_space_links_and_the_machine(exporter):
     assert got["lab_ferry_lost_packets_total"][sent] == 1
     assert got["lab_ferry_queue_drops_total"][sent] == 2
     assert got["lab_ferry_refused_packets_total"][sent] == 3
+    whats = ("discipline_drops", "duplicated_packets", "corrupted_packets", "reordered_packets")
+    counted = [got[f"lab_ferry_{what}_total"][sent] for what in whats]
+    assert counted == [4, 5, 6, 7]
     assert len(got["lab_ferry_packets_total"]) == 2, "a link that is not in the plan is left out"
     assert got["lab_ferry_lateness_seconds_bucket"][(("le", "+Inf"),)] == 6
     assert got["lab_ferry_lateness_seconds_sum"][()] == 0.001
