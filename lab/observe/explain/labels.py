@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lab.observe.explain.packet import ACK, FIN, RST, SYN, Packet
 from lab.peer.endpoint import Endpoint
+from lab.peer.marks import Mark
 from lab.peer.relay.wire import (
     FIRST_CHANNEL,
     LAST_CHANNEL,
@@ -15,7 +16,7 @@ from lab.peer.relay.wire import (
     parse_channel_data,
 )
 from lab.peer.stun.codec import Class, MalformedError, Message, Method, parse
-from lab.peer.traversal.seal import MARK, Type
+from lab.peer.traversal.seal import Type
 
 
 class Kind(StrEnum):
@@ -147,7 +148,7 @@ def _datagram(data: bytes, packet: Packet) -> Label | None:
 
 
 def _sealed(data: bytes) -> Label | None:
-    if len(data) < 18 or data[0] != MARK or data[1] not in Type._value2member_map_:
+    if len(data) < 18 or data[0] != Mark.PATH or data[1] not in Type._value2member_map_:
         return None
     name = Type(data[1]).name.lower()
     words = {"done": "done: path proven"}.get(name, name)

@@ -9,11 +9,10 @@ the shared secret come two keys, one for each direction::
 
 The keys, and the sequence numbers, stay when paths come and go: an attempt for
 another path names the session, and that path is used once frames of the session
-went over it and back (as RFC 9000, section 8.2 validates paths).  On the wire::
+went over it and back (as RFC 9000, section 8.2 validates paths).
+They are sealed as `lab.peer.sealed` does.
 
-    | 0xF6 | kind | session (8 bytes) | sequence (8 bytes) | sealed body | tag (16 bytes) |
-
-Sealed as `lab.peer.traversal.seal` does.  The body of DATA is its number
+The body of DATA is its number
 (8 bytes), then the datagram.  That of all others is 33 bytes::
 
     | path (8 bytes) | use (1) | echo (8 bytes) | sent (8 bytes) | received (8 bytes) |
@@ -31,18 +30,14 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from lab.peer.marks import Mark
+from lab.peer.sealed import SHELL, Sealed
+from lab.peer.traversal.seal import Agreement
 
-from lab.peer.traversal.seal import Agreement, ReplayWindow, following
-
-MARK = 0xF6
 NUMBER_BYTES = 8
 MAX_PAYLOAD = 1200
-_HEADER = struct.Struct("!BB8sQ")
 _DATA = struct.Struct("!Q")
 _WORD = struct.Struct("!8sBQQQ")
-_SHELL = _HEADER.size + 16
 
 
 class Kind(IntEnum):
@@ -74,17 +69,10 @@ class Frame:
     received: int = 0
 
 
-class SessionSeal:
+class SessionSeal(Sealed):
     """One end of a session: seals frames, opens those that the other end sealed."""
 
-    def __init__(self, session: bytes, outward: bytes, inward: bytes) -> None:
-        self.session = session
-        self.rejected = 0
-        """Frames that were forged, damaged, or seen before."""
-        self._outward = ChaCha20Poly1305(outward)
-        self._inward = ChaCha20Poly1305(inward)
-        self._sequence = 0
-        self._window = ReplayWindow()
+    mark = Mark.SESSION
 
     def data(self, number: int, payload: bytes) -> bytes:
         """A frame that carries a datagram."""
@@ -98,43 +86,27 @@ class SessionSeal:
 
     def ours(self, data: bytes) -> bool:
         """Whether `data` claims to belong to this session; costs nothing to ask."""
-        return (
-            _SHELL <= len(data) <= _SHELL + _DATA.size + MAX_PAYLOAD
-            and data[0] == MARK
-            and data[2:10] == self.session
-        )
+        return len(data) <= SHELL + _DATA.size + MAX_PAYLOAD and self._claims(data)
 
     def open(self, data: bytes) -> Frame | None:
         """The frame in `data`; None if the other end did not make it, or it was seen before."""
-        frame = self._open(data) if self.ours(data) else None
+        unsealed = self._unseal(data) if self.ours(data) else None
+        frame = _frame(*unsealed) if unsealed else None
         if frame is None:
             self.rejected += 1
         return frame
 
-    def _seal(self, kind: Kind, body: bytes) -> tuple[int, bytes]:
-        self._sequence = following(self._sequence)
-        header = _HEADER.pack(MARK, kind, self.session, self._sequence)
-        return self._sequence, header + self._outward.encrypt(_nonce(self._sequence), body, header)
 
-    def _open(self, data: bytes) -> Frame | None:
-        _, kind, _, sequence = _HEADER.unpack_from(data)
-        if not self._window.fresh(sequence):
+def _frame(kind: int, sequence: int, body: bytes) -> Frame | None:
+    if kind == Kind.DATA:
+        if len(body) < _DATA.size:
             return None
-        header = data[: _HEADER.size]
-        try:
-            body = self._inward.decrypt(_nonce(sequence), data[_HEADER.size :], header)
-        except InvalidTag:
-            return None
-        self._window.note(sequence)
-        if kind == Kind.DATA:
-            if len(body) < _DATA.size:
-                return None
-            (number,) = _DATA.unpack_from(body)
-            return Frame(Kind.DATA, sequence, number, body[_DATA.size :])
-        if kind not in Kind._value2member_map_ or len(body) != _WORD.size:
-            return None
-        path, use, echo, sent, received = _WORD.unpack(body)
-        return Frame(Kind(kind), sequence, 0, b"", path, bool(use), echo, sent, received)
+        (number,) = _DATA.unpack_from(body)
+        return Frame(Kind.DATA, sequence, number, body[_DATA.size :])
+    if kind not in Kind._value2member_map_ or len(body) != _WORD.size:
+        return None
+    path, use, echo, sent, received = _WORD.unpack(body)
+    return Frame(Kind(kind), sequence, 0, b"", path, bool(use), echo, sent, received)
 
 
 def agreed(
@@ -149,7 +121,3 @@ def agreed(
     secret = own.derive(other, salt, b"lab peer session 1")
     to_follower, to_lead = secret[:32], secret[32:]
     return SessionSeal(session, *((to_follower, to_lead) if leads else (to_lead, to_follower)))
-
-
-def _nonce(sequence: int) -> bytes:
-    return struct.pack("!IQ", 0, sequence)

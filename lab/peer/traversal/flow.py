@@ -14,7 +14,8 @@ from collections import OrderedDict
 from lab.peer.endpoint import Endpoint
 from lab.peer.machine import Datagram
 from lab.peer.record import DATA
-from lab.peer.traversal.seal import MAX_PAYLOAD, WINDOW, Seal
+from lab.peer.sealed import WINDOW
+from lab.peer.traversal.seal import MAX_PAYLOAD, Seal
 
 FIRST_WINDOW = 10
 """Packets (RFC 6928)."""

@@ -7,16 +7,7 @@ secret come two keys, one for each direction::
     HKDF-SHA256(X25519(a, b), salt = SHA-256(offer | b's ephemeral key | b's identity),
                 info = "lab peer path 1", 64 bytes)
 
-On the wire::
-
-    | 0xF5 | type | session (8 bytes) | sequence (8 bytes) | sealed body | tag (16 bytes) |
-
-The first byte is none of STUN's, TURN's, DTLS's or RTP's (RFC 7983).  Body and
-tag are ChaCha20-Poly1305 with nonce 0^32 | sequence, and the 18 bytes before
-them are authenticated too.  A sequence number is used once, and taken once.
-Each is some random distance above the one before: an answer names the number of
-what it answers, and so proves that whoever gives it received that, even where
-he is the other peer himself and forges the address that he answers from.
+They are sealed as `lab.peer.sealed` does.
 The body of DATA is payload that means nothing; that of all others is 27 bytes::
 
     | echo (8 bytes) | family: 4 or 6 | port (2 bytes) | address (16 bytes, zero-padded) |
@@ -28,34 +19,24 @@ endpoint is where that packet was seen to come from.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import ipaddress
-import secrets
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.marks import Mark
+from lab.peer.sealed import SHELL, Sealed
 
-MARK = 0xF5
-SESSION_BYTES = 8
-_HEADER = struct.Struct("!BB8sQ")
 _BODY = struct.Struct("!QBH16s")
-PACKET_BYTES = _HEADER.size + _BODY.size + 16
-WINDOW = 1024
-"""How many packets may overtake one before it is dropped."""
-FARTHEST = 1 << 32
-"""The largest distance between two sequence numbers: to guess one takes as many tries."""
+PACKET_BYTES = SHELL + _BODY.size
 NOWHERE = Endpoint("0.0.0.0", 0)
 MAX_PAYLOAD = 1200
 """Bytes of a DATA packet's body: with all headers below 1280, what IPv6 carries anywhere."""
-_SHELL = _HEADER.size + 16
 
 
 class Type(IntEnum):
@@ -81,71 +62,26 @@ class Opened:
     observed: Endpoint
 
 
-class ReplayWindow:
-    """Which sequence numbers have been seen (as RFC 4303, section 3.4.3, but counting packets).
+class Seal(Sealed):
+    """One end of an attempt's path."""
 
-    The highest `WINDOW` numbers are remembered; what is below all of them is
-    too old to tell.
-    """
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-        self._order: list[int] = []
-        self._floor = 0
-
-    def fresh(self, sequence: int) -> bool:
-        """Whether `sequence` was never noted and is not too old to tell."""
-        return sequence > self._floor and sequence not in self._seen
-
-    def note(self, sequence: int) -> None:
-        """Remember an authentic packet."""
-        self._seen.add(sequence)
-        heapq.heappush(self._order, sequence)
-        if len(self._order) > WINDOW:
-            self._floor = heapq.heappop(self._order)
-            self._seen.discard(self._floor)
-
-
-def following(sequence: int) -> int:
-    """The sequence number after `sequence`; nobody can tell it in advance."""
-    return sequence + 1 + secrets.randbelow(FARTHEST)
-
-
-class Seal:
-    """One end of a session: seals what it sends, opens what the other end sealed."""
-
-    def __init__(self, session: bytes, outward: bytes, inward: bytes) -> None:
-        self.session = session
-        self.rejected = 0
-        """Packets with this session's number that were forged, damaged or replayed."""
-        self._outward = ChaCha20Poly1305(outward)
-        self._inward = ChaCha20Poly1305(inward)
-        self._sequence = 0
-        self._window = ReplayWindow()
+    mark = Mark.PATH
 
     def seal(self, kind: Type, echo: int = 0, observed: Endpoint = NOWHERE) -> tuple[int, bytes]:
         """A packet, with its sequence number."""
-        self._sequence = following(self._sequence)
-        header = _HEADER.pack(MARK, kind, self.session, self._sequence)
         ip = ipaddress.ip_address(observed.address)
-        body = _BODY.pack(echo, ip.version, observed.port, ip.packed)
-        sealed = self._outward.encrypt(_nonce(self._sequence), body, header)
-        return self._sequence, header + sealed
+        return self._seal(kind, _BODY.pack(echo, ip.version, observed.port, ip.packed))
 
     def payload(self, size: int) -> tuple[int, bytes]:
         """A DATA packet with `size` bytes of payload, and its sequence number."""
-        self._sequence = following(self._sequence)
-        header = _HEADER.pack(MARK, Type.DATA, self.session, self._sequence)
-        return self._sequence, header + self._outward.encrypt(
-            _nonce(self._sequence), bytes(size), header
-        )
+        return self._seal(Type.DATA, bytes(size))
 
     def ours(self, data: bytes) -> bool:
         """Whether `data` claims to belong to this session; costs nothing to ask."""
-        if len(data) < _SHELL or data[0] != MARK or data[2:10] != self.session:
+        if not self._claims(data):
             return False
         if data[1] == Type.DATA:
-            return len(data) <= _SHELL + MAX_PAYLOAD
+            return len(data) <= SHELL + MAX_PAYLOAD
         return len(data) == PACKET_BYTES
 
     def open(self, data: bytes) -> Opened | None:
@@ -156,19 +92,14 @@ class Seal:
         return opened
 
     def _open(self, data: bytes) -> Opened | None:
-        _, kind, _, sequence = _HEADER.unpack_from(data)
-        if not self._window.fresh(sequence):
+        unsealed = self._unseal(data)
+        if unsealed is None or unsealed.kind not in Type._value2member_map_:
             return None
-        header = data[: _HEADER.size]
-        try:
-            body = self._inward.decrypt(_nonce(sequence), data[_HEADER.size :], header)
-        except InvalidTag:
-            return None
-        self._window.note(sequence)
+        kind, sequence, body = unsealed
         if kind == Type.DATA:
             return Opened(Type.DATA, sequence, 0, NOWHERE)
         echo, family, port, packed = _BODY.unpack(body)
-        if kind not in Type._value2member_map_ or family not in (4, 6):
+        if family not in (4, 6):
             return None
         address = str(ipaddress.ip_address(packed[:4] if family == 4 else packed))
         return Opened(Type(kind), sequence, echo, Endpoint(address, port))
@@ -199,7 +130,3 @@ class Agreement:
         """64 bytes that only the two know; ValueError if `other` is no key of an honest peer."""
         secret = self._private.exchange(X25519PublicKey.from_public_bytes(other))
         return HKDF(SHA256(), length=64, salt=salt, info=info).derive(secret)
-
-
-def _nonce(sequence: int) -> bytes:
-    return struct.pack("!IQ", 0, sequence)

@@ -32,7 +32,7 @@ from lab.peer.endpoint import Endpoint
 from lab.peer.identity import KEY_BYTES, SIGNATURE_BYTES, Identity, from_text, to_text, verify
 from lab.peer.record import Candidate
 from lab.peer.rendezvous.frames import valid_name
-from lab.peer.traversal.seal import SESSION_BYTES
+from lab.peer.sealed import SESSION_BYTES
 
 MAX_CANDIDATES = 8
 MAX_WINDOW_S = 60.0

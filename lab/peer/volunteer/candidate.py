@@ -13,8 +13,8 @@ from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
+from lab.peer.marks import Mark
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
-from lab.peer.traversal.seal import MARK as SEALED
 from lab.peer.volunteer.carrier import Bounds, Carrier, Client
 from lab.peer.volunteer.election import Election, Measured, Terms
 from lab.peer.volunteer.service import Arrivals, Volunteer
@@ -158,7 +158,7 @@ def capability(identity: Identity) -> float:
         joins = carrier.received(client, Packet(Type.JOIN, attempt, bytes(72)).encode(), 0.0)
         cookie = joins[0].data[2 + ATTEMPT_BYTES :]
         carrier.received(client, prove(own, attempt, cookie, bytes(32)), 0.0)
-    packet = bytes((SEALED, 5)) + attempt + bytes(1000)
+    packet = bytes((Mark.PATH, 5)) + attempt + bytes(1000)
     began = time.perf_counter()
     for _ in range(SAMPLE):
         carrier.received(ends[0], packet, 0.0)

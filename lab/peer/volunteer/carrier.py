@@ -3,7 +3,8 @@
 `grant` makes room for a pair of peers known by their keys, after one of them
 asked over the rendezvous service; each then shows from where it comes, and that
 it is one of the two, by signing a cookie that was sent there.  From then on
-sealed packets of their attempt, and no others, go from one to the other.
+what the two sealed for each other, packets of their attempt and of a session that
+uses the path, and nothing else, goes from one to the other.
 Nothing is kept: what can't be passed on at once is dropped.
 """
 
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.traversal.seal import MARK as SEALED
-from lab.peer.volunteer.wire import COOKIE_BYTES, MARK, Packet, Type, parse, proven_by
+from lab.peer.marks import BETWEEN_PEERS, Mark
+from lab.peer.sealed import SHELL
+from lab.peer.volunteer.wire import COOKIE_BYTES, Packet, Type, parse, proven_by
 
 MAX_PACKET = 1400
 
@@ -99,7 +101,7 @@ class Carrier:
 
     def received(self, client: Client, data: bytes, now: float) -> list[Send]:
         """Take a packet of anybody; what is to be sent."""
-        if data[:1] == bytes((MARK,)):
+        if data[:1] == bytes((Mark.VOLUNTEER,)):
             packet = parse(data)
             return self._control(client, packet, now) if packet else []
         return self._pass_on(client, data, now)
@@ -166,9 +168,9 @@ class Carrier:
     def _pass_on(self, client: Client, data: bytes, now: float) -> list[Send]:
         attempt, side = self._sides.get(client, (b"", 0))
         pair = self._pairs.get(attempt)
-        if pair is None or data[:1] != bytes((SEALED,)) or len(data) > MAX_PACKET:
+        if pair is None or not SHELL <= len(data) <= MAX_PACKET or data[0] not in BETWEEN_PEERS:
             return []
-        if data[2:10] != attempt:
+        if data[0] == Mark.PATH and data[2:10] != attempt:
             return []
         pair.used_at = now
         other = pair.clients[1 - side]

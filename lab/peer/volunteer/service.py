@@ -10,7 +10,7 @@ from typing import cast
 from lab.peer.endpoint import Endpoint
 from lab.peer.streams import Packets
 from lab.peer.volunteer.carrier import Carrier, Client, Send
-from lab.peer.volunteer.wire import MARK, Type, parse
+from lab.peer.volunteer.wire import Type, parse
 
 BURST = 128 * 1024
 """Bytes by which a line is tested, in each direction."""
@@ -77,7 +77,7 @@ class Volunteer:
 
     def reached(self, data: bytes) -> Arrivals | None:
         """The test that a packet of the service belongs to."""
-        packet = parse(data) if data[:1] == bytes((MARK,)) else None
+        packet = parse(data)
         if packet is None or packet.type is not Type.REACH or self.expected is None:
             return None
         right = hmac.compare_digest(packet.more, self.expected.token)

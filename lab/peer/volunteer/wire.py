@@ -2,7 +2,7 @@
 
 ::
 
-    | 0xF6 | type | attempt (8 bytes) | more |
+    | mark | type | attempt (8 bytes) | more |
 
     JOIN       72 bytes of nothing: an answer must not be longer than its question
     CHALLENGE  cookie (16 bytes)
@@ -12,8 +12,10 @@
     LEAVE      cookie: the pair needs the volunteer no more
     REACH      token (16 bytes), from the rendezvous service (in place of the attempt: zeros)
 
-Everything else that is passed on is a sealed packet of the attempt
-(`lab.peer.traversal.seal`), which names it in the same place.
+The mark is `Mark.VOLUNTEER`.  Everything else that is passed on was sealed by
+the two for each other: packets of the attempt (`lab.peer.traversal.seal`), which
+name it in the same place, and of the session that uses the path
+(`lab.peer.session.wire`), which has a number of its own.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from lab.peer.identity import SIGNATURE_BYTES, Identity, verify
+from lab.peer.marks import Mark
 
-MARK = 0xF6
 ATTEMPT_BYTES = 8
 COOKIE_BYTES = TOKEN_BYTES = 16
 PURPOSE = b"lab relay join 1"
@@ -62,12 +64,12 @@ class Packet(NamedTuple):
 
     def encode(self) -> bytes:
         """The packet as bytes."""
-        return bytes((MARK, self.type)) + self.attempt + self.more
+        return bytes((Mark.VOLUNTEER, self.type)) + self.attempt + self.more
 
 
 def parse(data: bytes) -> Packet | None:
     """The packet in `data`; None if it is none of these."""
-    if len(data) < 2 + ATTEMPT_BYTES or data[0] != MARK or data[1] not in _SIZES:
+    if len(data) < 2 + ATTEMPT_BYTES or data[0] != Mark.VOLUNTEER or data[1] not in _SIZES:
         return None
     kind = Type(data[1])
     if len(data) != 2 + ATTEMPT_BYTES + _SIZES[kind]:

@@ -201,6 +201,14 @@ def test_an_ordinary_peer_that_is_fit_for_it_is_a_relay(network, tmp_path):
         assert (record["outcome"], record["path"]) == ("success", "relayed"), record
         assert "by the peer carol" in record["reason"]
         assert record["relayed"]["packets"] > 0
+    # What uses the path passes as well as what found it.
+    session = here.lab.ok(
+        *("session", "alice", "bob", "--lab", here.name, "-t", "relay-peer"),
+        *("--for", "3s", "--rate", "20/s", "--json"),
+    )
+    report = json.loads(session.splitlines()[-1])
+    assert (report["outcome"], report["technique"]) == ("completed", "relay-peer"), report
+    assert report["datagrams"]["received"] > 0, report
     after = here.volunteer("carol")
     assert after["carried"] > 0
     assert after["pairs"] == 0, "who is done has said so"

@@ -12,13 +12,14 @@ import time
 import pytest
 
 from lab.peer.endpoint import Endpoint
+from lab.peer.marks import Mark
 from lab.peer.record import Candidate, CandidateKind
 from lab.peer.relay.client import TurnClient
 from lab.peer.relay.wire import channel_data
 from lab.peer.rendezvous.member import Refused, Registered
 from lab.peer.stun.codec import Class, Message, Method, encode, is_stun, parse
 from lab.peer.traversal.prober import Restraint
-from lab.peer.traversal.seal import MARK, Agreement
+from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.signals import encode as encode_signal
 from tests.kernel.peer.hostile import MALLORY, VICTIM, Hostile, Impostor
@@ -77,7 +78,7 @@ def test_replayed_packets_open_no_path_and_are_answered_nowhere(open_nats):
 
         def replay(source, to, payload):
             nonlocal copies
-            if payload[:1] == bytes((MARK,)) and source.address in HOMES:
+            if payload[:1] == bytes((Mark.PATH,)) and source.address in HOMES:
                 copies += 1
                 # To whom it was meant for, from its sender and from elsewhere; and back to him.
                 forge(source, to, payload)
@@ -102,7 +103,7 @@ def test_who_guesses_ports_and_floods_them_is_not_answered(open_nats):
         while not stop.is_set():
             session = rng.randbytes(8)
             for home in HOMES:
-                shape = bytes((MARK, rng.randint(0, 7))) + session + rng.randbytes(51)
+                shape = bytes((Mark.PATH, rng.randint(0, 7))) + session + rng.randbytes(51)
                 mallory.sendto(shape, (home, rng.randint(32768, 60999)))
                 mallory.sendto(rng.randbytes(40), (home, rng.randint(32768, 60999)))
 
@@ -148,7 +149,7 @@ def test_who_forges_answers_on_the_path_stops_an_attempt_and_no_more(hostile):
                 lie = {"XOR-MAPPED-ADDRESS": (MALLORY, port)}
                 said = Message(Method.BINDING, Class.RESPONSE, parse(payload).transaction, lie)
                 forge(STUN, source, encode(said))
-            if payload[:1] == bytes((MARK,)) and to == (MALLORY, port):
+            if payload[:1] == bytes((Mark.PATH,)) and to == (MALLORY, port):
                 # Everything that comes is sent on to both, as from here.
                 for home in HOMES:
                     forge(Endpoint(MALLORY, port), Endpoint(home, source.port), payload)
@@ -158,7 +159,7 @@ def test_who_forges_answers_on_the_path_stops_an_attempt_and_no_more(hostile):
     # Either the true answer was first, or there is no path; never one to mallory.
     if record["outcome"] == "success":
         assert MALLORY not in record["remote_candidate"]["endpoint"]
-    assert all(packet[:1] == bytes((MARK,)) for packet in heard(mallory))
+    assert all(packet[:1] == bytes((Mark.PATH,)) for packet in heard(mallory))
     mallory.close()
 
 
@@ -172,7 +173,7 @@ def test_who_connects_first_to_a_punching_port_gets_nothing(open_nats):
         sock.settimeout(0.5)
         with contextlib.suppress(OSError):
             sock.connect(("45.0.1.2", port))
-            sock.sendall(b"\0\x45" + bytes((MARK, 1)) + bytes(67))
+            sock.sendall(b"\0\x45" + bytes((Mark.PATH, 1)) + bytes(67))
             strangers.append(sock)
             return
         sock.close()
@@ -197,7 +198,7 @@ def test_who_connects_first_to_a_punching_port_gets_nothing(open_nats):
             answers += heard(sock)
         sock.close()
     # What a connection is sent is sealed for the other peer.
-    assert all(answer[2:3] == bytes((MARK,)) for answer in answers if answer)
+    assert all(answer[2:3] == bytes((Mark.PATH,)) for answer in answers if answer)
 
 
 def _listening(hostile, node):

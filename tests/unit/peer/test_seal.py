@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.traversal.seal import PACKET_BYTES, WINDOW, Agreement, ReplayWindow, Type
+from lab.peer.sealed import WINDOW, ReplayWindow
+from lab.peer.traversal.seal import PACKET_BYTES, Agreement, Type
 
 SESSION = b"12345678"
 SEEN = Endpoint("192.0.2.1", 4000)

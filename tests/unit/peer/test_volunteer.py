@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
+from lab.peer.session.wire import SessionSeal
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.seal import Type as Sealed
 from lab.peer.volunteer.carrier import Bounds, Carrier, Client
@@ -116,6 +117,13 @@ def test_two_who_show_who_they_are_hear_each_other():
     assert meeting.says(A, packet) == [(B, packet)]
     assert meeting.says(B, packet) == [(A, packet)]
     assert meeting.carrier.carried == 2
+
+
+def test_the_session_that_uses_the_path_passes_too():
+    meeting = pair()
+    frame = SessionSeal(bytes(8), bytes(32), bytes(32)).data(1, b"hello")
+    assert meeting.says(A, frame) == [(B, frame)]
+    assert meeting.says(M, frame) == []
 
 
 def test_a_third_one_gets_nothing():
