@@ -33,8 +33,9 @@ from lab.observe.health import HealthSampler
 from lab.observe.reported import KEPT_PER_NODE, accepted
 from lab.observe.state import AgentState, ProgramState, to_wire
 from lab.paths import LabPaths
+from lab.plan.attachment import upper_end
 from lab.plan.change import changed, describe_change, momentary
-from lab.plan.diff import diff
+from lab.plan.diff import diff, rewired
 from lab.plan.layers import Layers
 from lab.plan.model import Plan, decode, encode
 from lab.plan.operations import AnyOperation, LoadRules, ResetNode
@@ -127,11 +128,18 @@ class Lab:
         that stopped it.
         """
         async with self._alone():
-            began = time.monotonic()
+            began, before = time.monotonic(), self._plan
             operations = await self._make(changes, emit)
+            anew = rewired(before, self._plan) if before and self._plan else ()
             what = [describe_change(change) for change in changes]
             self._note("changed", began, by="command", what=what, operations=operations)
-        return {"operations": operations, "seconds": time.monotonic() - began, "what": what}
+        return {"operations": operations, "seconds": time.monotonic() - began, "what": what} | {
+            "notes": [
+                f"the wire of {link.a.node} to {upper_end(link)} was replaced:"
+                " what was on it at that moment is lost"
+                for link in anew
+            ]
+        }
 
     async def follow(self, emit: Emit) -> None:
         """Emit every event until now, then each as it happens; ends by being cancelled."""

@@ -84,3 +84,5 @@ def tell(answer: dict[str, Any], *, as_json: bool) -> None:
         return
     for what in answer["what"]:
         say(f"{what} ({answer['seconds'] * 1000:.0f} ms)")
+    for note in answer["notes"]:
+        say(f"  {note}")

@@ -200,6 +200,16 @@ def _same_wire(before: Link, after: Link) -> bool:
     )
 
 
+def rewired(before: Plan, after: Plan) -> tuple[Link, ...]:
+    """The links of `after` that are in `before`, too, but whose wire has to be another one."""
+    known = {link.name: link for link in before.links}
+    return tuple(
+        link
+        for link in after.links
+        if link.name in known and not _same_wire(known[link.name], link)
+    )
+
+
 def _network(node: Node) -> tuple[object, ...]:
     """What `ConfigureNode` brings about; the order of interfaces means nothing."""
     return (

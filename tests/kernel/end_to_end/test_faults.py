@@ -90,6 +90,7 @@ def test_a_link_is_set_shown_and_reset_under_a_connection(lab: Lab):
     assert round_trip_s(lab, "alice") >= 0.006
     answer = lab.json("link", "set", "wifi", "alice", "delay=30ms")
     assert answer["operations"] == 1
+    assert answer["notes"] == [], "the same wire"
     assert round_trip_s(lab, "alice") >= 0.064
     shown = lab.json("link", "show", "alice", "wifi")
     assert (shown["up"]["delay_us"], shown["declared"]["up"]["delay_us"]) == (30_000, 1_000)
@@ -129,6 +130,13 @@ def test_a_rate_on_a_plain_wire_holds_after_a_cut(lab: Lab):
         got += len(outside.recv(65536))
     assert time.monotonic() - began > 0.2, "400 kbit at 1 Mbit/s"
     lab.json("link", "reset", "carol", "wifi")
+
+
+def test_a_wire_that_was_replaced_is_spoken_of(lab: Lab):
+    set_ = lab("link", "set", "carol", "wifi", "mtu=1400")
+    assert "the wire of carol to wifi was replaced" in set_.stdout + set_.stderr
+    (note,) = lab.json("link", "reset", "carol", "wifi")["notes"]
+    assert "lost" in note
 
 
 def ticks(lab: Lab) -> int:
