@@ -138,16 +138,15 @@ class Agent:
         up = asyncio.create_task(self._lab.up(order["plan"], order["metrics_port"], emit))
         gone = asyncio.create_task(reader.read(1))
         await asyncio.wait({up, gone}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
         if up.done() and up.exception() is None:
+            gone.cancel()
             return up.result()
         if up.done():
             error = up.exception()
             _log(error)
             # The command line removes everything; it knows better when to be patient.
             writer.write(wire.pack({"error": error_to_wire(error)}))  # type: ignore[arg-type] # done with an error
-            await writer.drain()
-            await reader.read(1)
+            await asyncio.wait({gone})
         else:
             print("the command line is gone: removing everything", file=sys.stderr)
             _remove_from_outside(self._paths)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lab.agent import lock
+from lab.agent import lock, wire
+from lab.agent.spawn import spawn
 from lab.agent.teardown import destroy
+from lab.cli.claim import claim
 from tests.kernel.end_to_end.support import Command, traces
 
 pytestmark = pytest.mark.kernel
@@ -97,6 +100,33 @@ def test_an_error_is_said_once(lab: Command):
     refused = elsewhere.run("up", "lan", "--name", name, "--runtime", "process", "--quiet")
     assert refused.returncode == 4
     assert refused.stderr.count("exists already") == 1, refused.stderr
+
+
+def test_an_agent_whose_first_order_fails_waits_until_that_was_read(
+    lab: Command, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever ordered takes the lab's folder away; the agent has no other trouble than its own."""
+    monkeypatch.setenv("LAB_STATE_DIR", str(lab.state))
+    name = lab.name()
+    agent = spawn()
+    paths = claim(name)
+    order = {"do": "up", "plan": "no plan", "metrics_port": 0, "root": str(paths.root)}
+    agent.sock.settimeout(30)
+    agent.sock.sendall(wire.pack(order))
+    with agent.sock.makefile("rb") as lines:
+        while "error" not in (answer := wire.unpack(lines.readline())):
+            assert "result" not in answer
+        # It survives the folder that it is in.
+        with paths.agent_log.open() as log:
+            agent.sock.shutdown(socket.SHUT_WR)
+            assert lines.read() == b""
+            agent.process.wait(30)
+            said = log.read()
+    agent.sock.close()
+    destroy(paths)
+    assert "already waiting for incoming data" not in said
+    assert said.count("Traceback") == 1, said
+    assert traces(name, lab.state) == []
 
 
 def test_a_late_teardown_spares_the_next_lab_of_that_name(lab: Command):
