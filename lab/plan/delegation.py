@@ -4,7 +4,8 @@ As providers do it (RFC 9099, RIPE-690): each attachment to the internet has a
 /64 of its own, a router has a prefix delegated to it besides, its LAN is the
 first /64 of that, and what is attached to its LAN as a router gets a part of
 the rest.  Behind a router with NPTv6 the parts come from its unique local
-prefix.  What a running lab has is kept where it still fits.
+prefix.  What a file says goes first (`written6`), and what a running lab has is
+kept where it still fits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from lab.errors import InputError
-from lab.plan import nptv6
+from lab.plan import nptv6, written6
 from lab.plan.history import History
 from lab.plan.ipv4 import Pool
 from lab.plan.ipv6 import LAN_LENGTH, Prefix6
@@ -55,16 +56,19 @@ class Addresses6:
     """What is routed to each router."""
     inside: dict[str, Prefix6] = field(default_factory=dict)
     """What a router gives to its LAN and to routers behind it: all it has, unless it translates."""
+    lans: dict[str, Prefix6] = field(default_factory=dict)
+    """By router; the first part of what it has, unless the file says another."""
 
     def gateway(self, router: str) -> int:
         """The router's own address in its LAN."""
-        return self.inside[router].first + 1
+        return self.lans[router].first + 1
 
 
 def assign6(tree: Tree, history: History, seed: int) -> Addresses6:
     """IPv6 addresses for everything in `tree` that has IPv6.
 
-    Raises InputError for more routers behind one than any prefix has room for.
+    Raises InputError for more routers behind one than any prefix has room for,
+    and for what the file asks for and cannot be.
     """
     if not any(spec.ip.v6 for spec in tree.attached):
         return Addresses6()
@@ -77,6 +81,8 @@ class _Assignment:
         self._history = history
         self._seed = seed
         self.addresses = Addresses6()
+        self._written: list[tuple[Prefix6, str]] = []
+        """Subnets between somebody and the internet that the file chooses."""
         self._lengths = dict(self._wanted())
         self._attach()
         self._delegate(INTERNET, DELEGATED, _LEFT_OUT)
@@ -116,31 +122,49 @@ class _Assignment:
     def _attach(self) -> None:
         """A /64 for each attachment to the internet."""
         members = self._members(INTERNET)
-        kept = {
-            spec.name: settled.prefix
-            for spec in members
-            if (settled := self._history.uplinks6.get(spec.name)) and settled.upstream == INTERNET
-        }
-        pool = Pool((ATTACHMENTS,), kept.values())
+        chosen: dict[str, Prefix6] = {}
         for spec in members:
-            prefix = kept.get(spec.name) or _taken(pool, LAN_LENGTH, spec)
-            self._settle([spec], prefix)
+            if prefix := written6.subnet_of([spec]):
+                written6.check_public(prefix, spec, self._tree)
+                what = f"the subnet between {spec.name} and the internet"
+                written6.check_free(prefix, spec, self._written, what)
+                self._written.append((prefix, what))
+                chosen[spec.name] = prefix
+        for spec in members:
+            settled = self._history.uplinks6.get(spec.name)
+            if settled and settled.upstream == INTERNET and spec.name not in chosen:
+                # Where the file chose once, it may have to make room again.
+                free = not any(map(settled.prefix.overlaps, chosen.values()))
+                if free and ATTACHMENTS.contains(settled.prefix):
+                    chosen[spec.name] = settled.prefix
+        pool = Pool((ATTACHMENTS,), chosen.values())
+        for spec in members:
+            self._settle([spec], chosen.get(spec.name) or _taken(pool, LAN_LENGTH, spec))
 
     def _below(self, router: RouterSpec) -> None:
         """The LAN of `router`, and the prefixes of the routers attached to it."""
         prefix = self.addresses.delegated[router.name]
+        lan = written6.subnet_of(self._members(router.name), router)
         if router.nptv6:
             prefix = nptv6.unique_local(self._seed, router.name)
+            if lan:
+                written6.check_translated(lan, router)
+                prefix = Prefix6.around(lan.first, nptv6.LENGTH)
         self.addresses.inside[router.name] = prefix
-        self._settle(self._members(router.name), prefix.lan())
-        self._delegate(router.name, prefix, prefix.lan())
+        self.addresses.lans[router.name] = lan = lan or prefix.lan()
+        self._settle(self._members(router.name), lan)
+        self._delegate(router.name, prefix, lan)
 
     def _delegate(self, upstream: str, space: Prefix6, left_out: Prefix6) -> None:
         """A prefix out of `space` for each router attached to `upstream`."""
         routers = self._routers(upstream)
         delegated = self.addresses.delegated
-        taken = [left_out]
+        delegated.update(self._chosen(upstream, space, left_out))
+        written = [prefix for prefix, _ in self._written] if upstream == INTERNET else []
+        taken = [left_out, *written, *(delegated[r.name] for r in routers if r.name in delegated)]
         for router in routers:
+            if router.name in delegated:
+                continue
             kept = self._history.delegated6.get(router.name)
             if (
                 kept is not None
@@ -156,18 +180,42 @@ class _Assignment:
             if router.name not in delegated:
                 delegated[router.name] = _taken(pool, self._lengths[router.name], router)
 
+    def _chosen(self, upstream: str, space: Prefix6, lan: Prefix6) -> dict[str, Prefix6]:
+        """What is delegated to routers attached to `upstream` whose LAN the file says."""
+        chosen: dict[str, Prefix6] = {}
+        taken = [(lan, f"the LAN of {upstream}")]
+        if upstream == INTERNET:
+            taken = [*self._written, (ATTACHMENTS, "where attachments to the internet are")]
+        for router in self._routers(upstream):
+            inner = written6.subnet_of(self._members(router.name), router)
+            if inner is None or router.nptv6:
+                continue
+            prefix = Prefix6.around(inner.first, self._lengths[router.name])
+            if upstream == INTERNET:
+                written6.check_public(prefix, router, self._tree)
+            else:
+                written6.check_within(prefix, inner, router, space)
+            what = f"what {router.name} has around its LAN"
+            written6.check_free(prefix, router, taken, what)
+            taken.append((prefix, what))
+            chosen[router.name] = prefix
+        return chosen
+
     def _settle(self, members: Sequence[Attached], subnet: Prefix6) -> None:
         """Addresses in `subnet` for `members`: those of before, or the next ones."""
         gateway = subnet.first + 1
-        former: set[int] = set()
+        written = written6.addresses_in(subnet, members)
+        former: set[int] = set(written.values())
         given: dict[str, list[int]] = {}
         for spec in members:
             settled = self._history.uplinks6.get(spec.name)
             mine = settled.addresses if settled and settled.upstream == spec.via else ()
-            given[spec.name] = [
-                subnet.first + (address & (1 << (128 - LAN_LENGTH)) - 1)
-                for address in mine[: addresses_needed6(spec)]
-            ]
+            numbers = [subnet.first + (each & (1 << (128 - LAN_LENGTH)) - 1) for each in mine]
+            others = [number for number in numbers if number not in written.values()]
+            if spec.name in written:
+                # Of two it had, the second stays what it was.
+                others = [written[spec.name], *(n for n in numbers[1:] if n in others)]
+            given[spec.name] = others[: addresses_needed6(spec)]
             former.update(given[spec.name])
         # As in IPv4: neighbours may still know who had an address a moment ago.
         upstream = members[0].via if members else ""

@@ -27,7 +27,7 @@ def moved(plan: Plan, host: str, via: str, link: LinkSpec | None) -> Plan:
     """
     topology, spec = _checked(plan, host, via)
     now = Attachments.of(plan).links[host]
-    there = replace(spec, via=via, link=link or now.spec, address="")
+    there = replace(spec, via=via, link=link or now.spec, address="", address6="")
     nodes = tuple(there if each is spec else each for each in topology.nodes)
     fresh = _compiled(plan, replace(topology, nodes=nodes))
     before = {each.name: each for each in plan.nodes}

@@ -42,7 +42,7 @@ def nptv6_of(spec: RouterSpec, tree: Tree, six: Addresses6) -> Nptv6 | None:
     if not spec.nptv6:
         return None
     internal, external = six.inside[spec.name], six.delegated[spec.name]
-    lans = (six.inside[router.name].lan() for router in _routers(spec, tree))
+    lans = (six.lans[router.name] for router in _routers(spec, tree))
     return Nptv6(subnets=tuple((str(lan), str(outside(lan, internal, external))) for lan in lans))
 
 
@@ -96,7 +96,7 @@ def nat64_daemon(spec: RouterSpec, nat64: Nat64, addresses: Addresses) -> Daemon
 
 def _own6(spec: RouterSpec, addresses: Addresses) -> str:
     """Tayga's own address, which its ICMPv6 errors come from: in the LAN, where no host is."""
-    lan = addresses.six.inside[spec.name]
+    lan = addresses.six.lans[spec.name]
     return Prefix6.text(lan.first | 0x64 << 48 | 1)
 
 

@@ -6,6 +6,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 
+from lab.topology.addresses import Written
 from lab.topology.behaviour import Nat, PortPolicy
 from lab.topology.document import Document, Loc
 from lab.topology.expand import Declared, Instance
@@ -50,31 +51,31 @@ def check_addresses(document: Document, declared: Declared) -> None:
     taken: dict[tuple[str, str], Loc] = {}
     for loc, name, form in declared.forms():
         router = declared.routers.get(form.via)
-        if form.address is not None and form.count is None:
-            at = (*loc, "address")
-            if router is not None and router.lan is not None:
-                _check_inside(document, at, form.address, form.via, router.lan)
-            first = taken.setdefault((form.via, form.address), at)
+        lan = (router.lan if router is not None else None) or Written()
+        if form.address is None or form.count is not None:
+            continue
+        at = (*loc, "address")
+        for address, prefix in ((form.address.four, lan.four), (form.address.six, lan.six)):
+            if address and prefix:
+                _check_inside(document, at, address, form.via, prefix)
+            first = taken.setdefault((form.via, address), at) if address else at
             if first != at:
                 document.report(
                     at,
-                    f"{name} and {first[1]} both have the address {form.address}",
+                    f"{name} and {first[1]} both have the address {address}",
                     f"the other stands at {document.where(first)}: change one, or leave it out",
                 )
     for name, inner in declared.routers.items():
         outer = declared.routers.get(inner.via)
-        if (
-            inner.lan is not None
-            and outer is not None
-            and outer.lan is not None
-            and ipaddress.IPv4Network(inner.lan).overlaps(ipaddress.IPv4Network(outer.lan))
-        ):
-            document.report(
-                ("routers", name, "lan"),
-                f"the LAN {inner.lan} of {name} overlaps {outer.lan} of {inner.via}, on its other "
-                f"side",
-                "give one of them another prefix: a router can't tell the two sides apart",
-            )
+        mine, above = inner.lan or Written(), (outer.lan if outer else None) or Written()
+        for prefix, other in ((mine.four, above.four), (mine.six, above.six)):
+            if prefix and other and _overlap(prefix, other):
+                document.report(
+                    ("routers", name, "lan"),
+                    f"the LAN {prefix} of {name} overlaps {other} of {inner.via}, on its other "
+                    "side",
+                    "give one of them another prefix: a router can't tell the two sides apart",
+                )
 
 
 def check_regions(
@@ -115,13 +116,13 @@ def check_capacity(
         if router is None or one.declared in reported:
             continue
         members = behind[one.name]
-        if router.lan is not None:
+        if router.lan is not None and router.lan.four:
             # Network, broadcast and the router itself take one each.
-            room = ipaddress.IPv4Network(router.lan).num_addresses - 3
+            room = ipaddress.IPv4Network(router.lan.four).num_addresses - 3
             if members > room:
                 document.report(
                     (*one.loc, "lan"),
-                    f"{members} behind {one.name}, and {router.lan} has room for {room}",
+                    f"{members} behind {one.name}, and {router.lan.four} has room for {room}",
                     "use a shorter prefix",
                 )
                 reported.add(one.declared)
@@ -198,18 +199,33 @@ def check_expectation(
         )
 
 
+def _overlap(one: str, other: str) -> bool:
+    """Whether two prefixes of one family do."""
+    if ":" in one:
+        return ipaddress.IPv6Network(one).overlaps(ipaddress.IPv6Network(other))
+    return ipaddress.IPv4Network(one).overlaps(ipaddress.IPv4Network(other))
+
+
 def _check_inside(document: Document, at: Loc, address: str, via: str, lan: str) -> None:
-    prefix = ipaddress.IPv4Network(lan)
-    parsed = ipaddress.IPv4Address(address)
+    prefix = ipaddress.ip_network(lan)
+    parsed = ipaddress.ip_address(address)
+    # IPv6 has no broadcasts; its first address is any router's, the second that of this one.
+    first, last = (prefix[2], prefix[-1 if prefix.version == 6 else -2])
     if parsed not in prefix:
         document.report(
             at,
             f"{address} is outside the LAN of {via}, which is {lan}",
-            f"use {prefix[2]} to {prefix[-2]}, or leave it out to have one assigned",
+            f"use {first} to {last}, or leave it out to have one assigned",
         )
-    elif parsed in (prefix[0], prefix[-1]):
+    elif prefix.version == 6 and parsed in (prefix[0], prefix[1]):
+        document.report(
+            at,
+            f"{address} can't be a host's: it is that of {via} in its LAN {lan}",
+            f"use {first} to {last}",
+        )
+    elif prefix.version == 4 and parsed in (prefix[0], prefix[-1]):
         document.report(
             at,
             f"{address} can't be a host's: it is the first or the last address of {lan}",
-            f"use {prefix[2]} to {prefix[-2]}",
+            f"use {first} to {last}",
         )

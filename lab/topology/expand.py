@@ -82,6 +82,12 @@ def expand(document: Document, declared: Declared) -> list[Instance]:
                 f"{form.count} alike can't share the address {form.address}",
                 "leave the address out: each gets one of its own",
             )
+        if form.count is not None and isinstance(form, RouterForm) and form.lan and form.lan.six:
+            document.report(
+                (*loc, "lan"),
+                f"{form.count} alike can't share the LAN {form.lan.six}: IPv6 is routed",
+                "leave it out: each gets one of its own",
+            )
         instances += [
             Instance(one, via, name, loc)
             for one, via in zip(names, _vias(document, loc, form, declared), strict=False)

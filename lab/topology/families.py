@@ -85,10 +85,16 @@ class _Check:
             )
         if isinstance(self.form, RouterForm):
             self._router(self.form)
-        elif self.form.address is not None and not self.ip.v4:
+        elif self.form.address is not None and self.form.address.four and not self.ip.v4:
             self._report(
                 "address",
-                f"{self.one.name} has the IPv4 address {self.form.address}, and no IPv4",
+                f"{self.one.name} has the IPv4 address {self.form.address.four}, and no IPv4",
+                "leave it out, or write ip: dual",
+            )
+        if self.form.address is not None and self.form.address.six and not self.ip.v6:
+            self._report(
+                "address",
+                f"{self.one.name} has the IPv6 address {self.form.address.six}, and no IPv6",
                 "leave it out, or write ip: dual",
             )
 
@@ -100,20 +106,26 @@ class _Check:
                 f"NPTv6 translates IPv6, and the LAN of {name} has none",
                 "write ip: dual or ip: 6, or leave nptv6 out",
             )
+        if form.lan is not None and form.lan.six and not self.ip.v6:
+            self._report(
+                "lan",
+                f"the LAN of {name} has no IPv6, so it can't have the prefix {form.lan.six}",
+                "leave it out, or write ip: dual",
+            )
         if form.nat64:
             self._nat64(name)
         if self.ip.v4:
             return
-        if form.lan is not None:
+        if form.lan is not None and form.lan.four:
             self._report(
                 "lan",
-                f"the LAN of {name} has no IPv4, so it can't have the prefix {form.lan}",
-                "leave lan out (IPv6 prefixes are always assigned), or write ip: dual",
+                f"the LAN of {name} has no IPv4, so it can't have the prefix {form.lan.four}",
+                "leave it out, or write ip: dual",
             )
-        if form.address is not None and not form.nat64:
+        if form.address is not None and form.address.four and not form.nat64:
             self._report(
                 "address",
-                f"{name} has the IPv4 address {form.address}, and nothing behind it has IPv4",
+                f"{name} has the IPv4 address {form.address.four}, and nothing behind it has IPv4",
                 "leave it out, or write ip: dual",
             )
         if form.nat is not None and not form.nat64:

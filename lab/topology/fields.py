@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from lab.topology.addresses import Written, addresses, prefixes
 from lab.topology.behaviour import (
     Dependence,
     Direction,
@@ -155,26 +156,6 @@ def _memory(value: Any) -> Any:
     return _between(2**20, 2**50, parse_size(value), "a program needs at least 1MiB")
 
 
-_ASSIGNED = "IPv6 addresses are always assigned: leave it out, and write ip: dual or ip: 6"
-
-
-def _address(value: Any) -> Any:
-    if isinstance(value, str) and ":" in value:
-        raise WrongValueError(f"{show(value)} is not an IPv4 address", _ASSIGNED)
-    try:
-        address = ipaddress.IPv4Address(value if isinstance(value, str) else "")
-    except ValueError:
-        raise WrongValueError(
-            f"{show(value)} is not an IPv4 address",
-            "write an address such as 192.168.1.20, without a prefix length",
-        ) from None
-    if address.is_multicast or address.is_loopback or address.is_unspecified:
-        raise WrongValueError(f"{show(value)} can't be the address of a node", "choose another")
-    if address.is_reserved or address.is_link_local:
-        raise WrongValueError(f"{show(value)} is not routed anywhere", "choose another")
-    return str(address)
-
-
 def _ip(value: Any) -> Any:
     number = isinstance(value, int) and not isinstance(value, bool)
     return _word(Ip, str(value) if number else value)
@@ -198,23 +179,6 @@ def _nat64(value: Any) -> Any:
     if prefix.is_multicast or prefix.is_link_local or prefix.is_loopback or prefix.is_unspecified:
         raise WrongValueError(f"{show(value)} is not routed anywhere", _NAT64_HELP)
     return str(prefix)
-
-
-def _lan(value: Any) -> Any:
-    text = value if isinstance(value, str) and "/" in value else ""
-    if ":" in text:
-        raise WrongValueError(f"{show(value)} is not an IPv4 prefix", _ASSIGNED)
-    try:
-        prefix = ipaddress.IPv4Network(text, strict=False)
-    except ValueError:
-        raise WrongValueError(
-            f"{show(value)} is not an IPv4 prefix", "write a prefix such as 192.168.1.0/24"
-        ) from None
-    if not 8 <= prefix.prefixlen <= 30:
-        raise WrongValueError(f"{show(value)} is not the size of a LAN", "use /8 to /30")
-    if str(prefix) != text:
-        raise WrongValueError(f"{show(value)} has bits beyond its prefix", f"write {prefix}")
-    return text
 
 
 def _service(word: Any) -> str:
@@ -433,6 +397,11 @@ def _text(description: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": description})
 
 
+def _one_or_two(description: str) -> WithJsonSchema:
+    several = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
+    return WithJsonSchema({"anyOf": [{"type": "string"}, several], "description": description})
+
+
 def _words(kind: type[StrEnum], *more: str | bool) -> WithJsonSchema:
     return WithJsonSchema({"enum": [*(str(word) for word in kind), *more]})
 
@@ -503,8 +472,12 @@ IpField = Annotated[Ip, BeforeValidator(_ip), WithJsonSchema({"enum": [4, 6, "4"
 Nat64Field = Annotated[
     str, BeforeValidator(_nat64), WithJsonSchema({"type": ["boolean", "string"]})
 ]
-AddressField = Annotated[str, BeforeValidator(_address), _text("An IPv4 address")]
-LanField = Annotated[str, BeforeValidator(_lan), _text("An IPv4 prefix: 192.168.1.0/24")]
+AddressField = Annotated[
+    Written, BeforeValidator(addresses), _one_or_two("An address of IPv4 or IPv6, or one of each")
+]
+LanField = Annotated[
+    Written, BeforeValidator(prefixes), _one_or_two("A prefix: 192.168.1.0/24, 2a02:5::/64")
+]
 MemoryField = Annotated[int, BeforeValidator(_memory), _text(SIZE_HELP)]
 CpusField = Annotated[
     float, BeforeValidator(_cpus), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})

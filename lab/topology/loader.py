@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lab.errors import InputError
+from lab.topology.addresses import Written
 from lab.topology.behaviour import Dependence, Firewall, Hairpin, Mount, Nat, PortMapping
 from lab.topology.checks import (
     check_addresses,
@@ -299,6 +300,7 @@ def _router(
     firewall: Firewall | None,
     where: str,
 ) -> RouterSpec:
+    lan, address = form.lan or Written(), form.address or Written()
     return RouterSpec(
         name=one.name,
         via=one.via,
@@ -310,8 +312,10 @@ def _router(
         firewall=firewall,
         link=link,
         region=form.region or "",
-        lan=form.lan or "",
-        address=form.address or "",
+        lan=lan.four,
+        lan6=lan.six,
+        address=address.four,
+        address6=address.six,
         where=where,
     )
 
@@ -327,6 +331,7 @@ def _node(
 ) -> NodeSpec:
     folder = Path(document.source).parent
     services = form.services or form.service or {}
+    address = form.address or Written()
     return NodeSpec(
         name=one.name,
         via=one.via,
@@ -334,7 +339,8 @@ def _node(
         link=link,
         region=form.region or "",
         firewall=firewall,
-        address=form.address or "",
+        address=address.four,
+        address6=address.six,
         services=tuple(services),
         service_ports=tuple((service, port) for service, port in services.items() if port),
         peer=form.peer,

@@ -95,8 +95,12 @@ class RouterSpec(Frozen, frozen=True):
     """Where it is attached to the internet, if that has regions."""
     lan: str = ""
     """The LAN's IPv4 prefix; empty to have one assigned."""
+    lan6: str = ""
+    """The LAN's IPv6 prefix, a /64; empty to have one assigned."""
     address: str = ""
     """The IPv4 WAN address; empty to have one assigned."""
+    address6: str = ""
+    """The IPv6 WAN address; empty to have one assigned."""
     where: str = ""
 
 
@@ -111,6 +115,8 @@ class NodeSpec(Frozen, frozen=True):
     firewall: Firewall | None = None
     address: str = ""
     """Its IPv4 address; empty to have one assigned."""
+    address6: str = ""
+    """Its IPv6 address; empty to have one assigned."""
     services: tuple[str, ...] = ()
     """Built-in services: `stun`, `rendezvous`, `relay`."""
     service_ports: tuple[tuple[str, int], ...] = ()

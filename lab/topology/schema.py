@@ -280,7 +280,7 @@ class _Attached(Form):
     link: LinkForm | None = Field(None, description="The link to `via`.")
     firewall: FirewallForm | None = Field(None, description="What it lets pass.")
     address: AddressField | None = Field(
-        None, description="Its IPv4 address there; assigned if absent."
+        None, description="Its address there, of IPv4 or IPv6, or one of each; assigned if absent."
     )
     count: CountField | None = Field(
         None,
@@ -310,7 +310,9 @@ class RouterForm(_Attached):
         "(RFC 6146), with DNS64.",
     )
     lan: LanField | None = Field(
-        None, description="The IPv4 prefix of its LAN; assigned if absent."
+        None,
+        description="The prefix of its LAN, of IPv4 or IPv6 (a /64), or one of each; assigned if "
+        "absent.",
     )
 
     @model_validator(mode="before")

@@ -226,3 +226,84 @@ def test_the_example_of_the_rfc():
     lan = Prefix6.parse("fd01:203:405:1::/64")
     inner, outer = Prefix6.parse("fd01:203:405::/48"), Prefix6.parse("2001:db8:1::/48")
     assert str(outside(lan, inner, outer)) == "2001:db8:1:d550::/64"
+
+
+WRITTEN = """
+ip: dual
+routers:
+  home: {nat: home, lan: [192.168.5.0/24, 2a02:5:0:1::/64]}
+  inner: {via: home, lan: "2a02:5:0:200::/64"}
+  ula: {ip: 6, nptv6: true, lan: "fd00:5:0:7::/64"}
+  other: {ip: 6}
+nodes:
+  alice: {via: home, address: [192.168.5.20, 2a02:5:0:1::20]}
+  bob: {via: home}
+  carol: {via: internet, address: 2a02:9::9, service: stun}
+  dave: {via: ula, address: "fd00:5:0:7::7"}
+  erin: {via: other, address: "2a02:7:0:1::7"}
+"""
+
+
+def test_a_file_chooses_prefixes_and_addresses():
+    plan = compiled(WRITTEN)
+    assert addresses(plan.node("alice")) == ["192.168.5.20/24", "2a02:5:0:1::20/64"]
+    assert "2a02:5:0:1::1/64" in addresses(plan.node("home"))
+    delegated = {node.name: node.delegated for node in plan.nodes if node.delegated}
+    assert delegated == {
+        "home": "2a02:5::/48",
+        "inner": "2a02:5:0:200::/56",
+        "ula": "2a02:1::/48",
+        "other": "2a02:7::/48",
+    }
+    # A STUN server has two; the subnet is that of the one that is written.
+    assert [a for a in addresses(plan.node("carol")) if ":" in a] == [
+        "2a02:9::9/64",
+        "2a02:9::2/64",
+    ]
+    nptv6 = plan.node("ula").nptv6
+    assert nptv6 is not None
+    assert [inside for inside, _ in nptv6.subnets] == ["fd00:5:0:7::/64"]
+    assert addresses(plan.node("erin")) == ["2a02:7:0:1::7/64"]
+
+
+def test_what_a_file_chooses_goes_before_what_there_was():
+    before = compiled(SERVED)
+    assert addresses(before.node("carol")) == ["2a02:1:1::2/64"]
+    # What carol had is written for another; what new had, for the home.
+    text = SERVED.replace("home: {nat: home}", 'home: {nat: home, lan: "2a02:1:1::/64"}')
+    text = text.replace("alice: {via: home,", 'alice: {via: home, address: "2a02:1:1::2",')
+    after = compiled(text, before)
+    assert "2a02:1:1::2/64" in addresses(after.node("alice"))
+    new = Prefix6.parse(after.node("new").delegated)
+    assert not new.overlaps(Prefix6.parse("2a02:1:1::/48"))
+    assert compiled(text, after) == after
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('a: {lan: "2001:db8:1::/64"}', "the internet does not route"),
+        ('a: {lan: "fd00::/64"}', "the internet does not route"),
+        ('a: {lan: "2a00:1:5::/64"}', "where attachments to the internet are"),
+        ('a: {lan: "2a02:5::/64"}\n  b: {lan: "2a02:5:0:7::/64"}', "what a has around its LAN"),
+        ('a: {lan: "2a02:5::/64"}\n  b: {via: a, lan: "2a02:6::/64"}', "has 2a02:5::/48"),
+        ('a: {lan: "2a02:5::/64"}\n  b: {via: a, lan: "2a02:5:0:7::/64"}', "the LAN of a"),
+        ('a: {nptv6: true, lan: "2a02:5::/64"}', "unique local"),
+        ('a: {nptv6: true, lan: "fd00:0:0:ffff::/64"}', "no counterpart"),
+        ('a: {nat64: 2a02:5:1::/96}\n  b: {lan: "2a02:5:1::/64"}', "the NAT64 prefix of a"),
+        ('a: {}\nnodes:\n  c: {via: a, address: "2a02:5::1"}', "that of the router"),
+        (
+            'a: {}\nnodes: {c: {via: a, address: "2a02:5::2"}, d: {via: a, address: "2a02:6::2"}}',
+            "but the subnet there is 2a02:5::/64",
+        ),
+        (
+            'a: {lan: "2a02:5::/64"}\nnodes:\n  c: {via: internet, address: "2a02:5:0:9::2"}',
+            "the subnet between c and the internet",
+        ),
+    ],
+)
+def test_what_a_file_can_not_choose(lines: str, problem: str):
+    with pytest.raises(InputError, match=problem) as caught:
+        compiled(f"ip: 6\nrouters:\n  {lines}\n")
+    assert caught.value.where.startswith("t.yaml:")
+    assert caught.value.remedy
