@@ -23,7 +23,7 @@ class CannotBootError(Exception):
     """This machine lacks what a virtual machine needs; the text says what."""
 
 
-def boot(command: str, *, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
+def boot(command: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
     """Run a shell command as root in a fresh guest; its output.
 
     Raises CannotBootError if something is missing.

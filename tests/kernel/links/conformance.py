@@ -151,7 +151,7 @@ class Wire:
             return
         for path, impairment in zip(self.spaces, (a_to_b, b_to_a), strict=True):
             with netns.inside(path):
-                kernel.shape("eth0", impairment)
+                kernel.shape("eth0", impairment, self.seed)
 
     def send(self, number: int, size: int = 100, *, way: int = 0) -> None:
         """One datagram in a frame of `size` bytes; way 0 is from a to b."""
@@ -250,6 +250,24 @@ def loss_has_its_share(wire: Wire) -> None:
     for i in pace(300, 0.0002):
         wire.send(i, way=1)
     assert len(wire.receive(300, way=1)) == 300
+
+
+def the_same_seed_loses_the_same_packets(wire: Wire) -> None:
+    if wire.backend is Backend.KERNEL and not kernel.seeded():
+        return
+    count, came = 400, []
+    for seed in (7, 7, 8):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Wire(wire.backend, Path(folder), seed=seed) as one,
+        ):
+            one.shape(Impairment(loss=0.2, delay_us=2000))
+            for i in pace(count, 0.0005):
+                one.send(i)
+            came.append([arrival.number for arrival in one.receive(count, patience_s=0.5)])
+    assert 0 < len(came[0]) < count
+    assert came[0] == came[1]
+    assert came[0] != came[2]
 
 
 def everything_can_be_lost(wire: Wire) -> None:
@@ -503,6 +521,7 @@ CHECKS: tuple[Callable[[Wire], None], ...] = (
     each_direction_has_its_delay,
     ping_shows_the_whole_delay,
     loss_has_its_share,
+    the_same_seed_loses_the_same_packets,
     everything_can_be_lost,
     rate_is_kept,
     a_lone_packet_takes_its_time,
