@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,7 @@ from lab.verify.report import (
     Report,
 )
 
-_PLAIN_WIDTH = 200
+_PLAIN_WIDTH = 100
 _ASCII = str.maketrans({"✓": "v", "✗": "x", "→": ">", "…": "~"})
 
 
@@ -31,17 +32,19 @@ def render(report: Report) -> None:
     """Print `report` on stdout."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     with console.capture() as capture:
-        console.print(shown(report))
+        for part in shown(report, console.width):
+            # Tables fold; a sentence is left to the terminal, and to those who search for it.
+            console.print(part, soft_wrap=isinstance(part, Text))
     text = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
     encoding = (sys.stdout.encoding or "ascii").lower()
     sys.stdout.write(text if encoding.startswith("utf") else text.translate(_ASCII))
 
 
-def shown(report: Report) -> RenderableType:
-    """The tables of a report, and one line that sums it up."""
+def shown(report: Report, width: int) -> list[RenderableType]:
+    """The tables of a report, `width` columns wide, and one line that sums it up."""
     parts: list[RenderableType] = []
     if report.findings or report.links:
-        parts += [_findings(report.findings, report.links), Text()]
+        parts += [_findings(report.findings, report.links, width), Text()]
     if report.peers:
         parts += [_peers(report.peers), Text()]
     parts += [
@@ -49,12 +52,13 @@ def shown(report: Report) -> RenderableType:
         for node, why in report.unmeasured
     ]
     parts.append(_sum(report))
-    return Group(*parts)
+    return parts
 
 
-def _findings(findings: Sequence[Finding], links: Sequence[LinkFinding]) -> RenderableType:
+def _findings(
+    findings: Sequence[Finding], links: Sequence[LinkFinding], width: int
+) -> RenderableType:
     table = _table("node or link", "dimension", "", "declared", "observed")
-    table.add_column()
     former = ""
     for one in _merged(findings):
         name = one.node if one.node != former else ""
@@ -64,8 +68,7 @@ def _findings(findings: Sequence[Finding], links: Sequence[LinkFinding]) -> Rend
             str(one.dimension),
             Text(one.protocol, style="dim"),
             Text(one.declared),
-            _mark(one.observed, ok=one.ok),
-            Text(one.detail, style="dim"),
+            _with_detail(_mark(one.observed, ok=one.ok), one.detail),
         )
     for line in _noteworthy(links):
         name = line.link if line.link != former else ""
@@ -76,10 +79,18 @@ def _findings(findings: Sequence[Finding], links: Sequence[LinkFinding]) -> Rend
             str(line.dimension),
             Text(line.way, style="dim"),
             Text(line.declared),
-            _mark(line.observed, ok=None if distorted else line.ok, unclear=distorted),
-            Text(f"distorted: {line.detail}" if distorted else line.detail, style="dim"),
+            _with_detail(
+                _mark(line.observed, ok=None if distorted else line.ok, unclear=distorted),
+                f"distorted: {line.detail}" if distorted else line.detail,
+            ),
         )
+    _fold(table, width)
     return table
+
+
+def _with_detail(observed: Text, detail: str) -> Text:
+    """The last cell of a row: what there is to say is beneath, where there is room for it."""
+    return observed.append(f"\n{detail}", style="dim default") if detail else observed
 
 
 def _noteworthy(links: Sequence[LinkFinding]) -> list[LinkFinding]:
@@ -178,3 +189,22 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, no_wrap=True)
     return table
+
+
+def _fold(table: Table, width: int) -> None:
+    """Make `table` that wide: cells fold between words, in the widest column first."""
+    longest, least = [], []
+    for column in table.columns:
+        cells = [str(column.header), *map(str, column.cells)]
+        lines = [line for cell in cells for line in cell.splitlines()]
+        longest.append(max(map(len, lines), default=0))
+        # A mark stays beside its word.
+        words = [word for line in lines for word in re.findall(r"(?:[✓✗?] )?\S+", line)]
+        least.append(max(map(len, words), default=0))
+    least[0] = longest[0]
+    room = width - 2 * len(longest)
+    while sum(longest) > room and longest != least:
+        widest = max(range(len(longest)), key=lambda i: (longest[i] > least[i], longest[i]))
+        longest[widest] -= 1
+    for column, wide in zip(table.columns, longest, strict=True):
+        column.no_wrap, column.overflow, column.width = False, "fold", wide

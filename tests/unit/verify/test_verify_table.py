@@ -1,0 +1,58 @@
+"""The report for people: at 100 columns it is whole, and each row can be read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from rich.console import Console
+
+from lab.verify.report import IPV6, Dimension, Finding, Report
+from lab.verify.table import render, shown
+
+PREFIX = "fd5c:8a31:77f0:1::/64 as 2a02:1:0:d309::/64, fd5c:8a31:77f0:2::/64 as 2a02:1:0:d30a::/64"
+ALL = "everything"
+EACH = "address-and-port-dependent"
+REPORT = Report(
+    lab="t",
+    findings=(
+        Finding("a-router-with-a-name", Dimension.PREFIX, "", PREFIX, PREFIX, ok=True, family=IPV6),
+        Finding(
+            "office",
+            Dimension.PORT_MAPPING,
+            "upnp",
+            "refuses, as its address is not public",
+            "refuses, as its address is not public",
+            ok=True,
+            detail="606 Action not authorized: the external address of the router is not public",
+        ),
+        Finding("home", Dimension.OUTBOUND, "udp tcp icmp", ALL, ALL, ok=True, family=IPV6),
+        Finding("home", Dimension.FILTERING, "tcp", EACH, EACH, ok=True),
+        Finding("home", Dimension.MAPPING, "udp", "endpoint-independent", "random", ok=False),
+    ),
+    unmeasured=(("far", "its way out is down, " * 8),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_rows_are_folded_and_nothing_is_cut_off(width: int):
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(shown(REPORT, width)[0])
+    table = [line.rstrip() for line in capture.get().splitlines()]
+    assert max(map(len, table)) <= width
+    text = " ".join(table)
+    for word in {
+        word for one in REPORT.findings for word in f"{one.observed} {one.detail}".split()
+    }:
+        assert word in text, "whole words, so that they can be searched for"
+    assert "…" not in text
+
+
+def test_what_is_written_to_a_file_is_as_wide(capsys: pytest.CaptureFixture[str]):
+    render(REPORT)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[: lines.index("")])) <= 100
+    far = next(line for line in lines if line.startswith("far "))
+    assert far.count("its way out is down") == 8, "a sentence stays in one line"
+    assert re.search(r" mapping +udp +endpoint-independent +. random", "\n".join(lines))
