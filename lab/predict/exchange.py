@@ -102,8 +102,8 @@ def signalling(network: Network, a: Peer, b: Peer) -> str:
             return f"{peer.name} runs no peer"
         if not peer.rendezvous:
             return f"{peer.name} is told of no rendezvous service"
-        if any(_tunnelled(network, peer, server.port) for server in peer.rendezvous):
-            continue
+        if network.map.nodes[peer.name].proxy:
+            continue  # by a tunnel, or by whole requests, which a proxy passes on to any port
         if lost := reach(network, peer.name, TCP, peer.rendezvous):
             why = reasons.of_loss(network, lost, peer.name, "the rendezvous service")
             return f"{peer.name} does not reach the rendezvous service: {why}"
@@ -141,18 +141,6 @@ def roundtrip(network: Network, name: str, protocol: str, server: Endpoint) -> L
         return stranger(came)
     answer = network.send(came.at, protocol, came.packet.destination.port, came.packet.source)
     return answer if isinstance(answer, Lost) else None
-
-
-def _tunnelled(network: Network, peer: Peer, port: int) -> bool:
-    """Whether the web proxy of a peer opens tunnels to a port (RFC 9110, section 9.3.6)."""
-    address, _, _ = network.map.nodes[peer.name].proxy.rpartition(":")
-    if not address:
-        return False
-    for node in network.map.nodes.values():
-        proxy = node.firewall.proxy if node.firewall else None
-        if proxy and address in network.map.addresses(node.name):
-            return port in proxy.connect
-    return False
 
 
 def stranger(came: Arrived) -> Lost:

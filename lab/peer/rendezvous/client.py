@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import first_connected, preferred
@@ -21,7 +21,9 @@ from lab.peer.rendezvous.member import (
     Registered,
     Volunteering,
 )
+from lab.peer.rendezvous.polling import PolledStream
 from lab.peer.web.connection import RefusedError, open_connection
+from lab.peer.web.message import HttpError
 
 CONNECT_S = 3.0
 ANSWER_S = 6.0
@@ -44,6 +46,16 @@ class RendezvousError(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+class _Incoming(Protocol):
+    async def read(self, most: int, /) -> bytes: ...
+
+
+class _Outgoing(Protocol):
+    def write(self, data: bytes, /) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class RendezvousClient:
@@ -78,7 +90,7 @@ class RendezvousClient:
         self._proxy = proxy
         self._on_state = on_state
         self._member: Member | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._writer: _Outgoing | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._registered = asyncio.Event()
         self._refused = asyncio.Event()
@@ -243,7 +255,6 @@ class RendezvousClient:
             self.server, reader, writer = await first_connected(
                 self._servers, self._connect, lambda connection: connection[2].close()
             )
-        _watch(writer)
         self._writer = writer
         self._member = Member(self._name, self._identity)
         self._flush()
@@ -257,21 +268,18 @@ class RendezvousClient:
         if self.registered:
             self._note("the service closed the connection")
 
-    async def _connect(
-        self, server: Endpoint
-    ) -> tuple[Endpoint, asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, server: Endpoint) -> tuple[Endpoint, _Incoming, _Outgoing]:
         if self._proxy:
             try:
-                way = await open_connection(server, self._source(self._proxy), self._proxy)
-            except (OSError, RefusedError):
-                pass  # not every proxy opens tunnels, and not every firewall needs one
-            else:
-                return server, way.reader, way.writer
+                return server, *await _by_proxy(server, self._source(self._proxy), self._proxy)
+            except (OSError, RefusedError, HttpError):
+                pass  # not every firewall needs a proxy
         to = self._nat64.wrap(server) if self._nat64 else server
         own = self._source(server)
         reader, writer = await asyncio.open_connection(
             to.address, to.port, limit=64 * 1024, local_addr=(own, 0) if own else None
         )
+        _watch(writer)
         return server, reader, writer
 
     def _dispatch(self, event: Registered | Answer | Message) -> None:
@@ -309,6 +317,18 @@ class RendezvousClient:
                 future.set_result(Answer(number, b"", DISCONNECTED, "the connection was lost"))
         self._answers.clear()
         return was_registered
+
+
+async def _by_proxy(server: Endpoint, source: str, proxy: Endpoint) -> tuple[_Incoming, _Outgoing]:
+    """A tunnel, or whole requests where there is none; OSError, RefusedError or HttpError."""
+    try:
+        way = await open_connection(server, source, proxy)
+    except RefusedError:
+        stream = PolledStream(server, source, proxy)
+        await stream.open()
+        return stream, stream
+    _watch(way.writer)
+    return way.reader, way.writer
 
 
 def _watch(writer: asyncio.StreamWriter) -> None:

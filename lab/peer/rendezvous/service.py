@@ -10,6 +10,7 @@ from lab.peer.limits import Doors
 from lab.peer.rendezvous.broker import Broker, Close, Command, Reach
 from lab.peer.rendezvous.frames import encode
 from lab.peer.rendezvous.reach import reach_back
+from lab.peer.rendezvous.web import Asked, Stream, Streams
 
 MAX_UNREAD = 512 * 1024
 """Bytes that a client may leave unread before it is cut off; of others' words, half of that."""
@@ -23,12 +24,13 @@ class RendezvousService:
 
     def __init__(self, broker: Broker | None = None) -> None:
         self.broker = broker or Broker()
-        self.connections: dict[int, asyncio.Transport] = {}
+        self.connections: dict[int, asyncio.Transport | Stream] = {}
         self.doors = Doors(MAX_CONNECTIONS, MAX_PER_ADDRESS)
         self._next = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tests: set[asyncio.Task[None]] = set()
+        self.streams = Streams(self)
 
     async def start(self, addresses: tuple[str, ...], port: int) -> None:
         """Listen; OSError if the port is taken."""
@@ -49,12 +51,29 @@ class RendezvousService:
         for transport in tuple(self.connections.values()):
             transport.close()
 
-    def admit(self, transport: asyncio.Transport) -> int:
+    def admit(self, transport: asyncio.Transport | Stream) -> int:
         """Number a new connection."""
         self._next += 1
         self.connections[self._next] = transport
         self.carry_out(self.broker.opened(self._next, _now()))
         return self._next
+
+    def heard(self, number: int, data: bytes) -> None:
+        """Bytes of a connection."""
+        self.carry_out(self.broker.received(number, data, _now()))
+
+    def gone(self, number: int) -> None:
+        """A connection has ended."""
+        self.connections.pop(number, None)
+        self.broker.closed(number, _now())
+
+    def enter(self, address: str) -> bool:
+        """Whether there is room for one more from that address; then `leave` has to follow."""
+        return self.doors.enter(address)
+
+    def leave(self, address: str) -> None:
+        """One of that address has gone."""
+        self.doors.leave(address)
 
     def carry_out(self, commands: list[Command]) -> None:
         """Do what the broker wants done."""
@@ -74,7 +93,7 @@ class RendezvousService:
             if transport.get_write_buffer_size() > MAX_UNREAD:
                 transport.abort()
 
-    def _reach(self, transport: asyncio.Transport, command: Reach) -> None:
+    def _reach(self, transport: asyncio.Transport | Stream, command: Reach) -> None:
         address = transport.get_extra_info("peername")[0]
         own = transport.get_extra_info("sockname")[0]
         answer = {"t": "reaching", "id": command.number, "address": address}
@@ -87,35 +106,55 @@ class RendezvousService:
 
     def _tick(self) -> None:
         self.carry_out(self.broker.tick(_now()))
+        self.streams.tick(_now())
         self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
 
 
 class _Client(asyncio.Protocol):
+    """A connection: frames, or requests that carry them.
+
+    No frame is so long that its first byte is a letter, and every request begins with one.
+    """
+
+    _transport: asyncio.Transport
+
     def __init__(self, service: RendezvousService) -> None:
         self._service = service
         self._number = 0
         self._address = ""
         """Where it comes from; "" if it was not let in."""
+        self._known = False
+        """Which of the two it is."""
+        self._asked: Asked | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        stream = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport", transport)
         address = str(transport.get_extra_info("peername")[0])
-        if not self._service.doors.enter(address):
-            stream.abort()
+        if not self._service.enter(address):
+            self._transport.abort()
             return
         self._address = address
-        self._number = self._service.admit(stream)
+        self._number = self._service.admit(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        service = self._service
-        service.carry_out(service.broker.received(self._number, data, _now()))
+        if not self._known and data[:1].isalpha():
+            # What counts from now on are the streams that it brings.
+            self._service.gone(self._number)
+            self._asked = Asked(self._service.streams, self._transport)
+        self._known = True
+        if self._asked:
+            self._asked.received(data)
+        else:
+            self._service.heard(self._number, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._address:
             return
-        self._service.doors.leave(self._address)
-        self._service.connections.pop(self._number, None)
-        self._service.broker.closed(self._number, _now())
+        self._service.leave(self._address)
+        if self._asked:
+            self._asked.lost()
+        else:
+            self._service.gone(self._number)
 
 
 def _now() -> float:

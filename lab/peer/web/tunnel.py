@@ -20,6 +20,7 @@ from lab.peer.streams import Packets
 from lab.peer.web import websocket
 from lab.peer.web.connection import READ, Connection, RefusedError, open_connection
 from lab.peer.web.message import HttpError, Message, request
+from lab.peer.web.requests import Requests
 
 PATH = "/join/"
 MAX_WAITING = 256
@@ -154,7 +155,9 @@ class _Polling:
         self._access = access
         self._me = secrets.token_hex(8)
         self._out: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
-        self._connections: dict[str, Connection] = {}
+        self._requests = Requests(
+            access.server, access.source, access.proxy, access.headers, access.count
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def join(self) -> None:
@@ -171,39 +174,12 @@ class _Polling:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in self._connections.values():
-            connection.close()
+        self._requests.close()
 
     async def _exchange(self, method: str, body: bytes) -> Message:
-        """One request, on the connection that its method has for as long as the proxy lets it."""
-        access = self._access
-        path = f"{access.path}/{self._me}"
-        # To a proxy the whole URL is said (RFC 9112, section 3.2.2).
-        target = f"http://{access.server}{path}" if access.proxy else path
-        more = (("Content-Type", "application/octet-stream"),) if method == "POST" else ()
-        data = request(method, target, str(access.server), (*access.headers, *more), body)
-        connection = self._connections.pop(method, None)
-        fresh = connection is None
-        if connection is None:
-            connection = await open_connection(access.proxy or access.server, access.source)
-        access.count(len(data))
-        try:
-            answer = await connection.ask(data)
-        except (OSError, HttpError):
-            connection.close()
-            if fresh:
-                raise
-            return await self._exchange(method, body)
-        except BaseException:
-            connection.close()
-            raise
-        access.count(sum(len(k) + len(v) + 4 for k, v in answer.headers) + 19 + len(answer.body))
-        if answer.says("Connection", "close"):
-            connection.close()
-        else:
-            self._connections[method] = connection
+        answer = await self._requests.ask(method, f"{self._access.path}/{self._me}", body)
         if answer.status not in (200, 204):
-            raise _refused(access, answer)
+            raise _refused(self._access, answer)
         return answer
 
     async def _get(self) -> None:

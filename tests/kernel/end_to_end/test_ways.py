@@ -74,6 +74,21 @@ nodes:
 """
 
 
+NO_TUNNELS = """
+name: no-tunnels
+routers:
+  office-a: {nat: home, firewall: {preset: http-only, proxy: {connect: false}}}
+  home-b: {nat: home}
+nodes:
+  stun: {via: internet, service: stun}
+  rendezvous: {via: internet, service: {rendezvous: {port: 443}}}
+  meet: {via: internet, service: {web-relay: {port: 443}}}
+  alice: {via: office-a, peer: true}
+  bob: {via: home-b, peer: true}
+"""
+"""All that the office's proxy does is to pass on requests."""
+
+
 class Network:
     """A shipped topology that is up."""
 
@@ -149,6 +164,24 @@ def test_http_passes_where_only_the_web_does(network):
         assert words in record["reason"]
         assert record["relayed"]["packets"] > 0
         here.lab.ok("down", here.name)
+
+
+def test_where_the_proxy_opens_no_tunnel_whole_requests_are_all_it_takes(network, tmp_path):
+    file = tmp_path / "no-tunnels.yaml"
+    file.write_text(NO_TUNNELS)
+    here = network(str(file))
+    for ends in (("alice", "bob"), ("bob", "alice")):
+        found = here.connect(*ends, "http", "udp-punch")
+        assert (found["http"]["outcome"], found["http"]["path"]) == ("success", "relayed"), found
+        assert (ends[0] == "alice") == ("by GET and POST" in found["http"]["reason"]), found
+        # Signalling works: it is the network that stops what is no request.
+        assert found["udp-punch"]["outcome"] != "success"
+        assert "not registered" not in found["udp-punch"]["reason"]
+    # Who is gone is missed, though no connection of its own has ended.
+    here.lab.ok("node", "stop", "alice", "--lab", here.name)
+    here.lab.ok("node", "start", "alice", "--lab", here.name)
+    again = here.connect("bob", "alice", "http")["http"]
+    assert again["outcome"] == "success", again
 
 
 def test_a_real_coturn_relays_over_udp_tcp_and_tls(network, tmp_path):
