@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec.structs import replace
+
+from lab.plan.words import plural
 from lab.topology.behaviour import Frozen
 
 IPV4, IPV6, NAT64 = "IPv4", "IPv6", "NAT64"
@@ -47,6 +50,8 @@ class Finding(Frozen, frozen=True):
     """What a person wants to know of a difference."""
     family: str = IPV4
     """What it was measured in: `IPv4`, `IPv6`, or `NAT64` for IPv4 by way of that."""
+    distorted: bool = False
+    """It seems to differ, and the machine lost packets meanwhile that may be why."""
 
 
 class PeerFinding(Frozen, frozen=True):
@@ -149,14 +154,39 @@ class Report(Frozen, frozen=True):
             *self.peers,
             *self.links,
         )
-        return tuple(one for one in found if not one.ok)
+        told = (one for one in found if not (isinstance(one, Finding) and one.distorted))
+        return tuple(one for one in told if not one.ok)
 
     @property
-    def distorted(self) -> tuple[LinkFinding, ...]:
+    def distorted(self) -> tuple[Finding | LinkFinding, ...]:
         """What could not be told, as the machine or others stood in the way."""
-        return tuple(one for one in self.links if one.verdict is LinkVerdict.DISTORTED)
+        return (
+            *(one for one in self.findings if one.distorted),
+            *(one for one in self.links if one.verdict is LinkVerdict.DISTORTED),
+        )
 
     @property
     def ok(self) -> bool:
         """Whether everything that was measured is as declared."""
         return not self.differences
+
+
+def excused(report: Report, overflows: int) -> Report:
+    """`report` of a time in which the neighbour table was full `overflows` times.
+
+    All namespaces share that table, and packets are lost while it is full: what
+    seems to differ then may be as declared.
+    """
+    if not overflows:
+        return report
+    why = f"the machine's neighbour table was full {plural(overflows, 'time')}"
+    return replace(
+        report,
+        findings=tuple(
+            one if one.ok else replace(one, distorted=True, detail=why) for one in report.findings
+        ),
+        links=tuple(
+            one if one.ok else replace(one, verdict=LinkVerdict.DISTORTED, detail=why)
+            for one in report.links
+        ),
+    )

@@ -68,7 +68,10 @@ def _findings(
             str(one.dimension),
             Text(one.protocol, style="dim"),
             Text(one.declared),
-            _with_detail(_mark(one.observed, ok=one.ok), one.detail),
+            _with_detail(
+                _mark(one.observed, ok=one.ok, unclear=one.distorted),
+                f"distorted: {one.detail}" if one.distorted else one.detail,
+            ),
         )
     for line in _noteworthy(links):
         name = line.link if line.link != former else ""
@@ -128,6 +131,7 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
             observed=one.observed,
             ok=one.ok,
             detail=one.detail,
+            distorted=one.distorted,
         )
     return list(merged.values())
 

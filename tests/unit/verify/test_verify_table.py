@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from lab.verify.report import IPV6, Dimension, Finding, Report
+from lab.verify.report import IPV6, Dimension, Finding, Report, excused
 from lab.verify.table import render, shown
 
 PREFIX = "fd5c:8a31:77f0:1::/64 as 2a02:1:0:d309::/64, fd5c:8a31:77f0:2::/64 as 2a02:1:0:d30a::/64"
@@ -56,3 +56,19 @@ def test_what_is_written_to_a_file_is_as_wide(capsys: pytest.CaptureFixture[str]
     far = next(line for line in lines if line.startswith("far "))
     assert far.count("its way out is down") == 8, "a sentence stays in one line"
     assert re.search(r" mapping +udp +endpoint-independent +. random", "\n".join(lines))
+
+
+def test_what_differs_while_the_neighbour_table_was_full_is_distorted(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert excused(REPORT, 0) == REPORT
+    assert not REPORT.ok
+    report = excused(REPORT, 3)
+    assert report.ok
+    assert [one.dimension for one in report.distorted] == [Dimension.MAPPING]
+    assert [one for one in report.findings if one.ok] == [one for one in REPORT.findings if one.ok]
+    render(report)
+    out = capsys.readouterr().out
+    assert "? random" in out
+    assert "neighbour table was full 3 times" in " ".join(out.split())
+    assert out.splitlines()[-1].startswith("? 1 of what was measured is distorted")
