@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import socket
 
 import pytest
@@ -66,14 +67,20 @@ def test_messages_with_damage_are_messages_or_none(data):
             dns.pairs(answer.data)
 
 
+NET = network()
+ALICE, BOB, CAROL = (f"{name}-{secrets.token_hex(4)}" for name in ("alice", "bob", "carol"))
+"""Every peer of this machine hears the groups on its one loopback interface, those of other
+test runs too: a plain `bob` may be another's, and answer first."""
+
+
 def play(story):
     """Run `story(alice, bob, heard)` with two neighbours on the loopback network."""
 
     async def stage():
-        net, heard = network(), asyncio.Queue()
+        heard = asyncio.Queue()
         people = [
-            Neighbours(name, f"{net}.{number}", Identity.create(), heard.put_nowait)
-            for name, number in (("alice", 2), ("bob", 3))
+            Neighbours(name, f"{NET}.{number}", Identity.create(), heard.put_nowait)
+            for name, number in ((ALICE, 2), (BOB, 3))
         ]
         try:
             for one in people:
@@ -89,15 +96,15 @@ def play(story):
 
 def test_neighbours_find_each_other_and_speak():
     async def story(alice, bob, heard):
-        assert await alice.who("bob") == bob._identity.key
-        assert alice.found_by["bob"] in ("mdns", "llmnr", "ssdp")
-        await alice.send("bob", {"kind": "ping"})
+        assert await alice.who(BOB) == bob._identity.key
+        assert alice.found_by[BOB] in ("mdns", "llmnr", "ssdp")
+        await alice.send(BOB, {"kind": "ping"})
         message = await heard.get()
-        assert (message.sender, message.key) == ("alice", alice._identity.key)
+        assert (message.sender, message.key) == (ALICE, alice._identity.key)
         assert message.body == {"kind": "ping"}
         # Bob can answer without a search of his own.
-        await bob.send("alice", {"kind": "pong"})
-        assert (await heard.get()).sender == "bob"
+        await bob.send(ALICE, {"kind": "pong"})
+        assert (await heard.get()).sender == BOB
 
     play(story)
 
@@ -105,7 +112,7 @@ def test_neighbours_find_each_other_and_speak():
 def test_nobody_answers_to_another_name():
     async def story(alice, bob, heard):
         with pytest.raises(RendezvousError) as missing:
-            await alice.who("carol")
+            await alice.who(CAROL)
         assert missing.value.code == NOT_HERE
 
     play(story)
@@ -113,17 +120,17 @@ def test_nobody_answers_to_another_name():
 
 def test_what_is_no_signal_is_dropped_and_one_that_comes_twice_is_heard_once():
     async def story(alice, bob, heard):
-        await alice.who("bob")
-        to = alice._known["bob"][0]
+        await alice.who(BOB)
+        to = alice._known[BOB][0]
         for data in (b"{", b"{}", b'{"ack": []}', b'{"id": 1}', b"[" * 5000, b"HTTP/1.1 200\r\n"):
             alice._send(data, to)
         frame = alice._frame({"kind": "end"}, "1" * 16)
         for _ in range(3):
             alice._send(frame, to)
-        await alice.send("bob", {"kind": "last"})
+        await alice.send(BOB, {"kind": "last"})
         bodies = [await heard.get(), await heard.get()]
         assert [message.body["kind"] for message in bodies] == ["end", "last"]
         assert heard.empty()
-        assert json.loads(frame)["from"] == "alice"
+        assert json.loads(frame)["from"] == ALICE
 
     play(story)
