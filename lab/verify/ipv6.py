@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from lab.paths import LabPaths
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Node, Nptv6, Plan
-from lab.topology.behaviour import Verdict
+from lab.topology.behaviour import Hairpin, Verdict
 from lab.verify import expect, firewall
 from lab.verify.nat import NatProbe
 from lab.verify.probe import INSIDE, Probe
@@ -39,6 +39,7 @@ def findings(plan: Plan, paths: LabPaths, node: Node) -> Iterator[Finding]:
         with Probe(of_router6(plan, node), paths) as probe:
             if node.nptv6:
                 yield _named(IPV6, _renumbering(probe, node.nptv6))
+                yield _named(IPV6, _turning(probe))
             if wall:
                 for found in firewall.findings(probe, wall):
                     yield _named(IPV6, found)
@@ -86,6 +87,30 @@ def _renumbering(probe: Probe, nptv6: Nptv6) -> Finding:
     kept = {there.address for there in seen if there} <= set(site.hosts)
     observed = "not translated" if kept and prefixes else f"as {', '.join(sorted(prefixes))}"
     return _renumbered(site.node.name, declared, observed, "; ".join(wrong))
+
+
+def _turning(probe: Probe) -> Finding:
+    """A packet to a neighbour's outside address: there, as if from outside (RFC 6296, 4.3)."""
+    one, other = probe.site.hosts
+    seen_as = dict(probe.site.seen_as)
+    source, target = Endpoint(one, probe.port()), Endpoint(other, probe.port())
+    sent = probe.out("udp", source, Endpoint(seen_as[other], target.port))
+    came = probe.exchange([sent], [0])[0].on(INSIDE)
+    declared = str(Hairpin.EXTERNAL_SOURCE)
+    if came is None or came.destination != target:
+        observed = str(Hairpin.OFF)
+    elif came.source == Endpoint(seen_as[one], source.port):
+        observed = declared
+    else:
+        observed = str(Hairpin.INTERNAL_SOURCE if came.source == source else came.source)
+    return Finding(
+        node=probe.site.node.name,
+        dimension=Dimension.HAIRPIN,
+        protocol="",
+        declared=declared,
+        observed=observed,
+        ok=declared == observed,
+    )
 
 
 def _renumbered(node: str, declared: str, observed: str, detail: str = "") -> Finding:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
 from verify_support import Running, lab_command, new_name
 
+from lab.fabric import netns
 from lab.plan.model import Node, Nptv6, Plan
 from lab.topology.behaviour import (
     Dependence,
@@ -178,6 +180,17 @@ def test_a_broken_prefix_translation_is_noticed(six: Running, broken: str) -> No
         assert prefix.observed == ("not translated" if broken == "gone" else f"as {other}")
     finally:
         six.load_node(site)
+
+
+def test_a_prefix_translation_that_turns_nothing_around_is_noticed(six: Running) -> None:
+    try:
+        with netns.inside(six.paths.netns("site")):
+            subprocess.run(["nft", "flush", "chain", "ip6", "nptv6", "hairpin"], check=True)
+        report = verify(six.plan, six.paths, ["site"])
+        assert different(report) == {("IPv6", "hairpin", "")}
+        assert [one.observed for one in report.findings if not one.ok] == ["off"]
+    finally:
+        six.load_node(six.plan.node("site"))
 
 
 def test_another_nat_behind_a_nat64_is_noticed(six: Running) -> None:
