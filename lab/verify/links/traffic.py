@@ -39,6 +39,8 @@ _GRACE_S = 0.3
 """For the machine, on top of what the links take."""
 _LONG_GRACE_S = 3.0
 """As that, while the last frames are missing."""
+_LAST = 32
+"""More frames than a burst of losses takes in a row, nearly ever."""
 
 
 class Arrival(NamedTuple):
@@ -248,7 +250,7 @@ def _is_over(flow: Flow, now_ns: int) -> bool:
         # Each once, or nearly: doubles come right behind.
         return now_ns > flow.arrivals[-1].at_ns + 30_000_000 if flow.arrivals else True
     since_s = (now_ns - flow.sent[-1][1]) / 1e9 - flow.settle_s
-    recent = any(one.number >= len(flow.sent) - 8 for one in flow.arrivals[-16:])
+    recent = any(one.number >= len(flow.sent) - _LAST for one in flow.arrivals[-2 * _LAST :])
     return since_s > (_GRACE_S if recent or not flow.arrivals else _LONG_GRACE_S)
 
 

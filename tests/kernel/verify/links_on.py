@@ -14,7 +14,7 @@ import json
 import secrets
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,11 +24,12 @@ from msgspec.structs import replace
 from lab.fabric import netns
 from lab.fabric.links import kernel, tap
 from lab.fabric.links.ferry import Ferry
+from lab.observe.health import HealthSample, HealthSampler
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
 from lab.topology.behaviour import Backend, Bursts, Impairment, Order, Queue, QueueUnit
 from lab.topology.presets import Presets
-from lab.verify.links.measure import measure
+from lab.verify.links.measure import Strain, measure
 from lab.verify.report import LinkFinding
 from tests.kernel.links.conformance import run
 
@@ -55,7 +56,8 @@ NORMAL = Impairment(delay_us=60_000)
 STRAYING = Impairment(delay_us=40_000, jitter_us=15_000)
 LOSSY = Impairment(delay_us=5000, loss=0.15)
 BURSTY = Impairment(delay_us=5000, bursts=Bursts(p=0.01, r=0.25))
-QUICK = ("wifi", "wifi-bad", "dsl", "cable", "lte", "satellite-leo", "intercontinental")
+QUICK = ("wifi-bad", "dsl", "cable", "lte", "intercontinental")
+TRIES = 3
 SHORT_QUEUE = replace(FAIR, queue=Queue(length=40, unit=QueueUnit.PACKETS))
 
 BROKEN: dict[str, Case] = {
@@ -64,7 +66,7 @@ BROKEN: dict[str, Case] = {
     "no delay": Case(NORMAL, Impairment(), of("delay")),
     "a delay where there is none": Case(Impairment(), Impairment(delay_us=40_000), of("delay")),
     "jitter where there is none": Case(
-        NORMAL, replace(NORMAL, jitter_us=40_000), of("jitter"), of("delay")
+        NORMAL, replace(NORMAL, jitter_us=40_000), of("jitter"), of("delay", "rate")
     ),
     "no jitter": Case(STRAYING, replace(STRAYING, jitter_us=0), of("jitter"), of("delay")),
     "more delay under jitter": Case(STRAYING, replace(STRAYING, delay_us=100_000), of("delay")),
@@ -193,15 +195,60 @@ class Wires:
         end = (self.links[name].a, self.links[name].b)[side]
         run("ip", "-n", self.spaces[side].name, "link", "set", end.interface, "mtu", str(mtu))
 
-    def measured(self, *, slow: bool = False) -> dict[str, list[LinkFinding]]:
+    def measured(
+        self, strain: Callable[[], Strain | None] = lambda: None
+    ) -> dict[str, list[LinkFinding]]:
         """What is said of the link of each case."""
         names = {link.name: name for name, link in self.links.items()}
-        found, unmeasured = measure([*self.links.values()], self.paths, slow=slow)
+        found, unmeasured = measure([*self.links.values()], self.paths, strain=strain)
         assert not unmeasured
         by_case: dict[str, list[LinkFinding]] = {name: [] for name in self.cases}
         for one in found:
             by_case[names[one.name]].append(one)
         return by_case
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of a case."""
+
+    error: str
+    """What is said wrongly; empty if nothing is."""
+    busy: tuple[str, ...]
+    """Why that may be the machine's fault; none if it kept up."""
+
+
+def verified(backend: Backend, folder: Path, cases: Mapping[str, Case]) -> dict[str, Told]:
+    """All cases measured at once; those that a busy machine may have spoilt, up to twice again."""
+    told: dict[str, Told] = {}
+    left = cases
+    for _ in range(TRIES):
+        with Wires(backend, folder, left) as wires, contextlib.ExitStack() as stack:
+            ferry = wires.ferry
+            health = HealthSampler(ferry.stats if ferry else lambda: None)
+            stack.callback(health.close)
+            mark = health.mark()
+            found = wires.measured(lambda: _strain(health.since(mark)))  # noqa: B023 - called at once
+            busy = health.since(mark).reasons
+        details = {one.detail for ones in found.values() for one in ones if one.detail}
+        busy = busy or tuple(sorted(details))
+        told |= {name: Told(_error(case, found[name]), busy) for name, case in left.items()}
+        left = {name: case for name, case in left.items() if told[name].error}
+        if not left or not busy:
+            break
+    return told
+
+
+def _strain(felt: HealthSample) -> Strain:
+    return Strain(felt.reasons, felt.lag_p99_s + (felt.ferry_lateness_p99_s or 0.0))
+
+
+def _error(case: Case, found: list[LinkFinding]) -> str:
+    try:
+        check(case, found)
+    except AssertionError as error:
+        return str(error)
+    return ""
 
 
 def check(case: Case, found: list[LinkFinding]) -> None:
@@ -221,23 +268,18 @@ def longest(found: list[LinkFinding]) -> dict[str, tuple[bool, float]]:
 def main(backend: Backend, names: list[str]) -> int:
     """Verify the cases of these names; a JSON line each; 1 if one failed."""
     everything = BROKEN | as_declared()
-    cases = {name: everything[name] for name in names or everything}
-    found: dict[str, list[LinkFinding]] = {}
-    for one, case in cases.items():
-        # Each by itself: an emulated processor offers a few Mbit/s in all.
-        apart = {one: case}
-        with tempfile.TemporaryDirectory() as folder, Wires(backend, Path(folder), apart) as wires:
-            found |= wires.measured()
-    failed = 0
-    for name, case in cases.items():
-        error = ""
-        try:
-            check(case, found[name])
-        except AssertionError as reason:
-            error = str(reason)
-            failed += 1
+    failed = False
+    for name in names or everything:
+        # Each by itself: an emulated processor offers a few Mbit/s in all, and always lags.
+        case = everything[name]
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Wires(backend, Path(folder), {name: case}) as wires,
+        ):
+            error = _error(case, wires.measured()[name])
+        failed |= bool(error)
         print(json.dumps({"check": name, "error": error}), flush=True)
-    return bool(failed)
+    return failed
 
 
 if __name__ == "__main__":
