@@ -9,11 +9,13 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any, Protocol
 
 from lab.peer.control import ControlServer
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
+from lab.peer.lan.autoip import LinkLocal
 from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Record
 from lab.peer.relay.allocation import Limits
@@ -109,6 +111,7 @@ class Node:
 
     async def start(self) -> None:
         """Serve every role; returns when all of them do."""
+        await self._claim()
         settings = self._settings
         if "stun" in settings.roles:
             for site in stun_sites(settings):
@@ -162,6 +165,26 @@ class Node:
             "kept": self._sessions.running if self._sessions else [],
             **({"volunteer": self._candidate.status()} if self._candidate else {}),
         }
+
+    async def _claim(self) -> None:
+        """Come by an address, where there is none and one may be claimed."""
+        settings = self._settings
+        if not settings.link_local or settings.addresses:
+            return
+        own = LinkLocal(settings, self._claimed)
+        self._services.append(own)
+        await own.start()
+
+    def _claimed(self, address: str) -> None:
+        before = self._settings
+        self._told = self._settings = replace(before, addresses=(address,))
+        if not before.addresses:
+            return
+        emit("readdressed", addresses=[address])
+        if self._attempts:
+            self._attempts.settings = self._settings
+        if self._sessions:
+            self._sessions.moved(frozenset(before.addresses))
 
     async def _start_web_relay(self) -> None:
         settings = self._settings

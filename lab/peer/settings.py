@@ -55,6 +55,10 @@ class Settings:
     """From what on this peer is a relay for others; None if it would be none."""
     nat64: Embedding | None = None
     """The way to IPv4 for a node that has none."""
+    link_local: str = ""
+    """The interface that claims an address for itself if the host has none (RFC 3927)."""
+    link_local_first: str = ""
+    """The address to try first; "" for one by chance."""
 
     @property
     def bind(self) -> str:
@@ -169,6 +173,8 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         relay_password=env.get("LAB_RELAY_PASSWORD", ""),
         volunteer=_volunteer(env),
         nat64=_nat64(env),
+        link_local=env.get("LINK_LOCAL", "").partition(",")[0],
+        link_local_first=env.get("LINK_LOCAL", "").partition(",")[2],
     )
 
 
