@@ -104,6 +104,7 @@ class Conversation:
             if not await driver.until(lambda: session.proven(number), driver.now + PROVE_S):
                 reason = f"the path to {remote} carried nothing of the session"
                 raise AttemptError(Outcome.TIMED_OUT, reason)
+            self.proven(number, held)
             self._noticed()
             await held.released.wait()
         finally:
@@ -112,6 +113,9 @@ class Conversation:
             self._strays += rider.strays
             self.held.pop(number, None)
             self._noticed()
+
+    def proven(self, number: bytes, held: Held) -> None:
+        """Note that frames of the session went over that path and back."""
 
     def moved(self, gone: frozenset[str]) -> None:
         """Note that this peer has other addresses; `gone` are those that it had."""

@@ -5,6 +5,8 @@ look at whether the rendezvous service still answers; the others follow a
 second apart, and the first path that carries frames of the session both ways
 is taken, the rest is cancelled.  If all fail, they begin again, until the
 session has been without a path for `GIVE_UP_S`.
+A session over a relay looks for a better path all the while, ever more seldom;
+what was sent over the relay has `LINGER_S` to arrive when there is one.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from lab.peer.record import Outcome, Record, Tally
-from lab.peer.session.conversation import GIVE_UP_S, Conversation, Emit
+from lab.peer.record import Outcome, PathKind, Record, Tally
+from lab.peer.session.conversation import GIVE_UP_S, Conversation, Emit, Held
 from lab.peer.session.machine import What
 from lab.peer.session.report import End, Report
 from lab.peer.session.terms import PACKET_BYTES, Terms, terms_in
@@ -37,6 +39,11 @@ PAUSE_S = 1.0
 TIMEOUT_S = 10.0
 """For each technique."""
 BYE_S = 1.0
+IMPROVE_S = (10.0, 20.0, 40.0, 60.0)
+"""Between looks for a better path than a relay's; the last one again and again."""
+LINGER_S = 1.0
+"""How long a path that is used no more still takes what is under way."""
+_RELAYS = frozenset(("relay", "relay-peer", "http"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +96,15 @@ class Keeper(Conversation):
         self._key = b""
         self._answered = b""
         self._last = ""
+        self._improved = asyncio.Event()
+        self._left: bytes | None = None
+        """The relay's path that was left for a better one."""
         self._without_since = self.now
 
     async def run(self) -> Report:
         """Keep the session up until its time is over, somebody ends it, or it is lost."""
         nudges = self._loop.create_task(self._hear())
+        improving = self._loop.create_task(self._improve())
         until = self._began + self._order.for_s if self._order.for_s else None
         self._seek("connecting")
         try:
@@ -116,11 +127,12 @@ class Keeper(Conversation):
             return report
         finally:
             nudges.cancel()
+            improving.cancel()
             self.finish()
             self._stop_seeking()
             for way in tuple(self._ways):
                 way.cancel()
-            await asyncio.gather(nudges, *self._ways, return_exceptions=True)
+            await asyncio.gather(nudges, improving, *self._ways, return_exceptions=True)
 
     def moved(self, gone: frozenset[str]) -> None:
         super().moved(gone)
@@ -222,6 +234,30 @@ class Keeper(Conversation):
         if not record.outcome.connected:
             self._note(record)
 
+    async def _improve(self) -> None:
+        """Look for a path without a relay while a relay is used, one technique after the other."""
+        pauses = iter(IMPROVE_S)
+        while True:
+            await asyncio.sleep(next(pauses, IMPROVE_S[-1]))
+            self._improved.clear()
+            for technique in self._names():
+                if technique not in _RELAYS and self._relayed and self._seeking is None:
+                    trying = self._start(technique)
+                    better = self._loop.create_task(self._improved.wait())
+                    await asyncio.wait({trying, better}, return_when=asyncio.FIRST_COMPLETED)
+                    better.cancel()
+
+    @property
+    def _relayed(self) -> bool:
+        return self.current is not None and self.current.path.path is PathKind.RELAYED
+
+    def proven(self, number: bytes, held: Held) -> None:
+        if self.session and self._relayed and held.path.path is PathKind.DIRECT:
+            self._left = self.session.current
+            self.session.prefer(number, self.now)
+            self._improved.set()
+            self._step()
+
     def _agree(self, call: OutgoingCall) -> None:
         """Hold the other end to the key and the terms of the session; AttemptError if it differs.
 
@@ -261,7 +297,10 @@ class Keeper(Conversation):
             if held is None:
                 task.cancel()
             elif current is not None and way.number != current:
-                held.released.set()
+                if way.number == self._left:
+                    self._loop.call_later(LINGER_S, held.released.set)
+                else:
+                    held.released.set()
 
     def _note(self, record: Record) -> None:
         self._emit({"event": "attempt", "record": record.to_json()})

@@ -151,6 +151,11 @@ class Session:
             found.next_at = now + DEAD_CHECK_S
             self._gone(path, now)
 
+    def prefer(self, path: bytes, now: float) -> None:
+        """Use that path from now on, if it is alive; for the end that leads."""
+        self._wanted = path
+        self._choose(now)
+
     def suspect(self, now: float) -> None:
         """Ask at once whether the path that is used is there."""
         found = self._paths.get(self.current or b"")

@@ -276,3 +276,20 @@ def _socket(here: Network) -> tuple[str, int]:
     lines = here.lab.paths(here.name).attempts.read_text().splitlines()
     address, port = json.loads(lines[-1])["socket"].rsplit(":", 1)
     return address, int(port)
+
+
+def test_a_session_over_a_relay_leaves_it_for_a_direct_path_and_loses_nothing(
+    lab: Command, tmp_path: Path
+):
+    network = Network(lab, tmp_path, HOMES)
+    # The first technique begins a second before the next, so the relay's path comes first.
+    with network.session("-t", "relay", "-t", "udp-punch", "--rate", "50/s") as session:
+        assert session.until("path")["technique"] == "relay"
+        assert session.until("switched")["technique"] == "udp-punch"
+        network.do("node", "stop", "relay")
+        record = session.end()
+    assert record["outcome"] == "completed"
+    assert record["repairs"] == []
+    counts = record["datagrams"]
+    assert counts["received"] > 100
+    assert (counts["lost"], counts["lost_by_peer"], counts["unsent"]) == (0, 0, 0), record
