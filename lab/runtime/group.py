@@ -20,7 +20,8 @@ import os
 import select
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from lab.errors import LabError
@@ -90,7 +91,7 @@ def mount_point() -> Path | None:
     return mount[1] if mount else None
 
 
-def kill(paths: LabPaths, spared: Collection[int], deadline: float) -> int:
+def kill(paths: LabPaths, spared: AbstractSet[int], deadline: float) -> int:
     """Kill what is in the lab's group, and remove the group; how many processes there were.
 
     The processes `spared` leave it before.  Returns when all others have ended.
@@ -102,11 +103,13 @@ def kill(paths: LabPaths, spared: Collection[int], deadline: float) -> int:
     killed = 0
     while True:
         pids = _inside(folder)
-        for pid in (pid for pid in pids if pid in spared):
+        for pid in pids & spared:
             _move_out(pid, folder)
         with contextlib.suppress(FileNotFoundError):
             (folder / "cgroup.kill").write_text("1")
-        killed += sum(_await_end(pid, folder, deadline) for pid in pids if pid not in spared)
+        for pid in pids - spared:
+            _await_end(pid, folder, deadline)
+            killed += 1
         # Somebody may have come in just now: then it is busy, and there is another round.
         if _remove(folder) or _await_empty(folder, deadline):
             return killed
@@ -172,12 +175,12 @@ def _move_out(pid: int, folder: Path) -> None:
         ) from error
 
 
-def _await_end(pid: int, folder: Path, deadline: float) -> bool:
-    """Wait for the end of a process that has been killed; False if it was gone already."""
+def _await_end(pid: int, folder: Path, deadline: float) -> None:
+    """Wait for the end of a process that has been killed, and may be gone already."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
-        return False
+        return
     try:
         # The number may have changed hands; the dying keep their group.
         if f"/{folder.name}" in (_PROC / str(pid) / "cgroup").read_text():
@@ -185,10 +188,9 @@ def _await_end(pid: int, folder: Path, deadline: float) -> bool:
             poll.register(handle, select.POLLIN)
             poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
     except OSError:
-        return True
+        return
     finally:
         os.close(handle)
-    return True
 
 
 def _remove(folder: Path) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from typing import Any
 
 import pytest
 
+from lab.agent import wire
 from tests.kernel.end_to_end.support import Command
 
 pytestmark = pytest.mark.kernel
@@ -110,9 +110,8 @@ class Network:
         socket_file = self.lab.paths(self.name).node(name) / "control.sock"
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            with socket.socket(socket.AF_UNIX) as sock:
+            with wire.connect(socket_file) as sock:
                 sock.settimeout(5)
-                sock.connect(str(socket_file))
                 sock.sendall(b'{"id": 1, "do": "status"}\n')
                 with sock.makefile() as lines:
                     stands: dict[str, Any] = json.loads(lines.readline())["status"]["volunteer"]
