@@ -33,7 +33,7 @@ from lab.peer.traversal.settle import (
     silence,
 )
 from lab.peer.traversal.signals import Offer
-from lab.peer.traversal.start import agreed, begin
+from lab.peer.traversal.start import agreed, answer_and_begin
 
 KIND = "punch"
 SHORT_WINDOW_S = 0.5
@@ -77,9 +77,8 @@ class UdpPunch:
             driver.add(prober)  # step 2; step 3 happens at the caller's NAT
         learned = await learn_own(driver, call.settings, call.deadline)
         ours = candidates(hosts, learned)
-        await call.answer(ours, {"trouble": learned.trouble})
+        await answer_and_begin(call, ours, {"trouble": learned.trouble})
         if waits:
-            await begin(call)
             driver.add(prober)
         if await settle(driver, prober, call.deadline):
             note = f"after {prober.probes} probes {call.peer} got through from {{remote}}"

@@ -55,11 +55,6 @@ async def answer_and_begin(
         await asyncio.sleep(max(0.0, began + wait - call.now))
 
 
-async def begin(call: IncomingCall) -> None:
-    """Wait as long as the caller asked for; call it after the answer was sent."""
-    await asyncio.sleep(_wait(call))
-
-
 def _wait(call: IncomingCall) -> float:
     wait = call.incoming.details.get("wait_s", 0)
     sensible = isinstance(wait, int | float) and 0 < wait <= MAX_WAIT_S
