@@ -28,6 +28,7 @@ from lab.fabric.journal import Journal
 from lab.fabric.links.ferry.client import Ferry
 from lab.fabric.links.ferry.protocol import FerryStats
 from lab.fabric.network import Network
+from lab.observe import counters
 from lab.observe.exporter import LOOPBACK, Exporter
 from lab.observe.health import HealthSampler
 from lab.observe.reported import KEPT_PER_NODE, accepted
@@ -71,7 +72,9 @@ class Lab:
         self._events = EventLog(paths.events)
         self._layers = Layers()
         self._player = Player(self._happen, lambda: self._events.note("timeline-ended"))
-        self._health = HealthSampler(self._ferry_stats)
+        self._health = HealthSampler(
+            self._ferry_stats, tap_drops=self._unfetched, receive_drops=self._receive_drops
+        )
         self._exporter = Exporter(
             paths,
             lambda: self._plan,
@@ -153,6 +156,15 @@ class Lab:
             "agent": msgspec.to_builtins(self._agent),
             "programs": to_wire(self._programs.states),
             "health": msgspec.to_builtins(await asyncio.to_thread(self._health.current)),
+        }
+
+    async def toll(self) -> dict[str, Any]:
+        """What carrying links has cost the machine so far (`lab.verify.links.toll.Reading`)."""
+        mark = await asyncio.to_thread(self._health.mark)
+        return {
+            "late": mark.ferry.lateness.counts if mark.ferry else (),
+            "dropped": mark.host.softirq_drops,
+            "worker": self._ferry.pid if self._ferry and mark.ferry else None,
         }
 
     async def connect(self, request: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -438,6 +450,13 @@ class Lab:
     def _ferry_stats(self) -> FerryStats | None:
         ferry = self._ferry
         return ferry.stats() if ferry is not None and ferry.alive() else None
+
+    def _unfetched(self) -> int:
+        return self._ferry.unfetched() if self._ferry is not None else 0
+
+    def _receive_drops(self) -> int:
+        nodes = self._plan.nodes if self._plan is not None else ()
+        return counters.receive_drops(self._paths.netns(node.name) for node in nodes)
 
 
 def _silence(event: dict[str, Any]) -> None:

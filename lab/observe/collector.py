@@ -307,6 +307,17 @@ def _health(sample: HealthSample, mark: Mark) -> Iterator[Metric]:
         ("neighbour_overflows", "Full neighbour tables.", mark.host.neighbour_overflows),
     ):
         yield CounterMetricFamily(f"lab_health_{name}", f"{text[:-1]}, machine-wide.", value=count)
+    yield CounterMetricFamily(
+        "lab_health_tap_drops",
+        "Packets that user-space links did not fetch before the kernel dropped them.",
+        value=mark.tap_drops,
+    )
+    if mark.receive_drops is not None:
+        yield CounterMetricFamily(
+            "lab_health_receive_drops",
+            "Packets dropped on receipt by the lab's interfaces, at the machine's last drop.",
+            value=mark.receive_drops,
+        )
     yield _histogram(
         "lab_health_scheduling_lag_seconds",
         "How late the machine wakes a thread that waits for a timer.",

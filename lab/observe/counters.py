@@ -8,6 +8,7 @@ counters.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from lab.errors import LabError
@@ -64,6 +65,17 @@ def read(namespace: Path, *, tracking: bool) -> NodeCounters | None:
             )
     except (LabError, OSError):
         return None
+
+
+def receive_drops(namespaces: Iterable[Path]) -> int:
+    """What the interfaces there dropped on receipt; a namespace that is gone has none.
+
+    The kernel counts a packet that finds a processor's backlog full against
+    the interface that was to receive it, and so says whose it was; what no
+    protocol wants is counted there too.
+    """
+    found = (read(namespace, tracking=False) for namespace in namespaces)
+    return sum(one.receive_drops for node in found if node is not None for one in node.interfaces)
 
 
 def tracking_limit() -> int | None:

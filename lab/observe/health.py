@@ -42,6 +42,7 @@ class Limits(Frozen, frozen=True):
     ferry_lateness_p99_s: float = 0.005
     softirq_drops: int = 0
     neighbour_overflows: int = 0
+    tap_drops: int = 0
     ferry_busy: float = 0.90
     """Of one processor: the ferry is one thread."""
 
@@ -55,6 +56,11 @@ class Mark(Frozen, frozen=True):
     lag: Histogram
     ferry: FerryStats | None = None
     """None without user-space links, and in the marks that the sampler takes by itself."""
+    tap_drops: int = 0
+    """Frames that the ferry did not fetch in time; 0 in the marks that the sampler takes itself."""
+    receive_drops: int | None = None
+    """What the lab's own interfaces dropped on receipt, as of the last drop anywhere on the
+    machine; None if nobody counts."""
 
 
 class HealthSample(Frozen, frozen=True):
@@ -71,8 +77,13 @@ class HealthSample(Frozen, frozen=True):
     lag_p99_s: float
     lag_max_s: float
     softirq_drops: int
+    """Packets that found a processor's backlog full, on the whole machine."""
     softirq_squeezes: int
     neighbour_overflows: int
+    softirq_drops_here: int | None = None
+    """How many of `softirq_drops` were this lab's, at most; None if nobody counted."""
+    tap_drops: int = 0
+    """Packets that the kernel dropped because user-space links did not fetch them in time."""
     ferry_lateness_p50_s: float | None = None
     """How late user-space links deliver; None without such links."""
     ferry_lateness_p99_s: float | None = None
@@ -114,6 +125,11 @@ def between(before: Mark, after: Mark, limits: Limits) -> HealthSample:
         softirq_squeezes=new.softirq_squeezes - old.softirq_squeezes,
         neighbour_overflows=new.neighbour_overflows - old.neighbour_overflows,
     )
+    dropped = sample.softirq_drops
+    if before.receive_drops is not None and after.receive_drops is not None:
+        here = max(after.receive_drops - before.receive_drops, 0)
+        sample = msgspec.structs.replace(sample, softirq_drops_here=min(here, dropped))
+    sample = msgspec.structs.replace(sample, tap_drops=max(after.tap_drops - before.tap_drops, 0))
     if after.ferry is not None:
         late, busy = _ferry_between(before.ferry or FerryStats(), after.ferry, span)
         sample = msgspec.structs.replace(
@@ -129,19 +145,31 @@ def between(before: Mark, after: Mark, limits: Limits) -> HealthSample:
 class HealthSampler:
     """Watches the machine from its making until `close`.
 
-    `ferry` gives the figures of the user-space links, or None without any; it
-    is called in the thread that asks for a mark, a sample or a look.
+    `ferry` gives the figures of the user-space links, or None without any;
+    `tap_drops` the packets that they did not fetch in time; `receive_drops`
+    what the interfaces of the lab dropped on receipt.  They are called in the
+    thread that asks for a mark, a sample or a look, the last of them only
+    after the machine has dropped something: it may have to visit every node.
     """
 
     def __init__(
         self,
         ferry: Callable[[], FerryStats | None] = lambda: None,
         limits: Limits | None = None,
+        *,
+        tap_drops: Callable[[], int] = lambda: 0,
+        receive_drops: Callable[[], int] | None = None,
     ) -> None:
         self._ferry = ferry
         self._limits = limits or Limits()
+        self._tap_drops = tap_drops
+        self._receive_drops = receive_drops
         self._meter = lag.LagMeter()
+        self._received = None if receive_drops is None else 0
+        self._received_at = -1
+        """How many packets the machine had dropped when `_received` was read."""
         first = self._host_mark()
+        self._received_at = first.host.softirq_drops
         self._marks: deque[Mark] = deque([first], maxlen=round(WINDOW_S / TICK_S) + 1)
         self._ferry_base = first
         """What the ferry had done at some look before: it isn't asked at every tick."""
@@ -155,7 +183,14 @@ class HealthSampler:
             ferry = self._ferry()
         except LabError:
             ferry = None  # it died; that is for the agent to report
-        return msgspec.structs.replace(self._host_mark(), ferry=ferry)
+        mark = self._host_mark()
+        dropped = mark.host.softirq_drops
+        if self._receive_drops is not None and dropped != self._received_at:
+            self._received = self._receive_drops()
+            self._received_at = dropped
+        return msgspec.structs.replace(
+            mark, ferry=ferry, tap_drops=self._tap_drops(), receive_drops=self._received
+        )
 
     def since(self, mark: Mark) -> HealthSample:
         """The sample of the span from `mark` until now."""
@@ -177,6 +212,7 @@ class HealthSampler:
             ferry_lateness_p99_s=ferry.ferry_lateness_p99_s,
             ferry_busy=ferry.ferry_busy,
             queue_drops=ferry.queue_drops,
+            tap_drops=ferry.tap_drops,
         )
         return judged(sample, self._limits), now
 
@@ -191,7 +227,12 @@ class HealthSampler:
         self._meter.close()
 
     def _host_mark(self) -> Mark:
-        return Mark(at=time.monotonic(), host=host.read(), lag=self._meter.reading())
+        return Mark(
+            at=time.monotonic(),
+            host=host.read(),
+            lag=self._meter.reading(),
+            receive_drops=self._received,
+        )
 
     def _tick(self) -> None:
         while not self._closed.wait(TICK_S):
@@ -234,14 +275,23 @@ def _reasons(sample: HealthSample, limits: Limits) -> Iterator[str]:
         yield f"user-space links deliver up to {late * 1e3:.3g} ms late (p99)"
     if sample.ferry_busy is not None and sample.ferry_busy > limits.ferry_busy:
         yield f"user-space links use {sample.ferry_busy:.0%} of a processor and can't do more"
-    if sample.softirq_drops > limits.softirq_drops:
-        packets = "packet" if sample.softirq_drops == 1 else "packets"
-        yield f"the kernel's backlog was full and lost {sample.softirq_drops} {packets}"
+    if sample.tap_drops > limits.tap_drops:
+        yield f"user-space links left {_packets(sample.tap_drops)} lying until the kernel lost them"
+    here = sample.softirq_drops_here
+    lost = sample.softirq_drops if here is None else here
+    if lost > limits.softirq_drops:
+        yield f"the kernel's backlog was full and lost {_packets(lost)}" + (
+            "" if here is None else " of this lab"
+        )
     if sample.neighbour_overflows > limits.neighbour_overflows:
         yield (
             f"the neighbour table was full {sample.neighbour_overflows} times"
             " (raise net.ipv4.neigh.default.gc_thresh3)"
         )
+
+
+def _packets(number: int) -> str:
+    return "1 packet" if number == 1 else f"{number} packets"
 
 
 def _share(part: float, whole: float) -> float:

@@ -37,7 +37,7 @@ from typing import Self
 
 from lab.errors import LabError, MissingError
 from lab.fabric.links import qdisc
-from lab.fabric.links.qdisc import attribute
+from lab.fabric.links.qdisc import attribute, attributes
 from lab.topology.behaviour import Discipline, Impairment, QueueUnit
 
 _RTM_NEWLINK = 16
@@ -250,8 +250,8 @@ class _Conversation:
                 break
             (_, index, own) = struct.unpack_from("=BxxxiI", answer, at + 16)
             if index == self._index and own == handle:
-                options = dict(_attributes(answer[at + 36 : at + length]))[_TCA_OPTIONS]
-                found = option in dict(_attributes(options[_NETEM_OPTIONS:]))
+                options = dict(attributes(answer[at + 36 : at + length]))[_TCA_OPTIONS]
+                found = option in dict(attributes(options[_NETEM_OPTIONS:]))
             at += length
         return found
 
@@ -322,14 +322,3 @@ class _Conversation:
                     remedy="run as root, or with CAP_NET_ADMIN",
                 ) from error
             raise LabError(f"{what} on {self._interface}: {error.strerror}") from error
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and value of each netlink attribute in `data`."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[at + 4 : at + length]
-        at += (length + 3) & ~3

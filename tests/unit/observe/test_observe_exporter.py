@@ -56,7 +56,7 @@ def paths(tmp_path):
 
 @pytest.fixture
 def exporter(paths):
-    sampler = HealthSampler(ferry=lambda: FERRY)
+    sampler = HealthSampler(ferry=lambda: FERRY, tap_drops=lambda: 3, receive_drops=lambda: 0)
     made = Exporter(paths, lambda: PLAN, lambda: PROGRAMS, sampler)
     yield made
     made.close()
@@ -136,6 +136,8 @@ def test_user_space_links_and_the_machine(exporter):
     assert got["lab_ferry_lateness_seconds_sum"][()] == 0.001
     assert got["lab_ferry_cpu_seconds_total"][()] == 1.5
     assert got["lab_health_distorted"][()] in (0, 1)
+    assert got["lab_health_tap_drops_total"][()] == 3
+    assert got["lab_health_receive_drops_total"][()] == 0
     assert 0 <= got["lab_health_cpu_busy_ratio"][()] <= 1
     assert got["process_resident_memory_bytes"][()] > 0
 

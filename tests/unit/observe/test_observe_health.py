@@ -7,6 +7,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.fabric.links.ferry.protocol import DirectionStats, FerryStats, Lateness, LinkStats
+from lab.observe import host
 from lab.observe.health import HealthSampler, Limits, Mark, between
 from lab.observe.histogram import Counting
 from lab.observe.host import HostCounters
@@ -78,6 +79,53 @@ def test_each_reason(mark, reason):
     sample = between(BEFORE, mark, Limits())
     assert sample.reasons == (reason,)
     assert sample.distorted
+
+
+def counted(mark: Mark, **counters: int) -> Mark:
+    return msgspec.structs.replace(mark, **counters)
+
+
+def test_packets_that_nobody_fetched_distort():
+    before = counted(BEFORE, tap_drops=5)
+    sample = between(before, counted(after(), tap_drops=12), Limits())
+    assert sample.tap_drops == 7
+    assert sample.reasons == ("user-space links left 7 packets lying until the kernel lost them",)
+
+
+@pytest.mark.parametrize(
+    ("received", "here", "reason"),
+    [
+        (0, 0, None),
+        (1, 1, "the kernel's backlog was full and lost 1 packet of this lab"),
+        # What no protocol wanted is counted by interfaces too.
+        (99, 37, "the kernel's backlog was full and lost 37 packets of this lab"),
+    ],
+)
+def test_the_backlog_matters_to_whom_it_lost_packets_of(received, here, reason):
+    before = counted(BEFORE, receive_drops=10)
+    sample = between(
+        before, counted(after(softirq_drops=40), receive_drops=10 + received), Limits()
+    )
+    assert sample.softirq_drops == 37
+    assert sample.softirq_drops_here == here
+    assert sample.reasons == ((reason,) if reason else ())
+
+
+def test_a_lab_is_asked_what_it_lost_only_after_the_machine_lost_something(monkeypatch):
+    reading = host.read()
+    monkeypatch.setattr(host, "read", lambda: reading)
+    asked = []
+    sampler = HealthSampler(receive_drops=lambda: asked.append(1) or 4)
+    try:
+        assert sampler.mark().receive_drops == 0
+        assert not asked
+        reading = msgspec.structs.replace(reading, softirq_drops=reading.softirq_drops + 9)
+        assert sampler.mark().receive_drops == 4
+        assert sampler.mark().receive_drops == 4
+        assert len(asked) == 1
+        assert sampler.current().softirq_drops_here == 4
+    finally:
+        sampler.close()
 
 
 def test_what_was_wrong_before_the_span_is_not_held_against_it():

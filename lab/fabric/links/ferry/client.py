@@ -16,6 +16,7 @@ import msgspec
 
 import lab
 from lab.errors import LabError
+from lab.fabric.links.dropped import TapDrops
 from lab.fabric.links.ferry.protocol import (
     MESSAGE_BYTES,
     AnyReply,
@@ -47,6 +48,7 @@ class Ferry:
         self._closed = False
         self._replies = msgspec.msgpack.Decoder(AnyReply)
         self._stats = msgspec.msgpack.Decoder(FerryStats)
+        self._taps = TapDrops()
 
     @classmethod
     def start(cls, paths: LabPaths, seed: int) -> Self:
@@ -96,6 +98,7 @@ class Ferry:
         """
         try:
             self._ask(Attach(link=link), (fd_a, fd_b))
+            self._taps.watch(link.name, (fd_a, fd_b))
         finally:
             os.close(fd_a)
             os.close(fd_b)
@@ -112,6 +115,7 @@ class Ferry:
 
         Raises LabError if the link is not carried or the ferry is gone.
         """
+        self._taps.forget(name)
         self._ask(Detach(name=name))
 
     def stats(self) -> FerryStats:
@@ -121,6 +125,13 @@ class Ferry:
         with os.fdopen(descriptor, "rb") as file:
             file.seek(0)
             return self._stats.decode(file.read())
+
+    def unfetched(self) -> int:
+        """How many frames the kernel has dropped because the ferry did not fetch them in time.
+
+        The ferry itself is not asked: it may be what hangs.
+        """
+        return self._taps.total()
 
     def alive(self) -> bool:
         """Whether the process runs."""
@@ -150,6 +161,7 @@ class Ferry:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._taps.close()
         with self._lock:
             self._connection.close()
 
