@@ -50,7 +50,6 @@ def _traces() -> set[str]:
     netns = Path("/run/netns")
     if netns.is_dir():
         found |= {f"namespace {entry.name}" for entry in netns.iterdir()}
-    groups = group.mount_point()
-    if groups is not None:
+    for groups in group.mount_points():
         found |= {f"control group {entry}" for entry in groups.rglob(f"{group.PREFIX}*")}
     return found

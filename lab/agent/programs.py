@@ -24,6 +24,7 @@ from lab.runtime import daemons, freeze, group
 from lab.runtime.containers import Containers
 from lab.runtime.contract import Event, Tail, last_lines
 from lab.runtime.docker import Engine
+from lab.runtime.limits import Limits
 from lab.runtime.process import Exit, Zygote
 from lab.topology.behaviour import Runtime
 
@@ -49,6 +50,7 @@ class Programs:
         self._states: dict[str, ProgramState] = {}
         self._stopping: set[str] = set()
         self._group = group.create(paths, journal)
+        self._limits = Limits(paths, journal)
         self._zygote: Zygote | None = None
         self._containers: Containers | None = None
 
@@ -212,7 +214,8 @@ class Programs:
         if program.runtime is Runtime.PROCESS:
             if self._zygote is None:
                 raise LabError("the process server does not run")
-            return await self._zygote.spawn(node, program)
+            groups = self._limits.groups(node, program)
+            return await self._zygote.spawn(node, program, groups)
         if self._containers is None:
             raise LabError("no Docker engine is connected")
         self._containers.open_gate(node)
@@ -242,12 +245,14 @@ class Programs:
         if ended.node in self._stopping:
             return
         last = last_lines(self._paths.node(ended.node), 1)
+        exceeded = self._limits.exceeded(ended.node)
         self._replace(
             ended.node,
             state=Stage.EXITED,
             exit_code=ended.code,
             pid=None,
-            reason=last[-1] if last else "",
+            reason=f"killed: {exceeded}" if exceeded else last[-1] if last else "",
+            exceeded=exceeded,
         )
         if ended.node in self._states:
             self._on_exit(self._states[ended.node])

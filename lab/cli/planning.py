@@ -21,7 +21,7 @@ def probe_machine(runtime: str, *, build: bool = False) -> Machine:
     from lab.cli.terminal import say
     from lab.fabric.links import kernel
     from lab.plan.machine import Machine
-    from lab.runtime import images
+    from lab.runtime import images, limits
     from lab.runtime.choose import choose
     from lab.runtime.docker import Engine
 
@@ -33,6 +33,7 @@ def probe_machine(runtime: str, *, build: bool = False) -> Machine:
         netem=kernel.supported(),
         netem_seed=kernel.seeded(),
         containers=choice.containers,
+        limits=tuple(limits.trees()),
         runtime=choice.runtime,
         runtime_reason=choice.reason,
         peer_image=choice.peer_image,

@@ -53,7 +53,9 @@ class ProgramState(Frozen, frozen=True):
     exit_code: int | None = None
     """With `exited`; the negative signal number if a signal ended it."""
     reason: str = ""
-    """With `failed`: one sentence for a person."""
+    """With `failed`: one sentence for a person; with `exited`: its last line, or what killed it."""
+    exceeded: str = ""
+    """With `exited`: the limit for which the kernel killed it, such as "memory limit (64 MB)"."""
     started_at: float = 0.0
     """Seconds since the epoch; 0 if it never started."""
 

@@ -304,6 +304,8 @@ def _state(state: ProgramState | None, now: float, *, wide: bool) -> Text:
     if state.state is Stage.EXITED and state.exit_code == 0:
         sign, style = "○", "dim"
     text = Text(f"{sign} {state.state}", style=style)
+    if state.exceeded:
+        return Text(f"{sign} killed: {state.exceeded}", style=style)
     match state.state:
         case Stage.READY if state.started_at and wide:
             text.append(f" {words.duration(state.uptime_s(now))}", style="dim")

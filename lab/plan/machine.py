@@ -16,8 +16,12 @@ class Machine(Frozen, frozen=True):
     """Whether the kernel has netem; without it the kernel can limit rates and no more."""
     netem_seed: bool = True
     """Whether its netem can be given a seed (Linux 6.6), so that a run can be repeated."""
+    splice: bool = True
+    """Whether the ferry can be put into a wire in use (`lab.fabric.splice`)."""
     containers: bool = False
     """Whether containers can run at all, whatever built-in programs run as."""
+    limits: tuple[str, ...] = ()
+    """Which of `memory` and `cpus` can be kept by programs that are processes."""
     runtime: Runtime = Runtime.PROCESS
     """How built-in programs run."""
     runtime_reason: str = ""

@@ -66,7 +66,7 @@ def notes(topology: Topology, machine: Machine) -> Iterator[str]:
 
 
 def _ignored(topology: Topology, machine: Machine) -> Iterator[str]:
-    """What a process is asked to keep to and does not: only containers are limited."""
+    """What a process is asked to keep to and can't."""
     asked: dict[str, list[str]] = {}
     for spec in topology.nodes:
         built_in = bool(spec.peer or spec.services)
@@ -74,8 +74,8 @@ def _ignored(topology: Topology, machine: Machine) -> Iterator[str]:
             continue
         # The built-in program sees the machine's files as they are.
         values = {
-            "memory": spec.memory_bytes,
-            "cpus": spec.cpus,
+            "memory": spec.memory_bytes and "memory" not in machine.limits,
+            "cpus": spec.cpus and "cpus" not in machine.limits,
             "mounts": built_in and spec.mounts,
         }
         for key, value in values.items():
@@ -84,7 +84,10 @@ def _ignored(topology: Topology, machine: Machine) -> Iterator[str]:
     for key, names in asked.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         who = ", ".join(names[:3]) + more
-        yield f"`{key}` has no effect on {who}: that takes a container, and this is a process"
+        why = "that takes a container, and this is a process"
+        if key != "mounts":
+            why = "no control group here limits a process (`lab doctor`)"
+        yield f"`{key}` has no effect on {who}: {why}"
 
 
 def _roles(spec: NodeSpec) -> tuple[str, ...]:

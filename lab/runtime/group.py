@@ -10,6 +10,8 @@ The group limits and measures nothing.  It lies below the group that the agent
 was started in, so whatever is imposed on that one holds as before.  Where there
 is no cgroup2 that can be written (some containers), there is no group, and
 `lab.runtime.teardown` has to do with looking.
+
+Programs with limits have groups besides (`lab.runtime.limits`), which end here too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -28,9 +31,13 @@ from lab.errors import LabError
 from lab.fabric import journal
 from lab.fabric.journal import Journal
 from lab.paths import LabPaths
+from lab.runtime import hierarchy
 
 KIND_GROUP = "cgroup"
 """What the journal calls a group; its name is the folder's whole path."""
+
+KIND_LIMITED = "cgroup-limits"
+"""What the journal calls a group whose members are groups of programs with limits."""
 
 PREFIX = "lab."
 """What the folder of every lab's group begins with."""
@@ -40,7 +47,7 @@ _PROC = Path("/proc")
 
 def create(paths: LabPaths, notes: Journal) -> Path | None:
     """Make the lab's group, noted first; None where that is not possible."""
-    below = _own()
+    below = hierarchy.own()
     if below is None:
         return None
     folder = below / _name(paths)
@@ -70,7 +77,7 @@ def of(paths: LabPaths, around: Iterable[int] = ()) -> Path | None:
             with contextlib.suppress(OSError):
                 if (folder / "cgroup.kill").exists():
                     return folder
-        if mount_point() is None and around:
+        if hierarchy.mounted() is None and around:
             raise LabError(
                 f"the control group of lab {paths.lab!r} can't be seen from here",
                 remedy="run `lab down` from outside of its nodes",
@@ -85,28 +92,38 @@ def join(folder: Path | None) -> None:
             (folder / "cgroup.procs").write_text("0")
 
 
-def mount_point() -> Path | None:
-    """Where cgroup2 is mounted, if it is."""
-    mount = _mount()
-    return mount[1] if mount else None
+def mount_points() -> list[Path]:
+    """Where the trees are mounted in which a lab may have groups."""
+    mounts = (hierarchy.mounted(controller) for controller in ("", "memory", "cpu"))
+    return [point for _, point in filter(None, mounts)]
 
 
 def kill(paths: LabPaths, spared: AbstractSet[int], deadline: float) -> int:
-    """Kill what is in the lab's group, and remove the group; how many processes there were.
+    """Kill what is in the lab's groups, and remove them; how many processes there were.
 
-    The processes `spared` leave it before.  Returns when all others have ended.
+    The processes `spared` leave them before.  Returns when all others have ended.
     Raises LabError if that is not so at `deadline`, a time of `time.monotonic`.
     """
     folder = of(paths, spared)
-    if folder is None:
-        return 0
+    killed = _end(folder, folder.parent, spared, deadline, paths) if folder else 0
+    for top in _limited(paths, spared):
+        unified = (top / "cgroup.kill").exists()
+        # In cgroup2 whoever hands controllers down takes no processes.
+        refuge = folder.parent if unified and folder else top.parent
+        killed += _end(top, refuge, spared, deadline, paths)
+    return killed
+
+
+def _end(
+    folder: Path, refuge: Path, spared: AbstractSet[int], deadline: float, paths: LabPaths
+) -> int:
     killed = 0
     while True:
         pids = _inside(folder)
         for pid in pids & spared:
-            _move_out(pid, folder)
-        with contextlib.suppress(FileNotFoundError):
-            (folder / "cgroup.kill").write_text("1")
+            _move_out(pid, refuge)
+        with contextlib.suppress(FileNotFoundError), (folder / "cgroup.kill").open("r+") as stroke:
+            stroke.write("1")
         for pid in pids - spared:
             _await_end(pid, folder, deadline)
             killed += 1
@@ -120,33 +137,26 @@ def kill(paths: LabPaths, spared: AbstractSet[int], deadline: float) -> int:
             )
 
 
+def _limited(paths: LabPaths, around: Iterable[int]) -> Iterator[Path]:
+    """The groups above those of programs with limits, seen as `of` sees the lab's."""
+    for entry in journal.read(paths.journal):
+        if entry.kind != KIND_LIMITED or Path(entry.name).name != limited_name(paths):
+            continue
+        roots = [Path("/"), *(_PROC / str(pid) / "root" for pid in around)]
+        folders = (root / entry.name.lstrip("/") for root in roots)
+        found = next((each for each in folders if (each / "cgroup.procs").exists()), None)
+        if found is not None:
+            yield found
+
+
+def limited_name(paths: LabPaths) -> str:
+    """What the folder of the lab's programs with limits is called."""
+    return f"{_name(paths)}.limited"
+
+
 def _name(paths: LabPaths) -> str:
     # Labs of one name may stand in several state folders.
     return f"{PREFIX}{paths.lab}.{zlib.crc32(os.fsencode(paths.root)):08x}"
-
-
-def _mount() -> tuple[str, Path] | None:
-    """The part of the tree that is mounted, and where."""
-    with contextlib.suppress(OSError):
-        for line in (_PROC / "self/mountinfo").read_text().splitlines():
-            mount, _, system = line.partition(" - ")
-            if system.startswith("cgroup2 "):
-                root, point = mount.split()[3:5]
-                return root, Path(point)
-    return None
-
-
-def _own() -> Path | None:
-    """The folder of the group that the caller is in."""
-    mount = _mount()
-    if mount is None:
-        return None
-    root, point = mount
-    with contextlib.suppress(OSError, ValueError):
-        for line in (_PROC / "self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                return point / Path(line[3:]).relative_to(root)
-    return None
 
 
 def _inside(folder: Path) -> set[int]:
@@ -163,20 +173,20 @@ def _groups(folder: Path) -> Iterator[Path]:
     return (Path(path) for path, _, _ in os.walk(folder, topdown=False))
 
 
-def _move_out(pid: int, folder: Path) -> None:
+def _move_out(pid: int, refuge: Path) -> None:
     try:
-        (folder.parent / "cgroup.procs").write_text(str(pid))
+        (refuge / "cgroup.procs").write_text(str(pid))
     except ProcessLookupError:
         return
     except OSError as error:
         raise LabError(
-            f"can't take process {pid} out of {folder}: {error.strerror}",
+            f"can't take process {pid} into {refuge}: {error.strerror}",
             remedy="run `lab down` from outside of the lab",
         ) from error
 
 
 def _await_end(pid: int, folder: Path, deadline: float) -> None:
-    """Wait for the end of a process that has been killed, and may be gone already."""
+    """Have a process end that is in the group, and may be gone already."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
@@ -184,6 +194,8 @@ def _await_end(pid: int, folder: Path, deadline: float) -> None:
     try:
         # The number may have changed hands; the dying keep their group.
         if f"/{folder.name}" in (_PROC / str(pid) / "cgroup").read_text():
+            # The old hierarchies have no stroke for all.
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
             poll = select.poll()
             poll.register(handle, select.POLLIN)
             poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
@@ -221,7 +233,8 @@ def _await_empty(folder: Path, deadline: float) -> bool:
                 # The last ones are past their end and not yet out.
                 poll.poll(max(0.0, min(1.0, deadline - time.monotonic())) * 1000)
     except FileNotFoundError:
-        return True
+        # Gone, or of an old hierarchy, which tells nothing.
+        return not folder.exists()
     except OSError:
         return False
     return False

@@ -34,6 +34,8 @@ class Spawn(Message, frozen=True):
     argv: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     """What is laid over the machine's files, for this program alone."""
+    groups: tuple[str, ...] = ()
+    """Folders of the control groups that it joins first (`lab.runtime.limits`)."""
 
 
 class Signal(Message, frozen=True):

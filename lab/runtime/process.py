@@ -116,8 +116,10 @@ class Zygote:
         """The process number of each program that runs, by node."""
         return dict(self._running)
 
-    async def spawn(self, node: str, program: Program) -> int:
+    async def spawn(self, node: str, program: Program, groups: tuple[str, ...] = ()) -> int:
         """Start `program` in `node`; its process number, once it is in the node and runs.
+
+        `groups` are the control groups that limit it (`lab.runtime.limits`).
 
         Raises LabError if it can't be started: no such namespace, no such
         command, one that runs already.
@@ -129,7 +131,9 @@ class Zygote:
             enter.write_files(folder, node, env)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-        return await self._spawn(node, node, env, program.command, program.mounts)
+        return await self._spawn(
+            node, node, env, program.command, mounts=program.mounts, groups=groups
+        )
 
     async def spawn_daemon(self, node: str, daemon: Daemon) -> int:
         """Start `daemon` in `node`; its process number, once it is in the node and runs.
@@ -201,7 +205,9 @@ class Zygote:
         node: str,
         env: dict[str, str],
         argv: tuple[str, ...],
+        *,
         mounts: tuple[Mount, ...] = (),
+        groups: tuple[str, ...] = (),
     ) -> int:
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._starting[name] = started
@@ -215,6 +221,7 @@ class Zygote:
                 env=env,
                 argv=argv,
                 mounts=mounts,
+                groups=groups,
             )
         )
         try:

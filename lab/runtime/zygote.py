@@ -175,6 +175,10 @@ def _child(spawn: Spawn, root: int, report: int) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL if spawn.argv else signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
+        for folder in spawn.groups:
+            failing = f"can't join {folder}"
+            Path(folder, "cgroup.procs").write_text("0")
+        failing = "can't enter the node"
         libc.set_name(spawn.host)
         namespace = os.open(
             os.path.relpath(spawn.namespace, "/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=root

@@ -350,11 +350,9 @@ class NodeForm(_Attached):
         "source:target:ro; in a process, the target has to exist.",
     )
     memory: MemoryField | None = Field(
-        None, description="The most memory that the program may use; of a container."
+        None, description="The most memory that the program may use, such as 256MB."
     )
-    cpus: CpusField | None = Field(
-        None, description="How many CPUs the program may use: 0.5, 2; of a container."
-    )
+    cpus: CpusField | None = Field(None, description="How many CPUs the program may use: 0.5, 2.")
     ready: Literal["started", "signal"] = Field(
         "started",
         description="When a program of one's own is ready: once started, or when it says so "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lab.observe.doctor.check import Check, Level, found_or
 from lab.paths import NETNS_DIR, LabPaths, state_root
+from lab.runtime import limits
 
 _SYSCTL = Path("/proc/sys")
 
@@ -41,6 +42,7 @@ def checks() -> Iterator[Check]:
         if limit is not None:
             yield limit
     yield _memory()
+    yield program_limits(limits.trees())
     yield state_folder(state_root())
     yield from leftovers(state_root(), NETNS_DIR)
 
@@ -86,6 +88,29 @@ def _memory() -> Check:
         found=f"{free / (1 << 30):.1f} GiB available",
         why="a process peer takes about 4 MiB, a container more",
         remedy="" if free >= _MEMORY_BYTES else "stop something, or keep labs small",
+    )
+
+
+def program_limits(trees: Mapping[str, limits.Tree]) -> Check:
+    """By which control groups `memory:` and `cpus:` of process programs are kept, if at all."""
+    found = ", ".join(
+        f"{key} by {'cgroup2' if tree.unified else 'cgroup v1'}" for key, tree in trees.items()
+    )
+    lacking = [key for key in (limits.MEMORY, limits.CPUS) if key not in trees]
+    if lacking:
+        found = "; ".join(filter(None, (found, f"no control group for {' and '.join(lacking)}")))
+    return Check(
+        group="limits",
+        name="limits of programs",
+        level=found_or(Level.WARNING, not lacking),
+        found=found,
+        why="`memory:` and `cpus:` of programs that are processes; containers have the engine's",
+        remedy=(
+            ""
+            if not lacking
+            else "as root: echo '+memory +cpu' > "
+            "/sys/fs/cgroup/cgroup.subtree_control, or use containers"
+        ),
     )
 
 

@@ -88,8 +88,7 @@ def traces(lab: str, state: Path) -> list[str]:
             continue
         if marker in environment.split(b"\0") or lab.encode() in command:
             found.append(f"process {process.name}: {command!r}")
-    groups = group.mount_point()
-    if groups is not None:
+    for groups in group.mount_points():
         found += [f"control group {entry}" for entry in groups.rglob(f"{group.PREFIX}{lab}.*")]
     devices = [entry.name for entry in Path("/sys/class/net").iterdir()]
     found += [f"device {name}" for name in devices if lab in name]

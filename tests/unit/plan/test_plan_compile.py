@@ -617,10 +617,12 @@ def test_limits_that_a_process_does_not_keep_to_are_told():
         NodeSpec(name="boxed", via="internet", image="x:1", memory_bytes=1 << 26, cpus=1.0),
         *(NodeSpec(name=f"p-{n}", via="internet", peer=True, cpus=0.5) for n in range(5)),
     ]
-    own = "`memory` has no effect on own: that takes a container, and this is a process"
-    many = "`cpus` has no effect on p-0, p-1, p-2 and 2 more: that takes a container, and this is a"
+    own = "`memory` has no effect on own: no control group here limits a process (`lab doctor`)"
+    many = "`cpus` has no effect on p-0, p-1, p-2 and 2 more: no control group here limits"
     boxes = Machine(containers=True, runtime=Runtime.DOCKER, peer_image="lab-peer:1")
     assert own in compiled(*nodes, machine=boxes).notes
     assert len(compiled(*nodes, machine=boxes).notes) == 2
     processes = Machine(containers=True, runtime=Runtime.PROCESS)
     assert any(note.startswith(many) for note in compiled(*nodes, machine=processes).notes)
+    limiting = Machine(runtime=Runtime.PROCESS, containers=True, limits=("memory", "cpus"))
+    assert not any("has no effect" in note for note in compiled(*nodes, machine=limiting).notes)
