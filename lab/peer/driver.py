@@ -39,6 +39,8 @@ class Driver:
         self.local = Endpoint("0.0.0.0", 0)
         self.silent: dict[Endpoint, float] = {}
         """Servers that did not answer, and when; what several drivers know may be one."""
+        self.stamps: dict[Endpoint, Callable[[bytes], bytes]] = {}
+        """What is done to each packet that goes to an endpoint, on its way out."""
         self._loop = asyncio.get_running_loop()
         self._machines: list[Machine] = []
         self._early: deque[tuple[bytes, Endpoint]] = deque(maxlen=EARLY)
@@ -97,8 +99,11 @@ class Driver:
             if due is not None and due <= now:
                 machine.tick(now)
             for datagram in machine.take():
-                self.tally.count(datagram.kind, len(datagram.payload))
-                self._transmit(datagram.payload, datagram.destination)
+                payload = datagram.payload
+                if stamp := self.stamps.get(datagram.destination):
+                    payload = stamp(payload)
+                self.tally.count(datagram.kind, len(payload))
+                self._transmit(payload, datagram.destination)
         self._wake()
         self._schedule()
 

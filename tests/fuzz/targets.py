@@ -49,8 +49,8 @@ from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import _PURPOSE, SignalError, _canonical
 from lab.peer.traversal.signals import parse as parse_signal
 from lab.peer.volunteer.wire import Type as VolunteerType
+from lab.peer.volunteer.wire import exchange, proven_by
 from lab.peer.volunteer.wire import parse as parse_volunteer
-from lab.peer.volunteer.wire import proven_by
 from lab.peer.web import websocket
 from lab.peer.web.message import HttpError, Parser
 
@@ -301,7 +301,7 @@ def volunteer(data: bytes) -> None:
     if packet:
         assert packet.encode() == data
         if packet.type is VolunteerType.PROVE:
-            assert not proven_by(packet, bytes(32), bytes(32))
+            assert not proven_by(packet, bytes(32), exchange(packet), bytes(32))
 
 
 def http(data: bytes) -> None:

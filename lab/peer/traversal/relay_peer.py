@@ -165,7 +165,8 @@ async def _joined(call: Call, driver: Driver, relay: _Relay) -> Joining:
     joining = Joining(identity, call.attempt, relay.at, relay.key, driver.now)
     driver.add(joining)
     await driver.until(lambda: joining.done, call.deadline)
-    if joining.joined:
+    if joining.joined and joining.stamps:
+        driver.stamps[relay.at] = joining.stamps.stamped
         call.at_close(lambda: _leave(driver, joining))
     return joining
 

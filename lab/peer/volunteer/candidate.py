@@ -17,8 +17,9 @@ from lab.peer.marks import Mark
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
 from lab.peer.volunteer.carrier import Bounds, Carrier, Client
 from lab.peer.volunteer.election import Election, Measured, Terms
+from lab.peer.volunteer.joining import Joining
 from lab.peer.volunteer.service import Arrivals, Volunteer
-from lab.peer.volunteer.wire import ATTEMPT_BYTES, TOKEN_BYTES, Packet, Type, prove
+from lab.peer.volunteer.wire import ATTEMPT_BYTES, TOKEN_BYTES
 
 EVERY_S = 60.0
 """Between measurements."""
@@ -71,6 +72,7 @@ class Candidate:
             "lacks": list(self.election.lacks),
             "pairs": self.carrier.pairs,
             "carried": self.carrier.carried,
+            "forged": self.carrier.forged,
             "measured": asdict(self.measured) if self.measured else None,
         }
 
@@ -154,12 +156,17 @@ def capability(identity: Identity) -> float:
     ends = [Client("udp", Endpoint("192.0.2.1", port)) for port in (1, 2)]
     others = (identity, Identity.create())
     carrier.grant(attempt, others[0].key, others[1].key, 0.0)
+    joinings = []
     for client, own in zip(ends, others, strict=True):
-        joins = carrier.received(client, Packet(Type.JOIN, attempt, bytes(72)).encode(), 0.0)
-        cookie = joins[0].data[2 + ATTEMPT_BYTES :]
-        carrier.received(client, prove(own, attempt, cookie, bytes(32)), 0.0)
+        joinings.append(joining := Joining(own, attempt, client.endpoint, bytes(32), 0.0))
+        joining.tick(0.0)
+        while said := joining.take():
+            for send in carrier.received(client, said[0].payload, 0.0):
+                joining.receive(send.data, client.endpoint, 0.0)
     packet = bytes((Mark.PATH, 5)) + attempt + bytes(1000)
+    stamps = joinings[0].stamps
+    stamped = [stamps.put(packet) if stamps else packet for _ in range(SAMPLE)]
     began = time.perf_counter()
-    for _ in range(SAMPLE):
-        carrier.received(ends[0], packet, 0.0)
+    for each in stamped:
+        carrier.received(ends[0], each, 0.0)
     return SAMPLE / max(time.perf_counter() - began, 1e-9)

@@ -19,7 +19,9 @@ from typing import NamedTuple
 from lab.peer.endpoint import Endpoint
 from lab.peer.marks import BETWEEN_PEERS, Mark
 from lab.peer.sealed import SHELL
-from lab.peer.volunteer.wire import COOKIE_BYTES, Packet, Type, parse, proven_by
+from lab.peer.traversal.seal import Agreement
+from lab.peer.volunteer.stamp import STAMP_BYTES, Stamps, agreed
+from lab.peer.volunteer.wire import COOKIE_BYTES, Exchange, Packet, Type, exchange, parse, proven_by
 
 MAX_PACKET = 1400
 
@@ -55,15 +57,24 @@ class Bounds:
 
 
 @dataclass(slots=True)
+class _Seat:
+    """From where one of a pair came last, and what it said its stamps are to be made with."""
+
+    client: Client
+    proof: Exchange
+    stamps: Stamps
+
+
+@dataclass(slots=True)
 class _Pair:
-    """Two peers, by key, and from where each of them came last."""
+    """Two peers, by key, and their seats."""
 
     keys: tuple[bytes, bytes]
     granted_at: float
     used_at: float
     allowance: float
     counted_at: float
-    clients: list[Client | None] = field(default_factory=lambda: [None, None])
+    seats: list[_Seat | None] = field(default_factory=lambda: [None, None])
 
 
 class Carrier:
@@ -74,9 +85,12 @@ class Carrier:
         """Packets that were passed on."""
         self.dropped = 0
         """Packets of a pair that were not: it used more than it may."""
+        self.forged = 0
+        """Packets that came from where one of a pair is and were not of him, or a second time."""
         self._key = key
         self._bounds = bounds
         self._secret = secrets.token_bytes(32)
+        self._agreement = Agreement()
         self._pairs: dict[bytes, _Pair] = {}
         self._sides: dict[Client, tuple[bytes, int]] = {}
 
@@ -114,12 +128,12 @@ class Carrier:
         """A TCP connection has ended."""
         attempt, side = self._sides.pop(client, (b"", 0))
         if pair := self._pairs.get(attempt):
-            pair.clients[side] = None
+            pair.seats[side] = None
 
     def tick(self, now: float) -> None:
         """Forget pairs that have expired; to be called about every second."""
         for attempt, pair in tuple(self._pairs.items()):
-            joined = all(pair.clients)
+            joined = all(pair.seats)
             patience = self._bounds.idle_s if joined else self._bounds.join_s
             if now - pair.used_at > patience or now - pair.granted_at > self._bounds.longest_s:
                 self._forget(attempt)
@@ -130,59 +144,76 @@ class Carrier:
             self._forget(attempt)
 
     def _forget(self, attempt: bytes) -> None:
-        for client in self._pairs.pop(attempt).clients:
-            if client:
-                self._sides.pop(client, None)
+        for seat in self._pairs.pop(attempt).seats:
+            if seat:
+                self._sides.pop(seat.client, None)
 
     def _control(self, client: Client, packet: Packet, now: float) -> list[Send]:
         attempt = packet.attempt
         pair = self._pairs.get(attempt)
+        challenge = Exchange(self._cookie(client, attempt), self._agreement.ephemeral)
         if packet.type is Type.JOIN:
-            answer = Packet(Type.CHALLENGE, attempt, self._cookie(client, attempt))
+            answer = Packet(Type.CHALLENGE, attempt, b"".join(challenge))
             if pair is None:
                 answer = Packet(Type.REFUSED, attempt)
             return [Send(client, answer.encode())]
         if packet.type not in (Type.PROVE, Type.LEAVE) or pair is None:
             return []
-        cookie = self._cookie(client, attempt)
-        if not hmac.compare_digest(cookie, packet.more[:COOKIE_BYTES]):
+        if not hmac.compare_digest(challenge.cookie, packet.more[:COOKIE_BYTES]):
             return []
         if packet.type is Type.LEAVE:
-            if client in pair.clients:
+            if any(seat and seat.client == client for seat in pair.seats):
                 self._forget(attempt)
             return []
         for side, key in enumerate(pair.keys):
-            if proven_by(packet, key, self._key):
-                self._seat(attempt, pair, side, client)
-                pair.used_at = now
-                return [Send(client, Packet(Type.JOINED, attempt).encode())]
+            if proven_by(packet, key, challenge, self._key):
+                return self._seat(packet, pair, side, client, now)
         return []
 
-    def _seat(self, attempt: bytes, pair: _Pair, side: int, client: Client) -> None:
-        before = pair.clients[side]
-        if before:
-            self._sides.pop(before, None)
-        pair.clients[side] = client
-        self._sides[client] = (attempt, side)
+    def _seat(
+        self, packet: Packet, pair: _Pair, side: int, client: Client, now: float
+    ) -> list[Send]:
+        """Let one of a pair take part from where he is now."""
+        before, proof = pair.seats[side], exchange(packet)
+        # What comes a second time, or was copied, must not begin the counting anew.
+        if before is None or (before.client, before.proof) != (client, proof):
+            keys = (proof.ephemeral, self._agreement.ephemeral)
+            try:
+                stamps = agreed(self._agreement, packet.attempt, proof.cookie, keys, relay=True)
+            except ValueError:
+                return []
+            if before:
+                self._sides.pop(before.client, None)
+            before = pair.seats[side] = _Seat(client, proof, stamps)
+            self._sides[client] = (packet.attempt, side)
+        pair.used_at = now
+        return [Send(client, Packet(Type.JOINED, packet.attempt, before.stamps.welcome).encode())]
 
     def _pass_on(self, client: Client, data: bytes, now: float) -> list[Send]:
         attempt, side = self._sides.get(client, (b"", 0))
         pair = self._pairs.get(attempt)
-        if pair is None or not SHELL <= len(data) <= MAX_PACKET or data[0] not in BETWEEN_PEERS:
+        seat = pair.seats[side] if pair else None
+        if pair is None or seat is None or len(data) > MAX_PACKET + STAMP_BYTES:
             return []
-        if data[0] == Mark.PATH and data[2:10] != attempt:
+        packet = seat.stamps.taken(data)
+        if packet is None:
+            self.forged += 1
+            return []
+        if len(packet) < SHELL or packet[0] not in BETWEEN_PEERS:
+            return []
+        if packet[0] == Mark.PATH and packet[2:10] != attempt:
             return []
         pair.used_at = now
-        other = pair.clients[1 - side]
+        other = pair.seats[1 - side]
         earned = (now - pair.counted_at) * self._bounds.bytes_per_s
         pair.allowance = min(self._bounds.burst, pair.allowance + earned)
         pair.counted_at = now
-        if other is None or pair.allowance < len(data):
+        if other is None or pair.allowance < len(packet):
             self.dropped += 1
             return []
-        pair.allowance -= len(data)
+        pair.allowance -= len(packet)
         self.carried += 1
-        return [Send(other, data)]
+        return [Send(other.client, packet)]
 
     def _cookie(self, client: Client, attempt: bytes) -> bytes:
         text = f"{client.transport} {client.endpoint} {attempt.hex()}".encode()

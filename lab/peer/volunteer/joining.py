@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
+
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
 from lab.peer.machine import Datagram
-from lab.peer.volunteer.wire import COOKIE_BYTES, Packet, Type, join, parse, prove
+from lab.peer.traversal.seal import Agreement
+from lab.peer.volunteer.stamp import Stamps, agreed
+from lab.peer.volunteer.wire import Exchange, Packet, Type, exchange, join, parse, prove
 
 KIND = "relay-peer"
 RETRY_S = 0.4
@@ -22,11 +26,14 @@ class Joining:
         self.refused = False
         self.failed = False
         """Whether all tries went unanswered."""
+        self.stamps: Stamps | None = None
+        """For what is sent to the volunteer, once it has challenged."""
         self._identity = identity
         self._attempt = attempt
         self._at = at
         self._volunteer = volunteer
-        self._cookie = b""
+        self._agreement = Agreement()
+        self._challenge: Exchange | None = None
         self._tries = 0
         self._next = now
         self._out: list[Datagram] = []
@@ -37,8 +44,8 @@ class Joining:
 
     def leave(self) -> None:
         """Say that the pair needs the volunteer no more; if that is lost, it will notice."""
-        if self.joined:
-            data = Packet(Type.LEAVE, self._attempt, self._cookie).encode()
+        if self.joined and self._challenge:
+            data = Packet(Type.LEAVE, self._attempt, self._challenge.cookie).encode()
             self._out.append(Datagram(data, self._at, KIND))
 
     # --- Machine ---
@@ -70,17 +77,26 @@ class Joining:
 
     def _take(self, packet: Packet, now: float) -> None:
         match packet.type:
-            case Type.CHALLENGE if not self._cookie:
-                self._cookie = packet.more[:COOKIE_BYTES]
+            case Type.CHALLENGE if not self._challenge:
+                said = exchange(packet)
+                keys = (self._agreement.ephemeral, said.ephemeral)
+                try:
+                    self.stamps = agreed(
+                        self._agreement, self._attempt, said.cookie, keys, relay=False
+                    )
+                except ValueError:
+                    return  # no key of an honest volunteer
+                self._challenge = said
                 self._tries, self._next = 1, now + RETRY_S
                 self._ask()
-            case Type.JOINED if self._cookie:
-                self.joined = True
+            case Type.JOINED if self.stamps:
+                self.joined = hmac.compare_digest(packet.more, self.stamps.welcome)
             case Type.REFUSED:
                 self.refused = True
 
     def _ask(self) -> None:
         data = join(self._attempt)
-        if self._cookie:
-            data = prove(self._identity, self._attempt, self._cookie, self._volunteer)
+        if self._challenge:
+            own = self._agreement.ephemeral
+            data = prove(self._identity, self._attempt, self._challenge, own, self._volunteer)
         self._out.append(Datagram(data, self._at, KIND))

@@ -5,15 +5,17 @@
     | mark | type | attempt (8 bytes) | more |
 
     JOIN       72 bytes of nothing: an answer must not be longer than its question
-    CHALLENGE  cookie (16 bytes)
-    PROVE      cookie, and a signature (64 bytes) over attempt, cookie and the volunteer's key
-    JOINED
+    CHALLENGE  cookie (16 bytes), an X25519 key (32 bytes)
+    PROVE      cookie, an X25519 key, and a signature (64 bytes) over the attempt, the cookie,
+               both X25519 keys and the volunteer's own
+    JOINED     what shows that the volunteer has the key agreed on (16 bytes)
     REFUSED
     LEAVE      cookie: the pair needs the volunteer no more
     REACH      token (16 bytes), from the rendezvous service (in place of the attempt: zeros)
 
-The mark is `Mark.VOLUNTEER`.  Everything else that is passed on was sealed by
-the two for each other: packets of the attempt (`lab.peer.traversal.seal`), which
+The mark is `Mark.VOLUNTEER`.  Everything else that is passed on has a stamp of
+its sender for the volunteer (`lab.peer.volunteer.stamp`), and was sealed by the
+two for each other: packets of the attempt (`lab.peer.traversal.seal`), which
 name it in the same place, and of the session that uses the path
 (`lab.peer.session.wire`), which has a number of its own.
 """
@@ -23,12 +25,13 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from lab.peer.identity import SIGNATURE_BYTES, Identity, verify
+from lab.peer.identity import KEY_BYTES, SIGNATURE_BYTES, Identity, verify
 from lab.peer.marks import Mark
+from lab.peer.volunteer.stamp import WELCOME_BYTES
 
 ATTEMPT_BYTES = 8
 COOKIE_BYTES = TOKEN_BYTES = 16
-PURPOSE = b"lab relay join 1"
+PURPOSE = b"lab relay join 2"
 _JOIN_PADDING = 72
 
 
@@ -46,9 +49,9 @@ class Type(IntEnum):
 
 _SIZES = {
     Type.JOIN: _JOIN_PADDING,
-    Type.CHALLENGE: COOKIE_BYTES,
-    Type.PROVE: COOKIE_BYTES + SIGNATURE_BYTES,
-    Type.JOINED: 0,
+    Type.CHALLENGE: COOKIE_BYTES + KEY_BYTES,
+    Type.PROVE: COOKIE_BYTES + KEY_BYTES + SIGNATURE_BYTES,
+    Type.JOINED: WELCOME_BYTES,
     Type.REFUSED: 0,
     Type.REACH: TOKEN_BYTES,
     Type.LEAVE: COOKIE_BYTES,
@@ -82,16 +85,41 @@ def join(attempt: bytes) -> bytes:
     return Packet(Type.JOIN, attempt, bytes(_JOIN_PADDING)).encode()
 
 
-def prove(identity: Identity, attempt: bytes, cookie: bytes, volunteer: bytes) -> bytes:
-    """The answer to a challenge of the volunteer with that key."""
-    signature = identity.sign(PURPOSE, attempt + cookie + volunteer)
-    return Packet(Type.PROVE, attempt, cookie + signature).encode()
+class Exchange(NamedTuple):
+    """A cookie and an X25519 key: the volunteer's in a CHALLENGE, the peer's in a PROVE."""
+
+    cookie: bytes
+    ephemeral: bytes
 
 
-def proven_by(packet: Packet, key: bytes, volunteer: bytes) -> bool:
-    """Whether the owner of `key` made a PROVE for that volunteer."""
-    cookie, signature = packet.more[:COOKIE_BYTES], packet.more[COOKIE_BYTES:]
-    return verify(key, signature, PURPOSE, packet.attempt + cookie + volunteer)
+def exchange(packet: Packet) -> Exchange:
+    """What a CHALLENGE or PROVE holds beside a signature."""
+    more = packet.more
+    return Exchange(more[:COOKIE_BYTES], more[COOKIE_BYTES : COOKIE_BYTES + KEY_BYTES])
+
+
+def prove(
+    identity: Identity, attempt: bytes, challenge: Exchange, ephemeral: bytes, volunteer: bytes
+) -> bytes:
+    """The answer to a challenge of the volunteer with that key; `ephemeral` is the peer's."""
+    said = _said(attempt, challenge.cookie, ephemeral, challenge.ephemeral, volunteer)
+    more = challenge.cookie + ephemeral + identity.sign(PURPOSE, said)
+    return Packet(Type.PROVE, attempt, more).encode()
+
+
+def proven_by(packet: Packet, key: bytes, challenge: Exchange, volunteer: bytes) -> bool:
+    """Whether the owner of `key` made a PROVE for that volunteer's challenge."""
+    said = exchange(packet)
+    if said.cookie != challenge.cookie:
+        return False
+    signature = packet.more[COOKIE_BYTES + KEY_BYTES :]
+    text = _said(packet.attempt, *said, challenge.ephemeral, volunteer)
+    return verify(key, signature, PURPOSE, text)
+
+
+def _said(*parts: bytes) -> bytes:
+    # All have a fixed length, so that there is one way to read it.
+    return b"".join(parts)
 
 
 def reach(token: bytes) -> bytes:

@@ -3,9 +3,11 @@
     mallory 45.0.3.2 --\\
                         core, where mallory has a tap on every line
     victim  45.0.4.2 --/
+    carol   45.0.5.2 -/
 
 Mallory may send whatever with whatever source (a raw socket in the core), and
 sees what passes (a packet socket there).  The victim does nothing and counts.
+Carol carries packets for others, once somebody asks for that (`volunteer`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,8 +25,10 @@ from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
 from lab.peer.rendezvous.member import Event, Member, Refused, Registered
 from tests.kernel.peer.wild import Wild, run
+from tests.unit.peer.support import Program
 
 MALLORY, VICTIM = "45.0.3.2", "45.0.4.2"
+CAROL = Endpoint("45.0.5.2", 33033)
 RENDEZVOUS = ("45.0.0.2", 4000)
 _ETHERNET = 14
 
@@ -32,6 +37,23 @@ Seen = Callable[[Endpoint, Endpoint, bytes], None]
 
 class Hostile(Wild):
     """See the module."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        super().__init__(folder)
+
+    def services(self, node: str) -> dict[str, str]:
+        more = {"VOLUNTEER": "mbps=0.1,packets=1,after_s=0"} if node == "carol" else {}
+        return super().services(node) | more
+
+    def volunteer(self) -> Program:
+        """Carol, elected."""
+        carol = self._start(self._folder, "carol", "peer", CAROL.address)
+        deadline = time.monotonic() + 20
+        while not carol.order(do="status")[-1]["status"]["volunteer"]["elected"]:
+            assert time.monotonic() < deadline, "carol was not elected"
+            time.sleep(0.1)
+        return carol
 
     def socket(self, node: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
         """A socket in `node`, with its public address if it has one."""
@@ -107,6 +129,7 @@ class Hostile(Wild):
         for node, port, gate, own in (
             ("mallory", "m", "45.0.3.1/24", MALLORY),
             ("victim", "v", "45.0.4.1/24", VICTIM),
+            ("carol", "c", "45.0.5.1/24", CAROL.address),
         ):
             run(f"ip netns add {self.name(node)}")
             self.ip(node, "link set dev lo up")

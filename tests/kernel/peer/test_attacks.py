@@ -22,7 +22,7 @@ from lab.peer.traversal.prober import Restraint
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.signals import encode as encode_signal
-from tests.kernel.peer.hostile import MALLORY, VICTIM, Hostile, Impostor
+from tests.kernel.peer.hostile import CAROL, MALLORY, VICTIM, Hostile, Impostor
 from tests.kernel.peer.wild import run
 
 pytestmark = pytest.mark.kernel
@@ -319,3 +319,35 @@ def test_a_peer_floods_nobody_for_another_one(hostile):
     impostor.close()
     # Meanwhile bob answers others.
     between_the_two(hostile.alice.connect("bob", "udp-punch")[0])
+
+
+def test_who_forges_a_peers_address_spends_nothing_of_what_a_volunteer_gives(hostile):
+    """Mallory sees every packet, and sends the volunteer copies and inventions in its name."""
+    carol = hostile.volunteer()
+    forged, invented = 0, b"mallory's"
+    passed: list[bytes] = []
+    with hostile.forger() as forge:
+
+        def spend(source, to, payload):
+            nonlocal forged
+            if source == CAROL and invented in payload:
+                passed.append(payload)
+            if to != CAROL or source.address not in HOMES or invented in payload:
+                return
+            if payload[0] in (Mark.PATH, Mark.SESSION):
+                # A hundred kilobytes: more than the pair may use at once.
+                for _ in range(40):
+                    for mark in (Mark.PATH, Mark.SESSION):
+                        forge(source, CAROL, bytes((mark,)) + payload[1:18] + invented * 130)
+                    forge(source, CAROL, payload)
+                    forged += 3
+
+        with hostile.tap(spend):
+            (record,) = hostile.alice.connect("bob", "relay-peer", goodput_s=0.5)
+    assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+    stands = carol.order(do="status")[-1]["status"]["volunteer"]
+    assert forged > 100
+    assert 0 < stands["forged"] <= forged
+    assert 0 < stands["carried"] <= record["relayed"]["packets"]
+    assert passed == []
+    carol.stop()

@@ -16,7 +16,16 @@ from lab.peer.traversal.seal import Type as Sealed
 from lab.peer.volunteer.carrier import Bounds, Carrier, Client
 from lab.peer.volunteer.election import CONDITIONS, MISSES, Election, Measured, Terms, TermsError
 from lab.peer.volunteer.joining import Joining
-from lab.peer.volunteer.wire import ATTEMPT_BYTES, COOKIE_BYTES, Packet, Type, join, parse, prove
+from lab.peer.volunteer.wire import (
+    ATTEMPT_BYTES,
+    COOKIE_BYTES,
+    Packet,
+    Type,
+    exchange,
+    join,
+    parse,
+    prove,
+)
 from tests.unit.peer.test_rendezvous import ALICE, BOB, MALLORY, Stage, say
 
 CAROL = Identity.create()
@@ -79,8 +88,15 @@ class Meeting:
     def __init__(self, **bounds):
         self.carrier = Carrier(CAROL.key, Bounds(**bounds))
         self.now = 0.0
+        self.joined = {}
 
     def says(self, client, data):
+        """What comes of a packet, with the client's stamp if it has joined."""
+        joining = self.joined.get(client)
+        stamped = joining.stamps.stamped(data) if joining and data else data
+        return self.raw(client, stamped)
+
+    def raw(self, client, data):
         return self.carrier.received(client, data, self.now)
 
     def joins(self, client, identity, attempt=ATTEMPT):
@@ -89,11 +105,13 @@ class Meeting:
         while not joining.done:
             joining.tick(self.now)
             for datagram in joining.take():
-                for answer in self.says(client, datagram.payload):
+                for answer in self.raw(client, datagram.payload):
                     assert answer.client == client
                     assert len(answer.data) <= len(datagram.payload), "nothing is amplified"
                     joining.receive(answer.data, AT, self.now)
             self.now = joining.deadline() or self.now
+        if joining.joined:
+            self.joined[client] = joining
         return joining
 
 
@@ -131,13 +149,17 @@ def test_a_third_one_gets_nothing():
     assert meeting.joins(M, MALLORY).failed
     assert meeting.says(M, sealed()) == []
     # What it overheard is of no use to it: the cookie is another endpoint's.
-    challenge = parse(meeting.says(A, join(ATTEMPT))[0].data)
-    proof = prove(ALICE, ATTEMPT, challenge.more, CAROL.key)
+    challenge = exchange(parse(meeting.says(A, join(ATTEMPT))[0].data))
+    ephemeral = Agreement().ephemeral
+    proof = prove(ALICE, ATTEMPT, challenge, ephemeral, CAROL.key)
     assert meeting.says(M, proof) == []
     assert meeting.says(A, sealed())[0].client == B
     # A proof made for another volunteer is none here.
     meeting.carrier.gone(A)
-    assert meeting.says(A, prove(ALICE, ATTEMPT, challenge.more, MALLORY.key)) == []
+    assert meeting.says(A, prove(ALICE, ATTEMPT, challenge, ephemeral, MALLORY.key)) == []
+    # Nor one of which somebody has changed the key.
+    changed = Packet(Type.PROVE, ATTEMPT, proof[10:26] + MALLORY.key + proof[58:])
+    assert meeting.says(A, changed.encode()) == []
     # Nobody leaves for somebody else.
     leave = Packet(Type.LEAVE, ATTEMPT, bytes(COOKIE_BYTES)).encode()
     assert meeting.says(B, leave) == []
@@ -167,6 +189,51 @@ def test_a_pair_has_a_rate_and_nothing_is_stored():
     # What was dropped does not come later.
     meeting.now += 1.0
     assert sum(bool(meeting.says(B, packet)) for _ in range(100)) == 2
+
+
+def test_who_forges_an_address_spends_nothing_of_what_the_pair_may_use():
+    meeting = pair(bytes_per_s=1, burst=1000)
+    packet = sealed(100)
+    frame = SessionSeal(bytes(8), bytes(32), bytes(32)).data(1, bytes(100))
+    stamped = meeting.joined[A].stamps.put(packet)
+    # Whatever it has seen or makes up, as from alice's address.
+    guesses = [packet, frame, packet + bytes(12), frame + bytes(12), stamped[:-1] + b"?"]
+    for forged in [*guesses, meeting.joined[B].stamps.put(packet)] * 50:
+        assert meeting.raw(A, forged) == []
+    assert meeting.raw(A, stamped) == [(B, packet)]
+    # A copy of what has passed, from anywhere.
+    assert meeting.raw(A, stamped) == meeting.raw(B, stamped) == []
+    assert meeting.carrier.forged == 302
+    assert meeting.carrier.carried == 1
+    # What is hers passes still.
+    assert meeting.says(A, packet) == [(B, packet)]
+
+
+def test_a_proof_that_comes_again_does_not_make_old_packets_new():
+    meeting = pair()
+    joining = Joining(ALICE, ATTEMPT, AT, CAROL.key, meeting.now)
+    proofs = []
+    while not joining.done:
+        joining.tick(meeting.now)
+        for datagram in joining.take():
+            proofs.append(datagram.payload)
+            for answer in meeting.raw(A, datagram.payload):
+                joining.receive(answer.data, AT, meeting.now)
+    stamped = joining.stamps.put(sealed())
+    assert len(meeting.raw(A, stamped)) == 1
+    assert len(meeting.raw(A, proofs[-1])) == 1, "it is answered: the first answer may be lost"
+    assert meeting.raw(A, stamped) == []
+
+
+def test_who_knows_no_key_does_not_pass_for_the_volunteer():
+    joining = Joining(ALICE, ATTEMPT, AT, CAROL.key, 0.0)
+    weak = Packet(Type.CHALLENGE, ATTEMPT, bytes(COOKIE_BYTES + 32)).encode()
+    joining.receive(weak, AT, 0.0)
+    assert joining.stamps is None
+    honest = bytes(COOKIE_BYTES) + Agreement().ephemeral
+    joining.receive(Packet(Type.CHALLENGE, ATTEMPT, honest).encode(), AT, 0.0)
+    joining.receive(Packet(Type.JOINED, ATTEMPT, bytes(16)).encode(), AT, 0.0)
+    assert not joining.done
 
 
 def test_a_packet_for_who_has_not_come_is_dropped():
@@ -242,7 +309,7 @@ def test_an_order_of_random_packets_does_not_join():
     assert Sealed.DATA == 5
     meeting = Meeting()
     meeting.carrier.grant(ATTEMPT, ALICE.key, BOB.key, 0.0)
-    forged = Packet(Type.PROVE, ATTEMPT, bytes(COOKIE_BYTES + 64)).encode()
+    forged = Packet(Type.PROVE, ATTEMPT, bytes(COOKIE_BYTES + 32 + 64)).encode()
     assert meeting.says(M, forged) == []
 
 
