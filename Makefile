@@ -21,7 +21,7 @@ LAB := $(SUDO) $(BIN)/lab
 RUN_PACKAGES := iproute2 iptables nftables libnftables1 busybox-static procps
 # ... and what the tests need besides: engines, and software that is not ours.
 TEST_PACKAGES := docker.io mmdebstrap mount iputils-ping iperf3 coturn tcpdump conntrack curl prometheus \
-	qemu-system-x86 kmod miniupnpd-nftables miniupnpc natpmpc tayga unbound dnsmasq-base tinyproxy-bin bind9-dnsutils transmission-cli aria2
+	qemu-system-x86 kmod miniupnpd-nftables miniupnpc natpmpc tayga unbound dnsmasq-base tinyproxy-bin bind9-dnsutils transmission-cli aria2 avahi-daemon avahi-utils avahi-autoipd dbus
 
 define install_packages
 @missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \

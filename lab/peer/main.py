@@ -108,6 +108,8 @@ class Node:
         self._client: RendezvousClient | None = None
         self._client_task: asyncio.Task[None] | None = None
         self._candidate: Candidate | None = None
+        self._neighbours: Neighbours | None = None
+        self._moves: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Serve every role; returns when all of them do."""
@@ -164,6 +166,7 @@ class Node:
             "sessions": self._attempts.running if self._attempts else [],
             "kept": self._sessions.running if self._sessions else [],
             **({"volunteer": self._candidate.status()} if self._candidate else {}),
+            **({"lan": self._neighbours.status()} if self._neighbours else {}),
         }
 
     async def _claim(self) -> None:
@@ -181,6 +184,7 @@ class Node:
         if not before.addresses:
             return
         emit("readdressed", addresses=[address])
+        self._follow_network()
         if self._attempts:
             self._attempts.settings = self._settings
         if self._sessions:
@@ -255,9 +259,11 @@ class Node:
     def _readdressed(self) -> None:
         settings, before = with_present(self._told, here()), self._settings
         if settings.addresses == before.addresses:
+            self._follow_network()
             return
         emit("readdressed", addresses=list(settings.addresses))
         self._settings = settings
+        self._follow_network()
         if self._attempts:
             self._attempts.settings = settings
         if self._client:
@@ -266,22 +272,30 @@ class Node:
             self._sessions.moved(frozenset(before.addresses) - frozenset(settings.addresses))
 
     async def _start_nearby(self, identity: Identity) -> None:
-        """Be found on this network; a peer that can't be is one all the same."""
-        settings = self._settings
-        if not settings.lan_address:
+        """Be found on this network, and on the one that the host comes to."""
+        if not self._attempts:
             return
         signalling = Signalling(identity, self._offered_nearby)
-        neighbours = Neighbours(settings.node, settings.lan_address, identity, signalling.deliver)
+        wanted = self._settings.lan_name or self._settings.node
+        self._neighbours = Neighbours(wanted, identity, signalling.deliver, emit)
+        self._services.append(self._neighbours)
+        signalling.client = self._neighbours
+        self._attempts.nearby = signalling
+        await self._stay_nearby(self._neighbours)
+
+    async def _stay_nearby(self, neighbours: Neighbours) -> None:
+        """Be found where this host is now; a peer that can't be is one all the same."""
         try:
-            await neighbours.start()
+            await neighbours.settle_at(self._settings.lan_address)
         except OSError as error:
-            neighbours.close()
             print(f"lab.peer: not to be found on the LAN: {error}", file=sys.stderr)
-            return
-        self._services.append(neighbours)
-        signalling.client = neighbours
-        if self._attempts:
-            self._attempts.nearby = signalling
+
+    def _follow_network(self) -> None:
+        """The same address elsewhere is another network too, so this comes with every change."""
+        if self._neighbours:
+            task = asyncio.get_running_loop().create_task(self._stay_nearby(self._neighbours))
+            self._moves.add(task)
+            task.add_done_callback(self._moves.discard)
 
     async def _start_candidate(self, identity: Identity, signalling: Signalling) -> None:
         """Stand for election as a relay; a peer that can't is one all the same."""

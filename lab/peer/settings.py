@@ -55,6 +55,8 @@ class Settings:
     """From what on this peer is a relay for others; None if it would be none."""
     nat64: Embedding | None = None
     """The way to IPv4 for a node that has none."""
+    lan_name: str = ""
+    """What it would be called on its own network; "" for the node's name."""
     link_local: str = ""
     """The interface that claims an address for itself if the host has none (RFC 3927)."""
     link_local_first: str = ""
@@ -173,9 +175,17 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         relay_password=env.get("LAB_RELAY_PASSWORD", ""),
         volunteer=_volunteer(env),
         nat64=_nat64(env),
+        lan_name=_lan_name(env),
         link_local=env.get("LINK_LOCAL", "").partition(",")[0],
         link_local_first=env.get("LINK_LOCAL", "").partition(",")[2],
     )
+
+
+def _lan_name(env: Mapping[str, str]) -> str:
+    text = env.get("LAN_NAME", "")
+    if text and not (valid_name(text) and "." not in text):
+        raise SettingsError(f"LAN_NAME is no name of a host: {text[:80]!r}")
+    return text.lower()
 
 
 def _addresses(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 MAX_BYTES = 1400
 MAX_RECORDS = 32
-A, TXT = 1, 16
+A, TXT, ANY = 1, 16, 255
 IN = 1
-UNICAST = 0x8000
-"""Of a question's class: "QU" (RFC 6762, section 5.4)."""
+UNIQUE = 0x8000
+"""Of a record's class: whoever holds an older one forgets it (RFC 6762, section 10.2)."""
 _RESPONSE, _AUTHORITATIVE = 0x8000, 0x0400
+_CONFLICT, _TENTATIVE = 0x0400, 0x0100
+"""What the bits of LLMNR say (RFC 4795, section 2.1.1); DNS has another word for the first."""
 _HEADER = struct.Struct("!6H")
 _POINTER = 0xC0
 _MOST_JUMPS = 16
@@ -29,6 +31,13 @@ class Record:
     type: int
     data: bytes
     ttl_s: int = 120
+    unique: bool = False
+    """Whether nobody else may have one of this name and type."""
+
+    @property
+    def goodbye(self) -> bool:
+        """Whether it says that it holds no more (RFC 6762, section 10.1)."""
+        return self.ttl_s == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +48,28 @@ class Message:
     response: bool = False
     questions: tuple[tuple[str, int], ...] = ()
     answers: tuple[Record, ...] = ()
+    claims: tuple[Record, ...] = ()
+    """What the sender of a probe would have (RFC 6762, section 8.2): the authority section."""
+    conflict: bool = False
+    """LLMNR: the sender of this query heard two answer."""
+    tentative: bool = False
+    """LLMNR: the sender of this response does not know yet whether the name is its own."""
 
 
 def encode(message: Message, *, authoritative: bool = True) -> bytes:
-    """The message; names are not compressed."""
+    """The message; names are not compressed.  `authoritative` is of mDNS alone."""
     flags = 0
     if message.response:
         flags = _RESPONSE | (_AUTHORITATIVE if authoritative else 0)
-    counts = len(message.questions), len(message.answers), 0, 0
+    flags |= (_CONFLICT if message.conflict else 0) | (_TENTATIVE if message.tentative else 0)
+    counts = len(message.questions), len(message.answers), len(message.claims), 0
     data = _HEADER.pack(message.number, flags, *counts)
     for name, kind in message.questions:
         data += _name(name) + struct.pack("!HH", kind, IN)
-    for record in message.answers:
-        size = len(record.data)
-        data += _name(record.name) + struct.pack("!HHIH", record.type, IN, record.ttl_s, size)
+    for record in (*message.answers, *message.claims):
+        kind = IN | UNIQUE if record.unique else IN
+        data += _name(record.name)
+        data += struct.pack("!HHIH", record.type, kind, record.ttl_s, len(record.data))
         data += record.data
     return data
 
@@ -78,28 +95,36 @@ def parse(data: bytes) -> Message:
     """The message in `data`; MalformedError if it is none, or longer than is taken."""
     if not _HEADER.size <= len(data) <= MAX_BYTES:
         raise MalformedError("no such length")
-    number, flags, asked, answered, _, _ = _HEADER.unpack_from(data)
-    if asked + answered > MAX_RECORDS:
+    number, flags, asked, answered, claimed, _ = _HEADER.unpack_from(data)
+    if asked + answered + claimed > MAX_RECORDS:
         raise MalformedError("too many records")
     at = _HEADER.size
-    questions, answers = [], []
+    questions, records = [], []
     try:
         for _ in range(asked):
             name, at = _read_name(data, at)
             kind, _class = struct.unpack_from("!HH", data, at)
             at += 4
             questions.append((name, kind))
-        for _ in range(answered):
+        for _ in range(answered + claimed):
             name, at = _read_name(data, at)
-            kind, _class, ttl_s, size = struct.unpack_from("!HHIH", data, at)
+            kind, of, ttl_s, size = struct.unpack_from("!HHIH", data, at)
             at += 10
             if at + size > len(data):
                 raise MalformedError("a record is cut short")
-            answers.append(Record(name, kind, data[at : at + size], ttl_s))
+            records.append(Record(name, kind, data[at : at + size], ttl_s, bool(of & UNIQUE)))
             at += size
     except (struct.error, IndexError) as error:
         raise MalformedError("the message is cut short") from error
-    return Message(number, bool(flags & _RESPONSE), tuple(questions), tuple(answers))
+    return Message(
+        number,
+        bool(flags & _RESPONSE),
+        tuple(questions),
+        tuple(records[:answered]),
+        tuple(records[answered:]),
+        conflict=bool(flags & _CONFLICT) and not flags & _RESPONSE,
+        tentative=bool(flags & _TENTATIVE),
+    )
 
 
 def _name(name: str) -> bytes:

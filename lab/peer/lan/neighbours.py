@@ -14,71 +14,126 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import functools
 import json
+import random
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import KEY_BYTES, Identity, from_text, to_text
 from lab.peer.lan import dns
+from lab.peer.lan.names import LLMNR, MDNS, TARGET, Names, questions
+from lab.peer.lan.naming import DOMAIN
+from lab.peer.lan.sockets import MAX_BYTES, Ear, Place, bound, member
 from lab.peer.portmap import ssdp
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.rendezvous.frames import valid_name
 from lab.peer.rendezvous.member import Message
 
-MDNS, LLMNR = Endpoint("224.0.0.251", 5353), Endpoint("224.0.0.252", 5355)
 NOT_HERE = "not-here"
 """The code of the error that a name is nobody's on this network."""
-TARGET = "urn:lab:peer:"
-MAX_BYTES = 8192
 FIND_S = 0.8
 """A network of one cable answers in milliseconds; it is asked twice."""
 TRIES = 4
 AGAIN_S = 0.15
 MAX_KNOWN = 512
+CLAIM_S = 1.5
+"""How long somebody takes who claims the name that is searched for."""
+SETTLE_S = 3.0
+"""How long to wait for a name of one's own before somebody else is asked for."""
 
 
 class Neighbours:
     """A peer on its network; what `lab.peer.rendezvous.client` is beside a service."""
 
     def __init__(
-        self, name: str, address: str, identity: Identity, on_message: Callable[[Message], None]
+        self,
+        name: str,
+        identity: Identity,
+        on_message: Callable[[Message], None],
+        tell: Callable[..., None],
     ) -> None:
         self.found_by: dict[str, str] = {}
         """How each peer was found first: `mdns`, `llmnr` or `ssdp`."""
-        self._name = name
-        self._address = address
         self._identity = identity
         self._on_message = on_message
-        self._port = 0
+        key = to_text(identity.key)
+        # Hosts that are made alike draw different numbers by their keys.
+        draw = random.Random(key)  # noqa: S311 - reproducible
+        self._names = Names(name, key, draw, self._send_by, tell)
         self._known: dict[str, tuple[Endpoint, bytes]] = {}
         self._searches: dict[str, asyncio.Future[None]] = {}
+        self._probed: set[str] = set()
+        """Names that are searched for, and that somebody is about to have."""
         self._acks: dict[str, asyncio.Future[None]] = {}
         self._seen: dict[tuple[Endpoint, str], None] = {}
         self._sockets: dict[str, asyncio.DatagramTransport] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._place = Place()
+        self._moving = asyncio.Lock()
 
     @property
     def registered(self) -> bool:
         return bool(self._sockets)
 
-    async def start(self) -> None:
-        """Answer from now on; OSError if a port is taken."""
-        for way, group in (("mdns", MDNS), ("llmnr", LLMNR), ("ssdp", ssdp.GROUP)):
-            await self._open(way, _member(group, self._address))
-        # Searches go out from a port of their own, and answers to them come there.
-        await self._open("signal", _bound(self._address))
-        self._port = self._sockets["signal"].get_extra_info("sockname")[1]
+    @property
+    def name(self) -> str:
+        """What this peer is called here: as it wants, or with a number if others are."""
+        return self._names.name
 
-    def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
+    def status(self) -> dict[str, object]:
+        """The name, and who else said that it is here."""
+        return self._names.status()
+
+    async def settle_at(self, address: str) -> None:
+        """Be found at `address` from now on, and nowhere if it is "" or no interface has it.
+
+        Nothing happens if that is so already.  OSError if a port is taken.
+        """
+        async with self._moving:
+            place = Place.of(address)
+            if place == self._place:
+                return
+            self.leave()
+            self._place = place
+            if place.address:
+                await self._open(place.address)
+
+    async def _open(self, address: str) -> None:
+        opened: dict[str, socket.socket] = {}
+        try:
+            for way, group in (("mdns", MDNS), ("llmnr", LLMNR), ("ssdp", ssdp.GROUP)):
+                opened[way] = member(group, address)
+            # Searches go out from a port of their own, and answers to them come there.
+            opened["signal"] = bound(address)
+        except BaseException:
+            for sock in opened.values():
+                sock.close()
+            raise
+        port = opened["signal"].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        for way, sock in opened.items():
+            ear = functools.partial(Ear, functools.partial(self.heard, way))
+            self._sockets[way], _ = await loop.create_datagram_endpoint(ear, sock=sock)
+        self._names.begin(address, port)
+
+    def leave(self) -> None:
+        """Say goodbye to this network: nobody is known any more."""
+        self._names.end()
+        self._place = Place()
         for transport in self._sockets.values():
             transport.close()
         self._sockets.clear()
+        self._known.clear()
+
+    def close(self) -> None:
+        """Leave, for good."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self.leave()
 
     # --- as a rendezvous service ---
 
@@ -87,17 +142,22 @@ class Neighbours:
 
     async def who(self, name: str) -> bytes:
         """The key of the peer of that name; RendezvousError `not-here` if none answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._names.settled.wait()
         loop = asyncio.get_running_loop()
         future = self._searches.setdefault(name, loop.create_future())
         self._known.pop(name, None)
+        self._probed.discard(name)
         try:
             for _ in range(2):
-                for data, to in self._questions(name):
+                for data, to in questions(name):
                     self._send(data, to)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(FIND_S / 2):
-                        await asyncio.shield(future)
-                        return self._known[name][1]
+                if await _within(FIND_S / 2, future):
+                    return self._known[name][1]
+            # Who has just come announces itself once nobody objects.
+            if name in self._probed and await _within(CLAIM_S, future):
+                return self._known[name][1]
         finally:
             self._searches.pop(name, None)
         raise RendezvousError(NOT_HERE, f"nobody on this network answers to {name!r}")
@@ -142,7 +202,7 @@ class Neighbours:
         """A datagram on one of the sockets."""
         if way == "signal" and data[:1] == b"{":
             self._signal(data, source)
-        elif data[:4] in (b"M-SE", b"HTTP"):
+        elif data[:4] in (b"M-SE", b"HTTP", b"NOTI"):
             self._ssdp(data, source)
         else:
             self._dns(way, data, source)
@@ -152,36 +212,29 @@ class Neighbours:
             message = dns.parse(data)
         except dns.MalformedError:
             return
-        if message.response:
-            for record in message.answers:
-                if record.type == dns.TXT:
-                    name, dot, rest = record.name.partition(".")
-                    told = dns.pairs(record.data)
-                    if (dot, rest) in ((".", "local"), ("", "")):
-                        self._found(name, told.get("at"), told.get("key"), rest)
-            return
-        own = f"{self._name}.local" if way == "mdns" else self._name
-        wanted = [kind for name, kind in message.questions if name == own.lower()]
-        address = dns.Record(own, dns.A, socket.inet_aton(self._address))
-        about = dns.texts(f"at={self._address}:{self._port}", f"key={to_text(self._identity.key)}")
-        known = {dns.A: address, dns.TXT: dns.Record(own, dns.TXT, about)}
-        answers = tuple(known[kind] for kind in dict.fromkeys(wanted) if kind in known)
-        if answers:
-            answer = dns.Message(message.number, response=True, answers=answers)
-            if way == "llmnr":  # a response repeats the question (RFC 4795, section 2.1.1)
-                answer = dns.Message(message.number, True, message.questions, answers)
-            self._sockets[way].sendto(dns.encode(answer, authoritative=way == "mdns"), source)
+        for record in message.claims:
+            name, _, rest = record.name.partition(".")
+            if rest == DOMAIN and name in self._searches:
+                self._probed.add(name)
+        for record in message.answers if message.response and not message.tentative else ():
+            if record.type == dns.TXT and not record.goodbye:
+                name, dot, rest = record.name.partition(".")
+                told = dns.pairs(record.data)
+                if (dot, rest) in ((".", DOMAIN), ("", "")):
+                    self._found(name, told.get("at"), told.get("key"), rest)
+        self._names.heard(way, message, source)
 
     def _ssdp(self, data: bytes, source: Endpoint) -> None:
-        if ssdp.parse_search(data) == f"{TARGET}{self._name}":
-            location = f"http://{self._address}:{self._port}/"
-            answer = ssdp.found(f"{TARGET}{self._name}", location, to_text(self._identity.key))
-            self._sockets["ssdp"].sendto(answer, source)
+        if target := ssdp.parse_search(data):
+            self._names.searched(target, source)
             return
-        found = ssdp.parse_found(data)
-        if found and found.target.startswith(TARGET):
-            at = found.location.removeprefix("http://").strip("/")
-            self._found(found.target[len(TARGET) :], at, found.usn, "ssdp")
+        said = ssdp.parse_found(data) or ssdp.parse_notice(data)
+        if said is None or not said.target.startswith(TARGET):
+            return
+        self._names.noticed(said)
+        if isinstance(said, ssdp.Found) or said.alive:
+            at = said.location.removeprefix("http://").strip("/")
+            self._found(said.target[len(TARGET) :], at, said.usn, "ssdp")
 
     def _found(self, name: str, at: str | None, key: str | None, way: str) -> None:
         search = self._searches.get(name)
@@ -194,7 +247,7 @@ class Neighbours:
         if not endpoint.sendable:
             return
         self._known[name] = endpoint, theirs
-        self.found_by[name] = {"local": "mdns", "": "llmnr"}.get(way, way)
+        self.found_by[name] = {DOMAIN: "mdns", "": "llmnr"}.get(way, way)
         search.set_result(None)
 
     def _signal(self, data: bytes, source: Endpoint) -> None:
@@ -211,7 +264,7 @@ class Neighbours:
             return
         if not isinstance(body, dict) or not valid_name(sender) or not isinstance(number, str):
             return
-        self._sockets["signal"].sendto(json.dumps({"ack": number[:32]}).encode(), source)
+        self._send(json.dumps({"ack": number[:32]}).encode(), source)
         if (source, number) in self._seen:
             return
         self._seen[source, number] = None
@@ -225,65 +278,21 @@ class Neighbours:
 
     # --- what goes out ---
 
-    def _questions(self, name: str) -> Iterator[tuple[bytes, Endpoint]]:
-        number = secrets.randbits(16)
-        local = dns.Message(number, questions=((f"{name}.local", dns.TXT),))
-        yield dns.encode(local), MDNS
-        yield dns.encode(dns.Message(number, questions=((name, dns.TXT),))), LLMNR
-        yield ssdp.search(f"{TARGET}{name}"), ssdp.GROUP
-
     def _frame(self, body: dict[str, Any], number: str) -> bytes:
         key = to_text(self._identity.key)
-        frame = {"id": number, "from": self._name, "key": key, "body": body}
+        frame = {"id": number, "from": self.name, "key": key, "body": body}
         return json.dumps(frame, separators=(",", ":")).encode()
 
     def _send(self, data: bytes, to: Endpoint) -> None:
-        self._sockets["signal"].sendto(data, to)
+        self._send_by("signal", data, to)
 
-    async def _open(self, way: str, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Ear(self, way), sock=sock)
-        self._sockets[way] = transport
-
-
-class _Ear(asyncio.DatagramProtocol):
-    def __init__(self, neighbours: Neighbours, way: str) -> None:
-        self._neighbours = neighbours
-        self._way = way
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if len(data) <= MAX_BYTES and not ipaddress.ip_address(addr[0]).is_unspecified:
-            self._neighbours.heard(self._way, data, Endpoint(addr[0], addr[1]))
-
-    def error_received(self, exc: Exception) -> None:
-        """A neighbour that is gone."""
+    def _send_by(self, way: str, data: bytes, to: Endpoint) -> None:
+        # There is none while the host is between two networks.
+        if transport := self._sockets.get(way):
+            transport.sendto(data, to)
 
 
-def _member(group: Endpoint, address: str) -> socket.socket:
-    """A socket that hears what is sent to a group on the network of `address`."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((group.address, group.port))
-        member = socket.inet_aton(group.address) + socket.inet_aton(address)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bound(address: str) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        sock.bind((address, 0))
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-        # Nothing of this crosses a router, so that nobody beyond one is answered.
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+async def _within(seconds: float, future: asyncio.Future[None]) -> bool:
+    """Whether `future`, which goes on, is done within that time."""
+    await asyncio.wait([future], timeout=seconds)
+    return future.done()

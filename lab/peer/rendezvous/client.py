@@ -81,7 +81,7 @@ class RendezvousClient:
         """The endpoint of the service that was reached last; the first one before that."""
         self.trouble = ""
         """Why this peer is not registered, for people."""
-        self._name = name
+        self.name = name
         self._identity = identity
         self._on_message = on_message
         self._servers = preferred(servers)
@@ -130,7 +130,7 @@ class RendezvousClient:
             return True
         try:
             async with asyncio.timeout(timeout_s):
-                await self._answer(self._member.who(self._name))
+                await self._answer(self._member.who(self.name))
         except (TimeoutError, RendezvousError):
             self.renew()
             return True
@@ -256,7 +256,7 @@ class RendezvousClient:
                 self._servers, self._connect, lambda connection: connection[2].close()
             )
         self._writer = writer
-        self._member = Member(self._name, self._identity)
+        self._member = Member(self.name, self._identity)
         self._flush()
         while data := await reader.read(64 * 1024):
             for event in self._member.receive(data):

@@ -135,7 +135,7 @@ class Attempts:
         if client is None:
             reason = f"{self.settings.node} has no rendezvous service (LAB_RENDEZVOUS is not set)"
             raise AttemptError(Outcome.UNSUPPORTED, reason)
-        if peer == self.settings.node:
+        if peer == client.name:
             raise AttemptError(Outcome.UNSUPPORTED, "a peer does not connect to itself")
         try:
             # It may just be connecting again.
@@ -205,7 +205,9 @@ class Attempts:
     def offered(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
         """Answer an offer of another peer, within limits."""
         signalling = self._by(offer.technique)
-        if offer.to != self.settings.node or signalling.knows(offer.attempt):
+        # On its own network a peer may have another name than it would (`lab.peer.lan.names`).
+        client = signalling.client
+        if client is None or offer.to != client.name or signalling.knows(offer.attempt):
             return
         try:
             technique = self._technique(offer.technique)

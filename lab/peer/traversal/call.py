@@ -94,6 +94,12 @@ class Call:
         return self.settings.node
 
     @property
+    def called(self) -> str:
+        """The name by which the other peer knows this one: on a LAN it may be another."""
+        client = self.signalling.client
+        return client.name if client else self.me
+
+    @property
     def peer(self) -> str:
         return self.mailbox.peer
 
@@ -223,7 +229,7 @@ class OutgoingCall(Call):
         self._offer = Offer(
             attempt=self.attempt,
             technique=self.technique,
-            sender=self.me,
+            sender=self.called,
             to=self.peer,
             ephemeral=self.agreement.ephemeral,
             candidates=tuple(candidates),
@@ -248,7 +254,7 @@ class OutgoingCall(Call):
             if isinstance(signal, Decline):
                 outcome = Outcome.UNSUPPORTED if signal.code == "unsupported" else Outcome.REFUSED
                 raise AttemptError(outcome, f"{self.peer} declined: {signal.reason}")
-            if signal.offer_digest == expected and signal.to == self.me:
+            if signal.offer_digest == expected and signal.to == self.called:
                 return signal
 
     def seal(self, answer: Offer, path: int = 1) -> Seal:
@@ -286,7 +292,7 @@ class IncomingCall(Call):
         """Answer the offer."""
         answer = replace(
             self.incoming,
-            sender=self.me,
+            sender=self.called,
             to=self.peer,
             ephemeral=self.agreement.ephemeral,
             candidates=tuple(candidates),

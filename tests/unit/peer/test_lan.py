@@ -79,12 +79,12 @@ def play(story):
     async def stage():
         heard = asyncio.Queue()
         people = [
-            Neighbours(name, f"{NET}.{number}", Identity.create(), heard.put_nowait)
-            for name, number in ((ALICE, 2), (BOB, 3))
+            Neighbours(name, Identity.create(), heard.put_nowait, lambda *_, **__: None)
+            for name in (ALICE, BOB)
         ]
         try:
-            for one in people:
-                await one.start()
+            for number, one in enumerate(people, 2):
+                await one.settle_at(f"{NET}.{number}")
             async with asyncio.timeout(20):
                 await story(*people, heard)
         finally:

@@ -1,0 +1,268 @@
+"""A peer's name on its network: claimed, announced, answered for, and left.
+
+mDNS decides who has it (`naming`), then LLMNR whether somebody else has it who
+knows nothing of mDNS (`uniqueness`); a name that is another's gets a number
+behind it.  SSDP has no such rule: there, a peer is what it is called in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from lab.peer.endpoint import Endpoint
+from lab.peer.lan import dns
+from lab.peer.lan.dns import Message, Record
+from lab.peer.lan.naming import ANNOUNCE_EACH_S, DOMAIN, Naming
+from lab.peer.lan.presence import Presence
+from lab.peer.lan.uniqueness import Uniqueness
+from lab.peer.portmap import ssdp
+
+MDNS, LLMNR = Endpoint("224.0.0.251", 5353), Endpoint("224.0.0.252", 5355)
+TARGET = "urn:lab:peer:"
+QUIET_S, QUIET_FOR_PROBES_S = 1.0, 0.2
+"""What was said to all is not said again for so long (RFC 6762, section 6)."""
+_LEGACY_TTL_S = 10
+"""Of answers to resolvers that don't hear the group (section 6.7)."""
+_LLMNR_TTL_S = 30
+_EARLY_S = 0.002
+
+
+class Names:
+    """The name of the host with `address`, whose signals go to `port`.
+
+    `send` sends a datagram from the socket of that way.  `tell` hears of the name
+    whenever it is settled (`named`, docs/contract.md), and of neighbours by SSDP
+    that come and go (`neighbour`).
+    """
+
+    def __init__(
+        self,
+        wanted: str,
+        key: str,
+        draw: random.Random,
+        send: Callable[[str, bytes, Endpoint], None],
+        tell: Callable[..., None],
+    ) -> None:
+        self.settled = asyncio.Event()
+        """Set while the name is this peer's by all protocols."""
+        self._wanted, self._key, self._draw = wanted, key, draw
+        self._send, self._tell = send, tell
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._address, self._port = "", 0
+        self._naming: Naming | None = None
+        self._uniqueness: Uniqueness | None = None
+        self._presence = Presence(TARGET)
+        self._said_to_all = float("-inf")
+        self._again: float | None = None
+        """When to say once more by SSDP that this peer is here."""
+        self._here_as = ""
+        """The name by which SSDP knows it; "" while there is none."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, or would be."""
+        return self._naming.name if self._naming else self._wanted
+
+    def begin(self, address: str, port: int) -> None:
+        """Claim the name, at a place where nobody is known yet."""
+        self._address, self._port = address, port
+        self._presence = Presence(TARGET)
+        self._naming = Naming(self._wanted, self._records, self._draw, self._loop.time())
+        self._progress()
+
+    def end(self) -> None:
+        """Say goodbye, and nothing more."""
+        if self._timer:
+            self._timer.cancel()
+        self._leave()
+        if self._naming and self._naming.owned:
+            self._to_all(self._naming.goodbye)
+        self._naming = self._timer = None
+
+    def status(self) -> dict[str, object]:
+        """The name by mDNS, whether it is settled, and who else said that it is here."""
+        called = f"{self.name}.{DOMAIN}"
+        return {"name": called, "settled": self.settled.is_set(), "here": self._presence.here()}
+
+    # --- what comes ---
+
+    def heard(self, way: str, message: Message, source: Endpoint) -> None:
+        """A message of mDNS or LLMNR, by the socket that it came to."""
+        if self._naming is None:
+            return
+        now = self._loop.time()
+        if way == "mdns":
+            if message.response and source.port != MDNS.port:
+                return  # Whoever may not have that port is no responder (section 6).
+            for said in self._naming.heard(message, now):
+                self._to_all(said, QUIET_FOR_PROBES_S)
+            if not message.response and not message.claims:
+                self._asked(message, source)
+        elif message.response:
+            if self._uniqueness:
+                self._uniqueness.answered(message, source.address)
+        elif way == "llmnr":
+            self._asked_by_llmnr(message, source, now)
+        self._progress()
+
+    def searched(self, target: str, source: Endpoint) -> None:
+        """A search of SSDP."""
+        if self._here_as and target == f"{TARGET}{self._here_as}":
+            self._send("ssdp", ssdp.found(target, self._location, self._key), source)
+
+    def noticed(self, said: ssdp.Notice | ssdp.Found) -> None:
+        """Somebody comes, is here, or goes."""
+        if said.usn != self._key:
+            before = self._presence.here()
+            self._presence.heard(said, self._loop.time())
+            self._changed(before)
+            self._wait()
+
+    def _changed(self, before: dict[str, str]) -> None:
+        after = self._presence.here()
+        for name in after.keys() - before.keys():
+            self._tell("neighbour", name=name, here=True)
+        for name in before.keys() - after.keys():
+            self._tell("neighbour", name=name, here=False)
+
+    def _asked(self, message: Message, source: Endpoint) -> None:
+        naming = self._naming
+        if naming is None or not naming.owned:
+            return
+        answers = _matching(naming.records, message)
+        if source.port != MDNS.port:
+            short = tuple(replace(it, ttl_s=_LEGACY_TTL_S, unique=False) for it in answers)
+            if short:
+                answer = Message(message.number, True, message.questions, short)
+                self._send("mdns", dns.encode(answer), source)
+            return
+        # Who has heard an answer, not long ago, says so (section 7.1).
+        known = {(it.type, it.data): it.ttl_s for it in message.answers}
+        new = tuple(it for it in answers if known.get((it.type, it.data), 0) * 2 < it.ttl_s)
+        if new:
+            self._to_all(Message(response=True, answers=new), QUIET_S)
+
+    def _asked_by_llmnr(self, message: Message, source: Endpoint, now: float) -> None:
+        asked = any(name == self.name.lower() for name, _ in message.questions)
+        if not asked or source == Endpoint(self._address, self._port):
+            return  # Its own question comes back to this host, too.
+        unsure = not self.settled.is_set()
+        if message.conflict and self._uniqueness:
+            self._uniqueness.doubted(now)
+            return
+        own = tuple(replace(it, ttl_s=_LLMNR_TTL_S) for it in self._records(self.name))
+        answers = () if unsure else _matching(own, message)
+        if answers or unsure:
+            answers = tuple(replace(it, unique=False) for it in answers)
+            # A response repeats the question (RFC 4795, section 2.1.1).
+            said = Message(message.number, True, message.questions, answers, tentative=unsure)
+            self._send("llmnr", dns.encode(said, authoritative=False), source)
+
+    # --- what goes out ---
+
+    def _records(self, name: str) -> tuple[Record, ...]:
+        about = dns.texts(f"at={self._address}:{self._port}", f"key={self._key}")
+        address = socket.inet_aton(self._address)
+        return (
+            Record(name, dns.A, address, unique=True),
+            Record(name, dns.TXT, about, unique=True),
+        )
+
+    @property
+    def _location(self) -> str:
+        return f"http://{self._address}:{self._port}/"
+
+    def _to_all(self, message: Message, quiet_s: float = 0.0) -> None:
+        now = self._loop.time()
+        if quiet_s and now - self._said_to_all < quiet_s:
+            return
+        if message.response:
+            self._said_to_all = now
+        self._send("mdns", dns.encode(message), MDNS)
+
+    def _tick(self) -> None:
+        self._timer = None
+        naming, now = self._naming, self._loop.time()
+        if naming is None:
+            return
+        for said in naming.tick(_not_before(naming.due, now)):
+            self._to_all(said)
+        if self._uniqueness:
+            for asked in self._uniqueness.tick(_not_before(self._uniqueness.due, now)):
+                self._send("signal", dns.encode(asked), LLMNR)
+        if self._again is not None and now >= self._again:
+            self._alive(now, ssdp.MAX_AGE_S * self._draw.uniform(0.25, 0.5))
+        before = self._presence.here()
+        self._presence.forget(now)
+        self._changed(before)
+        self._progress()
+
+    def _progress(self) -> None:
+        """Do what follows from what the machines have come to."""
+        naming, now = self._naming, self._loop.time()
+        if naming is None:
+            return
+        check = self._uniqueness
+        if check and check.lost:
+            for said in naming.contested(now):
+                self._to_all(said)
+        if not naming.owned:
+            self._uniqueness = None
+        elif check is None or check.name != naming.name:
+            self._uniqueness = Uniqueness(naming.name, self._address, self._draw, now)
+        verified = self._uniqueness is not None and self._uniqueness.verified
+        if verified and not self.settled.is_set():
+            self.settled.set()
+            self._here_as = naming.name
+            self._alive(now, ANNOUNCE_EACH_S)
+            self._tell("named", name=f"{naming.name}.{DOMAIN}")
+        elif not verified:
+            self._leave()
+        self._wait()
+
+    def _alive(self, now: float, again_s: float) -> None:
+        self._again = now + again_s
+        target = f"{TARGET}{self._here_as}"
+        self._send("signal", ssdp.alive(target, self._location, self._key), ssdp.GROUP)
+
+    def _leave(self) -> None:
+        self.settled.clear()
+        if self._here_as:
+            self._send("signal", ssdp.byebye(f"{TARGET}{self._here_as}", self._key), ssdp.GROUP)
+        self._here_as, self._again = "", None
+
+    def _wait(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        machines = (self._naming, self._uniqueness, self._presence)
+        times = [self._again, *(one.due for one in machines if one)]
+        due = min((at for at in times if at is not None), default=None)
+        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+
+
+def questions(name: str) -> Iterator[tuple[bytes, Endpoint]]:
+    """What is asked to find the peer of that name, and whom."""
+    number = secrets.randbits(16)
+    local = Message(number, questions=((f"{name}.{DOMAIN}", dns.TXT),))
+    yield dns.encode(local), MDNS
+    yield dns.encode(Message(number, questions=((name, dns.TXT),))), LLMNR
+    yield ssdp.search(f"{TARGET}{name}"), ssdp.GROUP
+
+
+def _matching(records: tuple[Record, ...], query: Message) -> tuple[Record, ...]:
+    """Those of `records` that a query asks for."""
+    asked = set(query.questions)
+    return tuple(
+        it for it in records if asked & {(it.name.lower(), it.type), (it.name.lower(), dns.ANY)}
+    )
+
+
+def _not_before(due: float | None, now: float) -> float:
+    """`now`, or `due` if it all but is: a timer may come a moment before its time."""
+    return due if due is not None and due - now < _EARLY_S else now
