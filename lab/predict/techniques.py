@@ -71,7 +71,7 @@ def techniques() -> MappingProxyType[str, Technique]:
     One that is not here (the peer may have more) has no prediction.
     """
     asked = {protocol: mapped.technique(protocol) for protocol in mapped.PROTOCOLS}
-    by_udp_or_tcp = partial(relay, tls=False)
+    by_udp_or_tcp = partial(relay, tls=False, each=True)
     return MappingProxyType(
         {
             "lan": lan.lan,
@@ -121,10 +121,11 @@ def direct(world: Map, a: Peer, b: Peer) -> Finding:
     )
 
 
-def relay(world: Map, a: Peer, b: Peer, *, tls: bool = True) -> Finding:
+def relay(world: Map, a: Peer, b: Peer, *, tls: bool = True, each: bool = False) -> Finding:
     """The caller has a port at a TURN server; the callee sends there, or has one as well.
 
     `tls`: whether the technique comes by TLS where the relay speaks it.
+    `each`: whether both have a port there in any case.
     """
     network = Network(world)
 
@@ -151,7 +152,8 @@ def relay(world: Map, a: Peer, b: Peer, *, tls: bool = True) -> Finding:
             return no(f"{peer.name} does not reach the relay {peer.relay[0]}: {why}")
     own = a.relay[0]
     """In whose family the caller has its port: IPv4, if it is told of the relay in that."""
-    if ways[1] == UDP and own.family in {server.family for server in b.relay}:
+    sends = ways[1] == UDP and own.family in {server.family for server in b.relay}
+    if sends and not each:
         # A callee with UDP sends to the relayed port itself.
         relayed = Endpoint(own.address, _RELAYED_PORT)
         if lost := roundtrip(network, b.name, UDP, relayed):

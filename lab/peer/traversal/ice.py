@@ -1,7 +1,8 @@
 """Techniques `ice` and `ice-trickle`: all of ICE (RFC 8445) by aioice, as a yardstick.
 
 Host, server-reflexive and relayed candidates of both peers are paired and
-checked at one time, and the caller, who controls, nominates a pair.  `ice`
+checked at one time, and the caller, who controls, nominates the best pair that
+can be had soon (`lab.peer.traversal.nomination`).  `ice`
 tells all candidates in offer and answer; `ice-trickle` tells its host
 candidates at once and the others as they come (RFC 8838).  The path that ICE
 finds carries the same proof and the same measurements as every other.
@@ -115,29 +116,32 @@ class Ice:
         try:
             await _checked(call, link)
         except (ConnectionError, TimeoutError) as error:
-            pairs = f"{len(link.local_candidates)} and {len(link.remote_candidates)} candidates"
+            pairs = f"{len(link.local_candidates)} and {link.told} candidates"
             reason = f"no pair of {pairs} answered a check: {error or 'time is up'}"
             raise AttemptError(Outcome.TIMED_OUT, reason) from error
         finally:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
         local, far = link.selected()
+        relayed = link.relayed(local, far)
         driver = IceDriver(call, link, _endpoint(local), _endpoint(far))
         call.drivers.append(driver)
-        prober = call.prober(seal, part, [_candidate(far)], call.deadline, KIND)
+        # ICE has sent to it, by whatever way: a relay may be the one to another family.
+        prober = call.prober(seal, part, [_candidate(far)], call.deadline, KIND, through_relay=True)
         driver.add(prober)
         if not await settle(driver, prober, call.deadline):
             raise silence(call, driver, prober, started, "ICE's path carried nothing")
-        relayed = "relay" in (local.type, far.type)
+        count = f"{link.valid} of {link.checks} check{'' if link.checks == 1 else 's'} answered"
         return Established(
             PathKind.RELAYED if relayed else PathKind.DIRECT,
             prober,
             driver,
             _candidate(local),
             _candidate(far),
-            f"ICE chose {local.type} {_endpoint(local)} and {far.type} {_endpoint(far)} "
-            f"of {len(link.local_candidates)} and {len(link.remote_candidates)} candidates "
-            f"after {link.checks} check{'' if link.checks == 1 else 's'}",
+            f"ICE {'nominated' if link.ice_controlling else 'was given'} "
+            f"{local.type} {_endpoint(local)} and {far.type} {_endpoint(far)} "
+            f"of {len(link.local_candidates)} and {link.told} candidates, "
+            f"{count}",
             carried=(KIND, DATA) if relayed else (),
         )
 

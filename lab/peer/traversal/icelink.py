@@ -1,162 +1,213 @@
-"""aioice's connection, given this peer's servers, and able to trickle its own candidates."""
+"""aioice's connection at the RFC's pace, with the best pair nominated, not the first one.
+
+Of aioice's own behaviour three things are changed.  Checks leave 50 ms apart.
+A check under way is sent again when one from the other end comes in by the same
+pair, as that is the moment from which there is a hole for it (RFC 8445, section
+7.3.1.4, where the check begins anew).  And no check nominates:
+`lab.peer.traversal.nomination` says which pair, and when.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+import copy
+from collections.abc import Callable
 
-from aioice import Candidate, Connection, stun
-from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import CandidatePair, StunProtocol, relayed_candidate
+from aioice import Candidate, stun
+from aioice.candidate import candidate_foundation
+from aioice.ice import CandidatePair, StunProtocol
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.settings import Settings
+from lab.peer.traversal.icegather import Gatherer
+from lab.peer.traversal.nomination import Standing, due
 
-GATHER_S = 1.5
-"""How long servers are waited for over UDP: three tries of STUN; and again over TCP."""
 CLOSE_S = 1.0
 PACE_S = 0.05
 """Between the beginnings of two checks (RFC 8445, section 14.2: Ta)."""
+NOMINATION_AGAIN = 2
+"""How often a nomination is sent again, by a pair that has answered a moment ago."""
 
-_Job = Coroutine[Any, Any, Candidate | None]
 
-
-class IceLink(Connection):
-    """One component over UDP; TURN over TCP where UDP gets no answer."""
+class IceLink(Gatherer):
+    """See the module."""
 
     def __init__(
         self, settings: Settings, count: Callable[[int], None], *, controlling: bool
     ) -> None:
-        super().__init__(ice_controlling=controlling, use_ipv6=6 in settings.families)
+        super().__init__(settings, controlling=controlling)
         self.checks = 0
         """How many pairs were checked, or checked again."""
+        self.valid = 0
+        """How many of them answered."""
+        self.told = 0
+        """How many candidates the other end told."""
+        # To aioice, a controlling agent with such a peer nominates by a check of its own, and
+        # one that is at it already leaves that to others: to `_nominate`.
+        self.remote_is_lite = True
+        self._nominating.add(1)
+        self._loop = asyncio.get_running_loop()
         self._count = count
         self._next_check = 0.0
-        self._stun = _ipv4(settings.stun_servers)
-        self._turn = _ipv4(settings.relays)
-        self._credentials = settings.relay_user, settings.relay_password
-        self.gathered = asyncio.Event()
-        """Set when there are no more candidates of this end to come."""
+        self._began: dict[CandidatePair, float] = {}
+        self._answered: dict[CandidatePair, float] = {}
+        self._requests: dict[CandidatePair, stun.Message] = {}
+        self._all_told = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._choice: asyncio.Task[None] | None = None
+        self._mapped: Endpoint | None = None
+        self._relay_hosts = {relay.address for relay in settings.relays}
 
-    async def gather_hosts(self) -> None:
-        """Gather the candidates that need no server."""
-        await self.gather_candidates()
-
-    async def gather(self) -> None:
-        """Gather all candidates; servers that do not answer cost 3 s."""
-        await self.gather_hosts()
-        async for _ in self.others():
-            pass
-
-    async def others(self) -> AsyncIterator[Candidate]:
-        """Gather those that need servers, each as it comes; they can be used at once."""
-        # aioice gathers all at one time and has no public way to add one afterwards.
-        protocols = list(self._protocols)
-        jobs: list[_Job] = [self._reflexive(p) for p in protocols] if self._stun else []
-        if self._turn:
-            jobs.append(self._relayed("udp"))
-        found = False
-        try:
-            async for candidate in _as_they_come(jobs):
-                found = True
-                yield candidate
-            if not found and self._turn:
-                async for candidate in _as_they_come([self._relayed("tcp")]):
-                    yield candidate
-        finally:
-            self.gathered.set()
+    async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:
+        """A candidate of the other end, or None if there are no more."""
+        if remote_candidate is None:
+            self._all_told = True
+            await super().add_remote_candidate(None)
+        else:
+            self.told += 1
+            for candidate in self.reached(remote_candidate):
+                await super().add_remote_candidate(candidate)
+        self._consider()
 
     async def check_start(self, pair: CandidatePair) -> None:
         """Check a pair when its turn comes: one each `PACE_S`, where aioice has 20 ms."""
-        now = asyncio.get_running_loop().time()
-        at = max(now, self._next_check)
+        at = max(self._loop.time(), self._next_check)
         self._next_check = at + PACE_S
-        await asyncio.sleep(at - now)
+        await asyncio.sleep(at - self._loop.time())
         self.checks += 1
+        self._began[pair] = self._loop.time()
         await super().check_start(pair)
 
     def build_request(self, pair: CandidatePair, nominate: bool) -> stun.Message:
         """A check; it is counted, its retransmissions are not."""
         message: stun.Message = super().build_request(pair, nominate)
+        self._requests[pair] = message
         self._count(len(bytes(message)))
         return message
 
+    def check_incoming(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        """A check from the other end: what was sent there before may have found no hole."""
+        super().check_incoming(message, addr, protocol)
+        for pair in self._check_list:
+            under_way = pair.state is CandidatePair.State.IN_PROGRESS
+            if under_way and pair.protocol is protocol and pair.remote_addr == addr:
+                # The same transaction, early.
+                protocol.send_stun(self._requests[pair], addr)
+
+    def check_complete(self, pair: CandidatePair) -> None:
+        """The check of a pair has ended."""
+        if pair.state is CandidatePair.State.SUCCEEDED and pair not in self._answered:
+            self._answered[pair] = self._loop.time()
+            self.valid += 1
+        super().check_complete(pair)
+        self._consider()
+
     def selected(self) -> tuple[Candidate, Candidate]:
-        """Both ends of the pair that was nominated."""
+        """Both ends of the pair that was nominated, this one as the other end sees it if known."""
         pair = self._nominated[1]
-        return pair.local_candidate, pair.remote_candidate
+        return self._seen(pair), self._unwrapped(pair.remote_candidate)
+
+    def relayed(self, local: Candidate, remote: Candidate) -> bool:
+        """Whether a relay carries what goes between the two.
+
+        The other end's relayed endpoint may be heard from before it is told
+        of; it is known by the relay's address, if both have the same relay.
+        """
+        return "relay" in (local.type, remote.type) or remote.host in self._relay_hosts
 
     async def close(self) -> None:
         """Close all sockets and give the relayed endpoint back; waits a second at most."""
+        if self._timer:
+            self._timer.cancel()
+        if self._choice:
+            self._choice.cancel()
+            await asyncio.gather(self._choice, return_exceptions=True)
         with contextlib.suppress(TimeoutError, ConnectionError, OSError):
             async with asyncio.timeout(CLOSE_S):
                 await super().close()
 
-    async def _reflexive(self, protocol: StunProtocol) -> Candidate | None:
-        local = protocol.local_candidate
-        if ipaddress.ip_address(local.host).version != 4 or self._stun is None:
-            return None
-        question = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-        answer, _ = await protocol.request(question, self._stun)
-        host, port = answer.attributes["XOR-MAPPED-ADDRESS"]
-        if (host, port) == (local.host, local.port):
-            return None
-        candidate = Candidate(
-            foundation=candidate_foundation("srflx", "udp", local.host),
+    def _check_list_maybe_fail(self) -> None:
+        # To aioice nothing more can come of a list of checks that have all ended.
+        if not (self.ice_controlling and any(map(_valid, self._check_list))):
+            super()._check_list_maybe_fail()
+
+    def _consider(self) -> None:
+        """Nominate if the time has come, or look again when it will have."""
+        if self._timer:
+            self._timer.cancel()
+        if self._choice or self._closing or not self.ice_controlling:
+            return
+        pairs = tuple(self._check_list)
+        more = not (self._all_told and self.gathered.is_set())
+        found = due([self._standing(pair) for pair in pairs], more=more)
+        if found is None:
+            return
+        place, at = found
+        if at <= self._loop.time():
+            self._choice = self._loop.create_task(self._nominate(pairs[place]))
+        else:
+            self._timer = self._loop.call_at(at, self._consider)
+
+    def _standing(self, pair: CandidatePair) -> Standing:
+        return Standing(
+            self._priority(pair),
+            self.relayed(pair.local_candidate, self._unwrapped(pair.remote_candidate)),
+            ended=pair.state is CandidatePair.State.FAILED,
+            began=self._began.get(pair),
+            answered=self._answered.get(pair) if _valid(pair) else None,
+        )
+
+    def _priority(self, pair: CandidatePair) -> int:
+        """RFC 8445, section 6.1.2.3."""
+        ours, theirs = pair.local_candidate.priority, pair.remote_candidate.priority
+        return int(2**32 * min(ours, theirs) + 2 * max(ours, theirs) + (ours > theirs))
+
+    async def _nominate(self, pair: CandidatePair) -> None:
+        request = self.build_request(pair, nominate=True)
+        try:
+            response, _ = await pair.protocol.request(
+                request,
+                pair.remote_addr,
+                integrity_key=str(self.remote_password).encode(),
+                retransmissions=NOMINATION_AGAIN,
+            )
+        except stun.TransactionError:
+            self.check_state(pair, CandidatePair.State.FAILED)
+            self._choice = None
+        else:
+            self._mapped = Endpoint(*response.attributes["XOR-MAPPED-ADDRESS"])
+            pair.nominated = True
+        self.check_complete(pair)
+
+    def _seen(self, pair: CandidatePair) -> Candidate:
+        base, mapped = pair.local_candidate, self._mapped
+        if mapped is None or base.type == "relay":
+            return base
+        for known in self._local_candidates:
+            if (known.host, known.port) == mapped and known.type != "relay":
+                return known
+        return Candidate(
+            foundation=candidate_foundation("prflx", "udp", base.host),
             component=1,
             transport="udp",
-            priority=candidate_priority(1, "srflx"),
-            host=host,
-            port=port,
-            type="srflx",
-            related_address=local.host,
-            related_port=local.port,
+            priority=self._requests[pair].attributes["PRIORITY"],
+            host=mapped.address,
+            port=mapped.port,
+            type="prflx",
         )
-        self._local_candidates.append(candidate)
-        return candidate
 
-    async def _relayed(self, transport: str) -> Candidate | None:
-        assert self._turn  # noqa: S101 - only asked for with a relay
-        user, password = self._credentials
-        candidate, protocol = await relayed_candidate(
-            component=1,
-            hide_related_address=False,
-            protocol_factory=lambda: StunProtocol(self),
-            turn_server=self._turn,
-            turn_username=user,
-            turn_password=password,
-            turn_ssl=False,
-            turn_transport=transport,
-        )
-        self._local_candidates.append(candidate)
-        self._protocols.append(protocol)
-        if self._early_checks_done:
-            for remote in self.remote_candidates:
-                self._pair_remote_candidate(remote)
-            self.sort_check_list()
-        return candidate
+    def _unwrapped(self, remote: Candidate) -> Candidate:
+        """A candidate of the other end without the prefix of a NAT64."""
+        nat64 = self._settings.nat64
+        if nat64 is None or ":" not in remote.host:
+            return remote
+        plain = copy.copy(remote)
+        plain.host = nat64.unwrap(Endpoint(remote.host, remote.port)).address
+        return plain
 
 
-async def _as_they_come(jobs: list[_Job]) -> AsyncIterator[Candidate]:
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        for done in asyncio.as_completed(tasks, timeout=GATHER_S):
-            try:
-                candidate = await done
-            except TimeoutError:
-                return
-            except Exception:  # noqa: S112 - a server that fails is one that is not there
-                continue
-            if candidate is not None:
-                yield candidate
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _ipv4(endpoints: tuple[Endpoint, ...]) -> tuple[str, int] | None:
-    return next(((e.address, e.port) for e in endpoints if e.family == 4), None)
+def _valid(pair: CandidatePair) -> bool:
+    return pair.state is CandidatePair.State.SUCCEEDED

@@ -1,0 +1,164 @@
+"""The candidates of this end: host, server-reflexive and relayed, in both families.
+
+aioice gathers all at one time and asks STUN over IPv4 alone.  Here each candidate
+can be told as it comes (RFC 8838), STUN is asked in each family that there is,
+and servers that have no IPv6 are asked through a NAT64 where that is the way.
+
+aioice asks a relay for no address family (RFC 8656, section 18.9), so what it
+gets is IPv4 wherever the relay has that.  Peers without IPv4 reach it by their
+relay all the same; two of them meet between their relayed endpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ipaddress
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+from aioice import Candidate, Connection, stun
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import StunProtocol, relayed_candidate
+
+from lab.peer.endpoint import Endpoint
+from lab.peer.settings import Settings
+
+GATHER_S = 1.5
+"""How long servers are waited for over UDP: three tries of STUN; and again over TCP."""
+MOST_PREFERRED = 65535
+
+_Job = Coroutine[Any, Any, Candidate | None]
+
+
+class Gatherer(Connection):
+    """A connection of one component over UDP; TURN over TCP where UDP gets no answer."""
+
+    def __init__(self, settings: Settings, *, controlling: bool) -> None:
+        super().__init__(
+            ice_controlling=controlling,
+            use_ipv4=4 in (settings.families or {4}),
+            use_ipv6=6 in settings.families,
+        )
+        self._settings = settings
+        self._stun = self._sent_to(settings.stun_servers)
+        self._turn = self._sent_to(settings.relays)
+        self.gathered = asyncio.Event()
+        """Set when there are no more candidates of this end to come."""
+
+    async def gather_hosts(self) -> None:
+        """Gather the candidates that need no server, IPv6 preferred (RFC 8421, section 4)."""
+        await self.gather_candidates()
+        hosts = sorted(self._local_candidates, key=_family, reverse=True)
+        for place, candidate in enumerate(hosts):
+            candidate.priority = candidate_priority(1, "host", MOST_PREFERRED - place)
+
+    async def gather(self) -> None:
+        """Gather all candidates; servers that do not answer cost 3 s."""
+        await self.gather_hosts()
+        async for _ in self.others():
+            pass
+
+    async def others(self) -> AsyncIterator[Candidate]:
+        """Gather those that need servers, each as it comes; they can be used at once."""
+        # aioice has no public way to add one of its own afterwards.
+        questions = [
+            self._reflexive(protocol, server)
+            for protocol in tuple(self._protocols)
+            for server in self._stun
+            if server.family == _family(protocol.local_candidate)
+        ]
+        found = False
+        try:
+            async for candidate in _as_they_come([*questions, *self._relays("udp", 1)]):
+                found = True
+                yield candidate
+            if not found:
+                async for candidate in _as_they_come(self._relays("tcp")):
+                    yield candidate
+        finally:
+            self.gathered.set()
+
+    def reached(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """A candidate of the other end, and the same as it is sent to through a NAT64."""
+        nat64 = self._settings.nat64
+        if nat64 is None or _family(candidate) != 4:
+            return (candidate,)
+        wrapped = copy.copy(candidate)
+        wrapped.host = nat64.wrap(Endpoint(candidate.host, candidate.port)).address
+        return (candidate, wrapped)
+
+    def _sent_to(self, servers: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """`servers` as they are sent to: IPv4, if there is that, then IPv6, then by a NAT64."""
+        settings = self._settings
+        reachable = settings.reachable(tuple(servers))
+        own = [s for s in reachable if s.family in (settings.families or {4})]
+        far = [settings.nat64.wrap(s) for s in reachable if s not in own and settings.nat64]
+        return (*sorted(own, key=lambda server: server.family), *far)
+
+    async def _reflexive(self, protocol: StunProtocol, server: Endpoint) -> Candidate | None:
+        local = protocol.local_candidate
+        question = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+        answer, _ = await protocol.request(question, server)
+        host, port = answer.attributes["XOR-MAPPED-ADDRESS"]
+        if any((host, port) == (known.host, known.port) for known in self._local_candidates):
+            return None
+        # Its base's rank among the hosts is its own, too.
+        preference = local.priority >> 8 & MOST_PREFERRED
+        candidate = Candidate(
+            foundation=candidate_foundation("srflx", "udp", local.host),
+            component=1,
+            transport="udp",
+            priority=candidate_priority(1, "srflx", preference),
+            host=host,
+            port=port,
+            type="srflx",
+            related_address=local.host,
+            related_port=local.port,
+        )
+        self._local_candidates.append(candidate)
+        return candidate
+
+    def _relays(self, transport: str, most: int | None = None) -> list[_Job]:
+        return [self._relayed(server, transport) for server in self._turn[:most]]
+
+    async def _relayed(self, server: Endpoint, transport: str) -> Candidate | None:
+        candidate, protocol = await relayed_candidate(
+            component=1,
+            hide_related_address=False,
+            protocol_factory=lambda: StunProtocol(self),
+            turn_server=server,
+            turn_username=self._settings.relay_user,
+            turn_password=self._settings.relay_password,
+            turn_ssl=False,
+            turn_transport=transport,
+        )
+        self._local_candidates.append(candidate)
+        self._protocols.append(protocol)
+        if self._early_checks_done:
+            for remote in self.remote_candidates:
+                self._pair_remote_candidate(remote)
+            self.sort_check_list()
+        return candidate
+
+
+def _family(candidate: Candidate) -> int:
+    return ipaddress.ip_address(candidate.host).version
+
+
+async def _as_they_come(jobs: list[_Job]) -> AsyncIterator[Candidate]:
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        for done in asyncio.as_completed(tasks, timeout=GATHER_S):
+            try:
+                candidate = await done
+            except TimeoutError:
+                return
+            except Exception:  # noqa: S112 - a server that fails is one that is not there
+                continue
+            if candidate is not None:
+                yield candidate
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
