@@ -79,6 +79,7 @@ class Network:
         # only queue at its lock (RTNL).
         threads = min(8, (os.cpu_count() or 1) + 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fabric")
+        self._settings = sysctls.Writer()
 
     def use_ferry(self, ferry: Ferry) -> None:
         """Let `ferry` carry user-space links from here on: a changed lab may want its first one."""
@@ -87,6 +88,7 @@ class Network:
     def close(self) -> None:
         """End the threads; what was made stays."""
         self._pool.shutdown()
+        self._settings.close()
 
     def carry_out(self, operations: Sequence[AnyOperation], on_done: OnDone) -> None:
         """Carry out the operations of one phase, in any order and several at once.
@@ -209,7 +211,7 @@ class Network:
             self._journal.retract(NETNS, name)
             raise
         with self._inside(node.name):
-            sysctls.apply(sysctls.settings(node), node.name)
+            self._settings.apply(sysctls.settings(node), node.name)
             if node.kind is NodeKind.SEGMENT:
                 with Session() as session:
                     session.demand([messages.bridge(BRIDGE)], node.name)
@@ -226,7 +228,7 @@ class Network:
         loaded = rules.render(node)
         former = rules.render(before) if before is not None else None
         with self._inside(node.name):
-            rules.load(loaded, former=former)
+            rules.load(loaded, former=former, write=self._settings.apply)
 
     def _reset(self, node: Node) -> None:
         from lab.fabric import rules  # noqa: PLC0415 - Jinja2, as above

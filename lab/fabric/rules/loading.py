@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from lab.errors import LabError, MissingError
@@ -33,17 +34,22 @@ _OURS = frozenset(
 )
 
 
-def load(rules: RuleSet, *, former: RuleSet | None = None) -> None:
+def load(
+    rules: RuleSet,
+    *,
+    former: RuleSet | None = None,
+    write: Callable[[Sequence[sysctls.Setting], str], None] = sysctls.apply,
+) -> None:
     """Make `rules` the whole rule set of the calling thread's namespace.
 
     `former` is what is known to stand there, if anything is: equal parts are
     then left alone (replacing iptables tables takes about 20 ms, all of it
     waiting).  Flows that conntrack knows and ports that mappings hold outlast
-    the change.  Raises LabError if the kernel refuses, MissingError without
-    iptables or nftables.
+    the change.  `write` sets what are kernel settings.  Raises LabError if the
+    kernel refuses, MissingError without iptables or nftables.
     """
     if former is None or former.sysctls != rules.sysctls:
-        sysctls.apply(rules.sysctls, "the rule set")
+        write(rules.sysctls, "the rule set")
     if ip4 := _changed(rules.ip4, former.ip4 if former else ""):
         _restore("iptables-nft-restore", ip4)
     if ip6 := _changed(rules.ip6, former.ip6 if former else ""):
