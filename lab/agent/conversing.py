@@ -32,7 +32,7 @@ class Conversing:
         events: EventLog,
         tally: SessionTally,
         ask: Ask,
-        attempted: Callable[[str, Any], None],
+        attempted: Callable[[str, Any], object],
     ) -> None:
         self._paths = paths
         self._events = events

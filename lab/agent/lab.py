@@ -7,10 +7,8 @@ that changes the lab goes through `_change`, and so through the executor.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import msgspec
 
 from lab.agent import wire
+from lab.agent.attempts import Attempts
 from lab.agent.conversing import Conversing
 from lab.agent.events import EventLog
 from lab.agent.executor import Executor
@@ -31,7 +30,6 @@ from lab.fabric.network import Network
 from lab.observe import counters
 from lab.observe.exporter import LOOPBACK, Exporter
 from lab.observe.health import HealthSampler
-from lab.observe.reported import KEPT_PER_NODE, accepted
 from lab.observe.state import AgentState, ProgramState, to_wire
 from lab.paths import LabPaths
 from lab.plan.attachment import upper_end
@@ -61,7 +59,7 @@ class Lab:
     def __init__(self, paths: LabPaths) -> None:
         self._paths = paths
         self._journal = Journal.open(paths.journal)
-        self._programs = Programs(paths, self._journal, self._heard, self._ended)
+        self._programs = Programs(paths, self._journal, self._announced, self._ended)
         self._ferry: Ferry | None = None
         self._network: Network | None = None
         self._executor: Executor | None = None
@@ -83,10 +81,15 @@ class Lab:
             self._player.counts,
             lateness=self._player.lateness,
         )
-        self._conversing = Conversing(
-            paths, self._events, self._exporter.sessions, self._order, self._attempted
+        self._attempts = Attempts(
+            paths,
+            self._exporter.record_attempt,
+            self._health.current,
+            lambda: self._programs.states,
         )
-        self._reported: Counter[str] = Counter()
+        self._conversing = Conversing(
+            paths, self._events, self._exporter.sessions, self._order, self._attempts.ordered
+        )
         self._agent = AgentState(pid=os.getpid(), started_at=time.time())
 
     async def up(self, text: str, metrics_port: int, emit: Emit) -> str:
@@ -152,6 +155,7 @@ class Lab:
 
     async def status(self) -> dict[str, Any]:
         """What only the running lab knows: its programs, its health, the agent itself."""
+        await self._attempts.settled()
         return {
             "agent": msgspec.to_builtins(self._agent),
             "programs": to_wire(self._programs.states),
@@ -187,10 +191,7 @@ class Lab:
         async for answer in self._order(local, order):
             if answer.get("event") == "attempt":
                 so_far = await asyncio.to_thread(self._health.since, mark)
-                record = self._accepted(local, answer.get("record"))
-                record["distorted"] = list(so_far.reasons)
-                self._exporter.record_attempt(record)
-                self._keep(record)
+                record = self._attempts.ordered(local, answer.get("record"), so_far.reasons)
                 emit({"event": "attempt", "record": record})
         health = await asyncio.to_thread(self._health.since, mark)
         return {"distorted": health.distorted, "reasons": list(health.reasons)}
@@ -215,7 +216,11 @@ class Lab:
             raise LabError("the lab is not up")
         async with self._explaining:
             capture = await recorded(
-                self._paths, plan, request, lambda hear: self.connect(request, hear)
+                self._paths,
+                plan,
+                request,
+                lambda hear: self.connect(request, hear),
+                ferry_stats=self._ferry_stats,
             )
         return (await asyncio.to_thread(as_json, capture)).decode()
 
@@ -370,33 +375,8 @@ class Lab:
 
     # --- what programs say --------------------------------------------------
 
-    def _heard(self, node: str, event: Mapping[str, Any]) -> None:
-        """A program announced something; attempts count, whoever made them."""
-        record = event.get("record")
-        if event["event"] == "attempt" and isinstance(record, dict):
-            kept = self._accepted(node, {"started_at": time.time(), **record})
-            self._exporter.record_attempt(kept)
-            self._reported[node] += 1
-            if self._reported[node] <= KEPT_PER_NODE:
-                self._keep(kept)
-
-    def _attempted(self, node: str, told: Any) -> None:
-        """Count an attempt of a session of `node`, and keep its record."""
-        record = self._accepted(node, told)
-        self._exporter.record_attempt(record)
-        self._keep(record)
-
-    def _accepted(self, node: str, record: Any) -> dict[str, Any]:
-        """A record from the program of `node`, which may be anybody's."""
-        state = self._programs.states.get(node)
-        told = record if isinstance(record, dict) else {}
-        return accepted(told, local=node, program=state.label if state is not None else "")
-
-    def _keep(self, record: Mapping[str, Any]) -> None:
-        """Write the record of an attempt down."""
-        # Where the disk is full the metrics have it all the same, and whoever ordered it.
-        with contextlib.suppress(OSError), self._paths.attempts.open("ab") as attempts:
-            attempts.write(wire.pack(dict(record)))
+    def _announced(self, node: str, event: Mapping[str, Any]) -> None:
+        self._attempts.heard(node, event)
 
     def _ended(self, state: ProgramState) -> None:
         self._events.note("exited", node=state.node, code=state.exit_code, last=state.reason)

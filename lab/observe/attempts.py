@@ -34,7 +34,7 @@ GOODPUT_BOUNDS = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
 BITS_PER_BYTE = 8
 """Records count bits, as lines are sold; metrics count bytes, as Prometheus asks."""
 
-LABELS = ("local", "remote", "program", "technique", "outcome", "path")
+LABELS = ("local", "remote", "program", "technique", "outcome", "path", "source")
 
 TIMED = ("program", "technique", "path")
 """The labels of histograms."""
@@ -76,7 +76,7 @@ class AttemptTally:
         words = [_word(record.get(key), none=key == "path") for key in LABELS]
         with self._lock:
             words = self._within_bounds(words)
-            _, _, program, technique, outcome, path = words
+            _, _, program, technique, outcome, path, _ = words
             self._attempts[tuple(words)] += 1
             if outcome not in CONNECTED:
                 return

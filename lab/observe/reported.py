@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from lab.topology.fields import OUTCOMES
@@ -26,20 +27,38 @@ KEYS_LIMIT = 48
 KEPT_PER_NODE = 10_000
 """Records of attempts that nobody ordered which are written down; all are counted."""
 
+
+class Source(StrEnum):
+    """How the lab came to know of an attempt."""
+
+    ORDERED = "ordered"
+    """A command of the lab asked for it."""
+    REPORTED = "reported"
+    """The program says so, and nobody else."""
+
+
 _KEY_LIMIT = 64
 _DEPTH = 4
 _LARGEST = 2**53
 """What every reader of JSON holds exactly."""
 _PATHS = frozenset({"direct", "relayed"})
+_OURS = frozenset({"proven", "proof", "distorted"})
+"""What is the lab's to say of an attempt, and whoever saw it."""
 
 
-def accepted(record: Mapping[str, Any], *, local: str, program: str) -> dict[str, Any]:
-    """`record` as the lab keeps it: bounded, and with `local` and `program` as the lab knows them.
+def accepted(
+    record: Mapping[str, Any], *, local: str, program: str, source: Source
+) -> dict[str, Any]:
+    """`record` as the lab keeps it: bounded, and with what is the lab's to say as the lab knows it.
 
-    Outcomes and paths that there are not become `failed`, with the reason, and null.
+    A path of which only the program knows is not `proven`.  Outcomes and paths
+    that there are not become `failed`, with the reason, and null.
     """
-    bounded = _bounded(record, _DEPTH)
-    kept: dict[str, Any] = {**bounded, "local": local, "program": program}
+    told = {key: value for key, value in record.items() if key not in _OURS}
+    kept: dict[str, Any] = _bounded(told, _DEPTH)
+    kept |= {"local": local, "program": program, "source": str(source)}
+    if source is Source.REPORTED:
+        kept["proven"] = False
     if kept.get("path") not in (None, *_PATHS):
         kept["path"] = None
     outcome = kept.get("outcome")

@@ -155,6 +155,7 @@ def attempt(
         "reason": "" if worked else "no answer from the other side in 10 s",
         "local": local,
         "program": "lab",
+        "source": "ordered",
         "remote": "bob",
         "path": ("relayed" if technique == "relay" else "direct") if worked else None,
         "local_candidate": {"kind": "server-reflexive", "endpoint": "45.0.0.2:40001"}

@@ -65,7 +65,7 @@ def counted(lab: Command, name: str) -> set[tuple[str, ...]]:
     with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - the agent's own
         text = answer.read().decode()
     series = re.findall(r"lab_connect_attempts_total\{(.*)\} 1\.0", text)
-    keys = ("program", "local", "remote", "technique", "outcome", "path")
+    keys = ("program", "local", "remote", "technique", "outcome", "path", "source")
     labels = (dict(re.findall(r'(\w+)="([^"]*)"', one)) for one in series)
     return {tuple(one[key] for key in keys) for one in labels}
 
@@ -102,8 +102,8 @@ def test_webrtc_between_homes_by_aiortc(lab, start):
         ("alice", "carol"): ("peer.py", "success", "relayed"),
     }
     assert counted(lab, name) == {
-        ("peer.py", "alice", "bob", "webrtc", "success", "direct"),
-        ("peer.py", "alice", "carol", "webrtc", "success", "relayed"),
+        ("peer.py", "alice", "bob", "webrtc", "success", "direct", "reported"),
+        ("peer.py", "alice", "carol", "webrtc", "success", "relayed", "reported"),
     }
 
 
@@ -125,7 +125,7 @@ def test_a_file_over_bittorrent_through_a_port_by_upnp(lab, start):
     assert re.search(r"src=45\.0\.0\.6 dst=45\.0\.0\.2 .*dport=51413 src=192\.168\.1\.2", flows)
     assert reported(lab, name) == {("bob", "alice"): ("fetch.sh", "success", "direct")}
     assert counted(lab, name) == {
-        ("fetch.sh", "bob", "alice", "bittorrent", "success", "direct"),
+        ("fetch.sh", "bob", "alice", "bittorrent", "success", "direct", "reported"),
     }
 
 
@@ -138,7 +138,7 @@ def check_calls(lab: Command, name: str, program: str) -> None:
     expected = {("alice", remote): (program, *how) for remote, how in CALLS.items()}
     assert reported(lab, name) == expected
     assert counted(lab, name) == {
-        (program, "alice", remote, "shell-tcp", outcome, path or "none")
+        (program, "alice", remote, "shell-tcp", outcome, path or "none", "reported")
         for remote, (outcome, path) in CALLS.items()
     }
 
@@ -182,7 +182,7 @@ def test_a_program_can_neither_speak_for_others_nor_flood(lab, tmp_path):
         "import json\n"
         "def say(**more):\n"
         "    record = {'outcome': 'success', 'path': 'direct'}\n"
-        "    record |= {'local': 'victim', 'program': 'lab'}\n"
+        "    record |= {'local': 'victim', 'program': 'lab', 'source': 'ordered', 'proven': True}\n"
         "    print(json.dumps({'event': 'attempt', 'record': record | more}), flush=True)\n"
         "for number in range(3000):\n"
         "    say(technique=f't{number}', remote=f'r{number}')\n"
@@ -206,9 +206,14 @@ def test_a_program_can_neither_speak_for_others_nor_flood(lab, tmp_path):
     for labels, _ in counts:
         assert 'local="rogue"' in labels
         assert 'program="rogue.py"' in labels
+        assert 'source="reported"' in labels
     techniques = {re.search(r'technique="([^"]*)"', labels)[1] for labels, _ in counts}
     assert len(techniques) == 33
     kept = [json.loads(line) for line in lab.paths(name).attempts.read_text().splitlines()]
     assert kept[-1]["outcome"] == "failed"
     assert len(kept[-1]["technique"]) == 500
+    assert len(kept) == 3001
+    for record in kept:
+        assert (record["source"], record["proven"]) == ("reported", False)
+        assert isinstance(record["distorted"], list)
     assert "\x1b" not in lab.ok("status", name)

@@ -68,9 +68,9 @@ def test_only_successes_have_times():
     tally.add(attempt("direct", "unreachable"))
     tally.add(attempt("udp-punch", "timed-out", time_to_path_s=10.0))
     assert tally.counts() == {
-        ("alice", "bob", "lab", "udp-punch", "success", "direct"): 2,
-        ("alice", "bob", "lab", "direct", "unreachable", "none"): 1,
-        ("alice", "bob", "lab", "udp-punch", "timed-out", "none"): 1,
+        ("alice", "bob", "lab", "udp-punch", "success", "direct", "ordered"): 2,
+        ("alice", "bob", "lab", "direct", "unreachable", "none", "ordered"): 1,
+        ("alice", "bob", "lab", "udp-punch", "timed-out", "none", "ordered"): 1,
     }
     (labels, times), *others = tally.connect_times().items()
     assert not others
@@ -107,13 +107,14 @@ def test_no_program_makes_series_without_end():
         tally.add(attempt(f"mine-{number}", program="own"))
     tally.add(attempt("direct"))
     assert len(tally.connect_times()) == TECHNIQUES_PER_PROGRAM + 2
-    assert tally.counts()["alice", "bob", "own", "other", "success", "direct"] == 10
-    assert tally.counts()["alice", "bob", "lab", "direct", "success", "direct"] == 1
+    ended = ("success", "direct", "ordered")
+    assert tally.counts()["alice", "bob", "own", "other", *ended] == 10
+    assert tally.counts()["alice", "bob", "lab", "direct", *ended] == 1
     for number in range(SERIES_PER_NODE):
         tally.add(attempt(remote=f"node-{number}"))
     tally.add(attempt(remote="elsewhere"))
     assert len(tally.counts()) == SERIES_PER_NODE + 1
-    beyond = tally.counts()["alice", "other", "lab", "other", "success", "direct"]
+    beyond = tally.counts()["alice", "other", "lab", "other", *ended]
     assert beyond == TECHNIQUES_PER_PROGRAM + 3
     assert sum(tally.counts().values()) == TECHNIQUES_PER_PROGRAM + 12 + SERIES_PER_NODE
 

@@ -6,32 +6,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.observe.attempts import AttemptTally
-from lab.observe.reported import ITEMS_LIMIT, KEYS_LIMIT, TEXT_LIMIT, accepted
+from lab.observe.reported import ITEMS_LIMIT, KEYS_LIMIT, TEXT_LIMIT, Source, accepted
 from lab.observe.state import program_label
 from lab.plan.model import Program
 from lab.topology.behaviour import Runtime
 from lab.topology.fields import OUTCOMES
 from tests.unit.observe_support import attempt
 
+REPORTED = Source.REPORTED
+
 
 def test_a_record_as_in_the_contract_stays_as_it_is():
     record = attempt(tries=[{"outcome": "refused", "at_s": 0.5}], packets={"stun": 2})
-    assert accepted(record, local="alice", program="lab") == record
+    kept = accepted(record, local="alice", program="lab", source=Source.ORDERED)
+    assert kept == record
 
 
 def test_a_program_speaks_for_its_own_node_alone():
     told = attempt(local="bob", program="lab", technique="webrtc")
-    kept = accepted(told, local="alice", program="call.py")
+    kept = accepted(told, local="alice", program="call.py", source=REPORTED)
     assert (kept["local"], kept["program"], kept["technique"]) == ("alice", "call.py", "webrtc")
+
+
+def test_a_program_does_not_say_that_its_path_is_proven():
+    claims = {"proven": True, "proof": {"proven": True}, "distorted": [], "source": "ordered"}
+    kept = accepted(attempt(**claims), local="a", program="p", source=REPORTED)
+    assert (kept["source"], kept["proven"]) == ("reported", False)
+    assert not {"proof", "distorted"} & kept.keys()
+    kept = accepted(attempt(**claims), local="a", program="p", source=Source.ORDERED)
+    assert not {"proven", "proof", "distorted"} & kept.keys()
 
 
 def test_outcomes_and_paths_that_there_are_not():
     for outcome in ("failure", "hooray", None, 3, ["success"]):
-        kept = accepted(attempt(outcome=outcome, path="scenic"), local="a", program="p")
+        kept = accepted(
+            attempt(outcome=outcome, path="scenic"), local="a", program="p", source=REPORTED
+        )
         assert kept["outcome"] == "failed"
         assert kept["path"] is None
         assert "an outcome that there is not" in kept["reason"]
-    assert accepted({}, local="a", program="p")["outcome"] == "failed"
+    assert accepted({}, local="a", program="p", source=REPORTED)["outcome"] == "failed"
 
 
 junk = st.recursive(
@@ -45,7 +59,7 @@ junk = st.recursive(
 
 @given(st.dictionaries(st.text() | st.sampled_from(["outcome", "path", "local"]), junk))
 def test_whatever_is_reported_is_bounded_and_printable(told):
-    kept = accepted(told, local="alice", program="own")
+    kept = accepted(told, local="alice", program="own", source=REPORTED)
     json.dumps(kept, allow_nan=False)
     assert kept["outcome"] in OUTCOMES
     _check(kept, 5)
@@ -74,7 +88,7 @@ def test_depth_and_length_are_bounded():
     deep = {}
     for _ in range(50):
         deep = {"in": [deep]}
-    kept = accepted({"deep": deep, "long": "x" * 10**6}, local="a", program="p")
+    kept = accepted({"deep": deep, "long": "x" * 10**6}, local="a", program="p", source=REPORTED)
     assert len(json.dumps(kept)) < 1000
 
 
