@@ -8,6 +8,7 @@ what goes on is cut off as what begins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from textwrap import shorten
 
 from lab.fabric.rules import nftables
 from lab.plan.model import Fence, Node, NodeKind
@@ -35,15 +36,21 @@ def put_up(node: Node) -> None:
     nftables.run(script(node))
 
 
+_COMMENT = 100
+"""Letters; nft takes 128 bytes, and names are ASCII."""
+
+
 def _rules(fence: Fence) -> Iterator[str]:
     ports, others = _names(fence.ports), _names(fence.others)
+    comment = f'comment "lab: {shorten(fence.partition, _COMMENT, placeholder="...")}"'
+    drop = f"drop {comment}" if fence.partition else "drop"
     if fence.others:
-        yield f"iifname {ports} oifname {others} drop"
-        yield f"iifname {others} oifname {ports} drop"
+        yield f"iifname {ports} oifname {others} {drop}"
+        yield f"iifname {others} oifname {ports} {drop}"
     for word, marker in (("ip", False), ("ip6", True)):
         prefixes = [prefix for prefix in fence.prefixes if (":" in prefix) is marker]
         for prefix in prefixes:
-            yield f"iifname {ports} {word} daddr {prefix} drop"
+            yield f"iifname {ports} {word} daddr {prefix} {drop}"
 
 
 def _names(ports: Iterable[str]) -> str:

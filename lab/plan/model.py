@@ -83,6 +83,8 @@ class Fence(Frozen, frozen=True):
     """The ports on the other side of it."""
     prefixes: tuple[str, ...] = ()
     """What `ports` may not send to, where the other side is behind another core."""
+    partition: str = ""
+    """The partition that asks for it, in words."""
 
 
 class Interface(Frozen, frozen=True):

@@ -31,6 +31,12 @@ def format_groups(partition: Partition) -> str:
     return " / ".join(groups if len(groups) > 1 else [*groups, "the rest"])
 
 
+def described(partition: Partition) -> str:
+    """`partition of a, b from c`; a single group is kept apart from the rest."""
+    groups = [", ".join(group) for group in partition]
+    return f"partition of {' from '.join(groups if len(groups) > 1 else [*groups, 'the rest'])}"
+
+
 def fenced(plan: Plan) -> Plan:
     """`plan` with the fences that its partitions ask for, and no others.
 
@@ -42,7 +48,7 @@ def fenced(plan: Plan) -> Plan:
     fences: dict[str, list[Fence]] = {}
     for partition in plan.partitions:
         for node, fence in division.fences(partition):
-            fences.setdefault(node, []).append(fence)
+            fences.setdefault(node, []).append(replace(fence, partition=described(partition)))
     return replace(
         plan,
         nodes=tuple(

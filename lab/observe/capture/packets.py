@@ -12,6 +12,7 @@ from pathlib import Path
 from lab.errors import LabError, MissingError
 from lab.fabric import netns
 from lab.observe.explain.events import Sighting
+from lab.plan.names import SPLICED
 
 _ETH_P_ALL = 3
 _PACKET_OUTGOING, _PACKET_OTHERHOST, _PACKET_LOOPBACK = 4, 3, 5
@@ -75,7 +76,12 @@ class Tap:
             except BlockingIOError:
                 return
             interface, _, kind, *_ = where
-            if interface == "lo" or kind in (_PACKET_OTHERHOST, _PACKET_LOOPBACK):
+            # What passes a TAP of the ferry's passes the interface beside it, too.
+            if (
+                interface == "lo"
+                or interface.startswith(SPLICED)
+                or kind in (_PACKET_OTHERHOST, _PACKET_LOOPBACK)
+            ):
                 continue
             stamp = next((value for _, what, value in extras if what == _SO_TIMESTAMPNS), None)
             if stamp is None:

@@ -42,6 +42,7 @@ class Recorder:
         self.sightings: list[Sighting] = []
         self.decisions: list[Decision] = []
         self.lost: list[str] = []
+        self.ended_ns = 0
         self._paths = paths
         self._nodes = nodes
         self._addresses = addresses
@@ -58,7 +59,7 @@ class Recorder:
             for node in self._nodes:
                 path = self._paths.netns(node.name)
                 self._taps.append(Tap(path, node.name, self._addresses))
-                if node.kind is not NodeKind.INTERNET:
+                if node.kind is not NodeKind.INTERNET or node.fences:
                     self._trace(node)
         except BaseException:
             self._close()
@@ -72,6 +73,7 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.ended_ns = time.time_ns()
         os.write(self._stopped, b"x")
         self._thread.join()
         for tap in self._taps:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from lab.observe.explain.journeys import Fate, Journey
+from lab.observe.explain.fates import Fate
+from lab.observe.explain.journeys import Journey
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Note, Point, Row
 from lab.observe.explain.packet import FIN
@@ -55,14 +56,21 @@ def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = 
     )
 
 
+_CHORES = {"ACK": "bare acknowledgements", "IGMP": "memberships of multicast groups"}
+_CHORES |= dict.fromkeys(("on the LAN: receipt",), "receipts on the LAN")
+_ASKING_THE_LAN = frozenset({"lan", "upnp"})
+"""Techniques of which multicast is a part."""
+
+
 def _hidden(tale: Story, told: Told) -> str:
     """Why a packet is not shown; empty if it is."""
     marked = any(told.journey is one for found in tale.steps.values() for one, _ in found)
     if marked:
         return ""
     if told.label.kind is Kind.CHORE:
-        bare = told.label.text == "ACK"
-        return "bare acknowledgements" if bare else "housekeeping of the rendezvous service"
+        return _CHORES.get(told.label.text, "housekeeping of the rendezvous service")
+    if told.journey.packet.many and tale.capture.technique not in _ASKING_THE_LAN:
+        return "what peers announce on their own network"
     if told.journey.packet.flags & FIN and told.arrived:
         return "ends of connections"
     if told.label.signal in ("end", "more"):
@@ -237,28 +245,13 @@ def _notes(tale: Story, stop: Stop) -> Iterator[Note]:
 
 
 def _end(tale: Story, journey: Journey) -> Iterator[Note]:
+    if journey.fate is Fate.ARRIVED:
+        return
     last = journey.stops[-1]
-    match journey.fate:
-        case Fate.DROPPED | Fate.REFUSED:
-            rule = last.dropped_by
-            text = rule.text if rule else ""
-            if last.led_by:
-                text = f"{last.led_by.text}; {text}"
-            yield Note(lane=last.node, kind=journey.fate.value, text=last.reason, rule=text)
-        case Fate.VANISHED:
-            core = tale.capture.plan.node(last.node).kind is NodeKind.INTERNET
-            where = "the internet" if core else last.node
-            yield Note(
-                lane=last.node,
-                kind=journey.fate.value,
-                text=f"{where} knows no way to {last.packet.destination.address}",
-            )
-        case Fate.UNSEEN:
-            yield Note(lane=last.node, kind=journey.fate.value, text="what rules said is not known")
-        case Fate.LOST:
-            yield Note(lane=last.node, kind=journey.fate.value, text=f"lost behind {last.node}")
-        case Fate.ARRIVED:
-            return
+    rule = last.dropped_by.text if last.dropped_by else ""
+    if rule and last.led_by:
+        rule = f"{last.led_by.text}; {rule}"
+    yield Note(lane=last.node, kind=journey.fate.value, text=journey.cause, rule=rule)
 
 
 def lasting(seconds: int) -> str:

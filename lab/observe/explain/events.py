@@ -68,6 +68,18 @@ class Held(Frozen, frozen=True):
     timeout_s: int = 0
 
 
+class Missing(Frozen, frozen=True):
+    """What one direction of a link did not deliver while packets were recorded, as it says."""
+
+    link: str
+    up: bool
+    """Whether from the link's `a` to its `b`."""
+    lost: int = 0
+    """By chance, as the link's loss demands."""
+    full: int = 0
+    """Because of its queue: full, or shortened by CoDel."""
+
+
 class Capture(Frozen, frozen=True):
     """Everything that is known of one attempt."""
 
@@ -85,6 +97,10 @@ class Capture(Frozen, frozen=True):
     held: tuple[Held, ...] = ()
     lost: tuple[str, ...] = ()
     """What could not be observed, in words."""
+    missing: tuple[Missing, ...] = ()
+    """Of links that count what they lose."""
+    ended_ns: int = 0
+    """When the recording ended, by the clock of the sightings; 0 if that is not known."""
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")

@@ -10,28 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from lab.observe.explain.events import Capture
+from lab.observe.explain.fates import Ends, Fate
 from lab.observe.explain.packet import Packet, parse
 from lab.observe.explain.stops import Stop, decide
+from lab.observe.explain.translator import joined
 from lab.observe.explain.wiring import Place, wires
-
-
-class Fate(StrEnum):
-    """How a packet's way ended."""
-
-    ARRIVED = "arrived"
-    DROPPED = "dropped"
-    """A rule of the last node did it."""
-    REFUSED = "refused"
-    """As dropped, and the sender was told."""
-    LOST = "lost"
-    """It left one end of a link and did not come in at the other."""
-    VANISHED = "vanished"
-    """It came into a node that is not its destination, and no rule dropped it."""
-    UNSEEN = "unseen"
-    """It came into a router, and what the rules said to it was not seen."""
 
 
 @dataclass(slots=True)
@@ -40,6 +25,8 @@ class Journey:
 
     stops: list[Stop] = field(default_factory=list)
     fate: Fate = Fate.ARRIVED
+    cause: str = ""
+    """What ended it, in words; empty where it arrived."""
     branches: int = 0
     """How many more copies of a multicast there were."""
 
@@ -80,7 +67,7 @@ def journeys(capture: Capture) -> list[Journey]:
     """The journeys of all packets of a capture, in the order in which they began."""
     stops, follows = _stops(capture)
     decide(stops, capture)
-    found = []
+    found, ends = [], Ends(capture)
     for first in [stop for stop in stops if id(stop) not in follows.values_seen]:
         journey = Journey([first], branches=0)
         while following := follows.next(journey.stops[-1]):
@@ -88,7 +75,8 @@ def journeys(capture: Capture) -> list[Journey]:
             meant = (stop for stop in following if stop.node in (capture.local, capture.remote))
             journey.stops.append(next(meant, following[0]))
             journey.branches += len(following) - 1
-        journey.fate = _fate(journey, capture)
+        journey.stops = joined(journey.stops)
+        journey.fate, journey.cause = ends.of(journey.stops[-1])
         found.append(journey)
     found.sort(key=lambda journey: journey.began_ns)
     return found
@@ -121,6 +109,9 @@ def _stops(capture: Capture) -> tuple[list[Stop], _Links]:
         if packet is None or _neighbourly(packet):
             continue
         place, key = (sighting.node, sighting.interface), packet.identity
+        if place not in on_wire:
+            # A device that a link's carrier put beside the node's own interface.
+            continue
         if sighting.outgoing:
             # A router sends on at once, so what came last is it; a host sends nothing on.
             came = inside[sighting.node, key] if sighting.node in routers else deque[Stop]()
@@ -173,29 +164,3 @@ def _take(queue: deque[Stop], packet: Packet, *, newest: bool) -> Stop | None:
 def _neighbourly(packet: Packet) -> bool:
     """Neighbour and router discovery: how hosts find one another on a wire."""
     return packet.protocol == "icmp6" and 130 <= packet.icmp[0] <= 143
-
-
-# --- how it ended ---------------------------------------------------------
-
-
-def _fate(journey: Journey, capture: Capture) -> Fate:
-    last = journey.stops[-1]
-    if last.dropped_by is not None:
-        refuses = "REJECT" in last.dropped_by.text or "reject" in last.dropped_by.text
-        return Fate.REFUSED if refuses else Fate.DROPPED
-    if last.went is not None:
-        return Fate.LOST
-    packet = last.packet
-    try:
-        node = capture.plan.node(last.node)
-    except KeyError:
-        return Fate.ARRIVED
-    if not last.traced and any(words.endswith(f" at {last.node}") for words in capture.lost):
-        return Fate.UNSEEN
-    addresses = {
-        address.partition("/")[0]
-        for interface in node.interfaces
-        for address in interface.addresses
-    }
-    here = packet.destination.address in addresses or packet.many
-    return Fate.ARRIVED if here or not node.forwarding else Fate.VANISHED

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lab.observe.explain.formats import lan_message, websocket
 from lab.observe.explain.packet import ACK, FIN, RST, SYN, Packet
 from lab.peer.endpoint import Endpoint
 from lab.peer.marks import Mark
@@ -17,6 +18,7 @@ from lab.peer.relay.wire import (
 )
 from lab.peer.stun.codec import Class, MalformedError, Message, Method, parse
 from lab.peer.traversal.seal import Type
+from lab.peer.volunteer.wire import parse as volunteered
 
 
 class Kind(StrEnum):
@@ -58,6 +60,7 @@ class Label:
     """`probe`, `reply`, `confirm`, `done`, `data`, `ack`: what a peer's own packet says."""
 
 
+_IGMP = "2"
 _STUN_PORTS = frozenset((3478, 3479, 5349))
 _DNS, _WEB, _SSDP = 53, frozenset((80, 3128, 8080)), 1900
 _LOCAL_NAMES = ((5353, "mDNS"), (5355, "LLMNR"))
@@ -100,6 +103,8 @@ def label(packet: Packet) -> Label:
         return _tcp(packet)
     if packet.protocol == "udp":
         return _udp(packet)
+    if packet.protocol == _IGMP:
+        return Label(Kind.CHORE, "IGMP")
     return Label(Kind.OTHER, f"IP protocol {packet.protocol}")
 
 
@@ -128,12 +133,24 @@ def _udp(packet: Packet) -> Label:
         return Label(Kind.OTHER, f"{local} {'question' if asks else 'answer'}")
     if _DNS in ports:
         return Label(Kind.OTHER, "DNS answer" if packet.source.port == _DNS else "DNS question")
-    return _datagram(data, packet) or Label(Kind.OTHER, f"UDP, {len(data)} bytes")
+    found = _datagram(data, packet) or _on_one_network(data)
+    return found or Label(Kind.OTHER, f"UDP, {len(data)} bytes")
+
+
+def _on_one_network(data: bytes) -> Label | None:
+    """What peers on one LAN tell each other without a rendezvous service."""
+    found = lan_message(data)
+    if found is None:
+        return None
+    kind, sender = found
+    if kind in ("offer", "answer", "decline", "end"):
+        return Label(Kind.SIGNAL, f"{kind} of {sender}", signal=kind)
+    return Label(Kind.CHORE, f"on the LAN: {kind}")
 
 
 def _datagram(data: bytes, packet: Packet) -> Label | None:
     """A datagram of the peers' own, or of STUN and TURN, on whatever transport."""
-    sealed = _sealed(data)
+    sealed = _sealed(data) or _volunteer(data)
     if sealed:
         return sealed
     found = parse_channel_data(data) if is_channel_data(data) else None
@@ -147,7 +164,17 @@ def _datagram(data: bytes, packet: Packet) -> Label | None:
         return None
 
 
+def _volunteer(data: bytes) -> Label | None:
+    """What an ordinary peer that is a relay says and is told."""
+    found = volunteered(data)
+    if found is None:
+        return None
+    return Label(Kind.RELAY, f"relay: {found.type.name.lower()}")
+
+
 def _sealed(data: bytes) -> Label | None:
+    if len(data) > 18 and data[0] == Mark.SESSION:
+        return Label(Kind.OTHER, "session")
     if len(data) < 18 or data[0] != Mark.PATH or data[1] not in Type._value2member_map_:
         return None
     name = Type(data[1]).name.lower()
@@ -159,8 +186,8 @@ def _stun(message: Message, packet: Packet) -> Label:
     method = _METHODS.get(message.method, "STUN")  # type: ignore[call-overload] # a number is looked up
     binding = message.method == Method.BINDING
     kind = Kind.STUN if binding else Kind.RELAY
-    if binding and "USERNAME" in message.attributes:
-        method, kind = "ICE check", Kind.PROBE
+    if binding and {"USERNAME", "MESSAGE-INTEGRITY"} & message.attributes.keys():
+        return _check(message)
     if message.kind == Class.INDICATION:
         inner = _sealed(message.attributes.get("DATA", b""))
         words = f": {inner.text}" if inner else ""
@@ -177,6 +204,16 @@ def _stun(message: Message, packet: Packet) -> Label:
     if mapped and binding and kind is Kind.STUN:
         return Label(kind, f"you are {mapped}", mapped=mapped)
     return Label(kind, f"{method} success", mapped=mapped)
+
+
+def _check(message: Message) -> Label:
+    """A connectivity check of ICE, which is a STUN request with credentials (RFC 8445)."""
+    if message.kind == Class.REQUEST:
+        return Label(Kind.PROBE, "ICE check", probe="probe")
+    if message.kind == Class.ERROR:
+        error = message.error
+        return Label(Kind.PROBE, f"ICE error {error[0] if error else ''}".rstrip(), probe="reply")
+    return Label(Kind.PROBE, "ICE check answered", probe="reply")
 
 
 def _portmap(data: bytes, *, answer: bool) -> str:
@@ -210,6 +247,11 @@ def _tcp(packet: Packet) -> Label:
     if _TLS.match(data):
         return Label(Kind.WEB, f"TLS, {len(data)} bytes")
     ports = {packet.source.port, packet.destination.port}
+    frame = websocket(data) if ports & _WEB or 443 in ports else None
+    if frame is not None:
+        inner = _sealed(frame[1])
+        what = frame[0] or (inner.text if inner else f"{len(frame[1])} bytes")
+        return Label(Kind.WEB, f"WebSocket: {what}", probe=inner.probe if inner else "")
     if ports & _STUN_PORTS or ports & _WEB or 443 in ports:
         found = _datagram(_first_message(data), packet)
         if found:

@@ -43,8 +43,8 @@ class Note(Frozen, frozen=True, omit_defaults=False):
 
     lane: str
     kind: str
-    """`mapping`, `mapped-before`, `opening`, `dropped`, `refused`, `lost`,
-    `vanished`, `unseen`."""
+    """`mapping`, `mapped-before`, `opening`, or the fate of a packet that did not arrive:
+    `dropped`, `refused`, `lost`, `under-way`, `vanished`, `unseen`."""
     text: str
     rule: str = ""
     """The rule that did it, as its tool prints it."""

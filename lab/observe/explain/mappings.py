@@ -74,7 +74,7 @@ def made(capture: Capture, followed: Iterable[Journey]) -> Made:
         if came is None or went is None or went.protocol not in ("udp", "tcp"):
             continue
         router = routers[stop.node]
-        outward = came.source != went.source
+        outward = came.source != went.source and stop.came_by != router.wan
         if outward:
             key = (stop.node, went.protocol, came.source, went.source)
             if key not in mapped:
@@ -115,9 +115,10 @@ def _lifetime(held: Sequence[Held], router: Node, came: Packet, went: Packet) ->
         (
             one.timeout_s
             for one in held
-            if (one.node, one.protocol, one.inside)
-            == (router.name, went.protocol, str(came.source))
-            and one.external_port == went.source.port
+            if (one.node, one.protocol, one.external_port)
+            == (router.name, went.protocol, went.source.port)
+            # The NAT of a NAT64 knows hosts by what stands for them.
+            and (one.inside == str(came.source) or router.nat64 is not None)
         ),
         default=0,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from textwrap import shorten
 
 from lab.observe.explain.geometry import NOTE_LINE, NOTE_PAD, WIDTH, Room, Scene, note_height
 from lab.observe.explain.ladder import Note, Row
@@ -32,9 +33,14 @@ _LOOKS = {
     "dropped": ("bad", "dropped"),
     "refused": ("bad", "refused"),
     "lost": ("bad", "lost"),
+    "under-way": ("map", "on its way"),
     "vanished": ("bad", "no way on"),
     "unseen": ("bad", "not seen"),
 }
+
+
+_LONGEST = 54
+"""Letters of a note's second line; the tooltip has all of it."""
 
 
 def _note(note: Note, x: float, y: float, room: Room) -> tuple[float, str]:
@@ -49,6 +55,7 @@ def _note(note: Note, x: float, y: float, room: Room) -> tuple[float, str]:
         remote, _, own = note.text.partition(" may now answer to ")
         body = f"{remote} → {own}"
     mono = note.kind in ("mapping", "mapped-before", "opening")
+    body = body if mono else shorten(body, _LONGEST, placeholder="…")
     width = 18 + max(
         text_width(head, 10, bold=True),
         text_width(body, TINY, mono=mono),

@@ -70,14 +70,15 @@ def decide(stops: list[Stop], capture: Capture) -> None:
     """Give each stop the decisions about its packet; a packet that rules kept at home appears."""
     words = {(rule.node, rule.table, rule.handle): rule for rule in capture.rules}
     waiting: dict[tuple[str, bytes], deque[Stop]] = defaultdict(deque)
+    prefixed = {node.name for node in capture.plan.nodes if node.nptv6}
     for stop, data in _headers(stops, capture):
-        waiting[stop.node, _known(data)].append(stop)
+        waiting[stop.node, _known(data, stop.node in prefixed)].append(stop)
     for said in _packets(capture.decisions):
         first, last = said[0], said[-1]
         packet = parse(first.header)
         if packet is None:
             continue
-        queue = waiting.get((first.node, _known(first.header)))
+        queue = waiting.get((first.node, _known(first.header, first.node in prefixed)))
         dropped = last.verdict == "drop"
         if queue:
             stop = queue.popleft()
@@ -103,12 +104,15 @@ _OUTPUT = "output"
 """The observer's chain for what a node sends itself."""
 
 
-def _known(data: bytes) -> bytes:
+def _known(data: bytes, prefixed: bool) -> bytes:
     """By which part of a packet a decision about it is recognised.
 
     That is the IP header, and 8 bytes of the next, but for the checksum of
-    UDP, which may be computed last of all.
+    UDP, which may be computed last of all, and at a router that translates
+    IPv6 prefixes but for these: it does so before the observer looks.
     """
+    if prefixed and data[0] >> 4 == 6:
+        data = data[:8] + data[16:24] + bytes(16) + data[32:]
     head, protocol = (40, data[6]) if data[0] >> 4 == 6 else ((data[0] & 0xF) * 4, data[9])
     return data[: head + (6 if protocol == _UDP else 8)]
 

@@ -13,14 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from lab.observe.explain.events import Capture
-from lab.observe.explain.journeys import Fate, Journey, journeys
+from lab.observe.explain.fates import Fate
+from lab.observe.explain.journeys import Journey, journeys
 from lab.observe.explain.labels import Kind, Label, label
 from lab.observe.explain.mappings import Made, made
 from lab.observe.explain.packet import ACK, SYN
-from lab.observe.explain.wiring import Way, way
+from lab.observe.explain.translator import plain, prefixes
+from lab.observe.explain.wiring import Way, addresses, own_addresses, way
 from lab.peer.endpoint import Endpoint
 
-_PUNCHES = frozenset({"udp-punch", "tcp-punch", "udp-predict", "tcp-predict", "birthday"})
+_PUNCHES = frozenset(
+    {"udp-punch", "tcp-punch", "udp-predict", "tcp-predict", "birthday", "ice", "ice-trickle"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,10 @@ class Story:
 def story(capture: Capture) -> Story:
     """The story of a capture."""
     found = way(capture.plan, capture.local, capture.remote)
-    told = tuple(Told(one, label(one.packet)) for one in journeys(capture) if _ours(one, found))
+    proxies, own = _proxies(capture, found), own_addresses(capture.plan, found)
+    told = tuple(
+        Told(one, label(one.packet)) for one in journeys(capture) if _ours(one, found, proxies, own)
+    )
     local = (found.local, found.above_local)
     remote = (found.remote, found.above_remote)
     tale = Story(
@@ -112,13 +119,29 @@ def story(capture: Capture) -> Story:
     return replace(tale, steps=steps, roles=(m.name, n.name))
 
 
-def _ours(journey: Journey, found: Way) -> bool:
+def _ours(journey: Journey, found: Way, proxies: frozenset[str], own: tuple[str, ...]) -> bool:
     """Whether the packet belongs to this attempt: one of the two sent or received it.
 
-    Routers speak up about the packets of the two, and are asked by them.
+    Routers speak up about the packets of the two, and are asked by them; a
+    proxy in one speaks to servers for them.  What servers sent to them and did
+    not arrive was for one of the `own` addresses.
     """
     ends = {journey.source, journey.end}
-    return bool(ends & {found.local, found.remote}) or journey.packet.about is not None
+    if ends & {found.local, found.remote} or journey.packet.about is not None:
+        return True
+    if journey.cause and journey.source in found.servers:
+        return journey.packet.destination.address in own
+    return bool(ends & proxies and ends & set(found.servers))
+
+
+def _proxies(capture: Capture, found: Way) -> frozenset[str]:
+    """The routers on the way that offer a web proxy to one of the two."""
+    return frozenset(
+        router
+        for peer, above in ((found.local, found.above_local), (found.remote, found.above_remote))
+        for router in above
+        if capture.plan.node(peer).proxy.rpartition(":")[0] in addresses(capture.plan, (router,))
+    )
 
 
 def _side(
@@ -129,17 +152,13 @@ def _side(
 ) -> Side:
     """What the peer at one end did; each end is a peer and the routers above it."""
     name, above = one_end
-    theirs = {
-        address.partition("/")[0]
-        for node in (other_end[0], *other_end[1])
-        for interface in capture.plan.node(node).interfaces
-        for address in interface.addresses
-    }
+    theirs = set(addresses(capture.plan, (other_end[0], *other_end[1])))
+    known = prefixes(capture.plan)
     sent = tuple(
         one
         for one in told
         if one.journey.source == name
-        and one.to.address in theirs
+        and plain(one.to, known).address in theirs
         and one.label.kind in (Kind.PROBE, Kind.CONNECTION, Kind.OTHER)
     )
     return Side(
@@ -231,7 +250,7 @@ def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
         ),
         None,
     )
-    second = _opening(crossing, fourth)
+    second = _opening(crossing, fourth, prefixes(tale.capture.plan))
     opened = opener(tale, second, n)
     if opened == n.name:
         # Nothing on its side filters, so there is nothing to punch.
@@ -253,11 +272,13 @@ def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
         yield 4, fourth, opened if fourth.at(opened) else n.name
 
 
-def _opening(crossing: Sequence[Journey], fourth: Journey | None) -> Journey:
+def _opening(
+    crossing: Sequence[Journey], fourth: Journey | None, known: tuple[str, ...]
+) -> Journey:
     """Which packet opened the way for `fourth`: the first that seemed to come from its target."""
     if fourth is not None:
         for journey in crossing:
-            if journey.final.source == fourth.packet.destination:
+            if plain(journey.final.source, known) == plain(fourth.packet.destination, known):
                 return journey
     return crossing[0]
 

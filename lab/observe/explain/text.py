@@ -36,6 +36,7 @@ _SIGNS = {
     "lost": ("✗", "red"),
     "vanished": ("✗", "red"),
     "unseen": ("?", "red"),
+    "under-way": ("…", "yellow"),
 }
 _BALLS = " ①②③④"
 

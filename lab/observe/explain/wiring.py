@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from lab.plan.model import Node, NodeKind, Plan
+from lab.plan.names import NAT64
 
 Place = tuple[str, str]
 """A node and an interface of it."""
@@ -66,29 +69,60 @@ def way(plan: Plan, local: str, remote: str) -> Way:
 
 def own_addresses(plan: Plan, way: Way) -> tuple[str, ...]:
     """The addresses by which packets of the two peers are known anywhere on the way."""
-    names = (way.local, way.remote, *way.above_local, *way.above_remote)
-    found = [
-        address.partition("/")[0]
-        for name in names
-        for interface in plan.node(name).interfaces
-        for address in interface.addresses
-    ]
+    found = (
+        *addresses(plan, (way.local, *way.above_local)),
+        *addresses(plan, (way.remote, *way.above_remote)),
+    )
     return tuple(dict.fromkeys(found))
 
 
+def addresses(plan: Plan, names: Sequence[str]) -> tuple[str, ...]:
+    """The addresses of these nodes, and those by which routers among them make others known."""
+    nodes = [plan.node(name) for name in names]
+    found = [
+        address.partition("/")[0]
+        for node in nodes
+        for interface in node.interfaces
+        for address in interface.addresses
+    ]
+    for node in nodes:
+        # What stands for hosts between a NAT64's translator and its NAT.
+        found += [stand_in for _, stand_in in node.nat64.hosts] if node.nat64 else []
+        for inside, outside in node.nptv6.subnets if node.nptv6 else ():
+            found += [_moved(address, outside) for address in found if _is_in(address, inside)]
+    return tuple(dict.fromkeys(found))
+
+
+def _is_in(address: str, subnet: str) -> bool:
+    parsed, network = ip_address(address), IPv6Network(subnet)
+    return parsed.version == network.version and parsed in network
+
+
+def _moved(address: str, subnet: str) -> str:
+    """The same host in another /64."""
+    network = IPv6Network(subnet)
+    host = int(ip_address(address)) & int(network.hostmask)
+    return str(IPv6Address(int(network.network_address) | host))
+
+
 def wires(plan: Plan) -> dict[Place, tuple[Place, ...]]:
-    """For each interface, the others on its wire; a shared segment is one wire."""
+    """For each interface, the others on its wire; a shared segment is one wire.
+
+    What a router hands to the translator of its NAT64 comes back by the same device.
+    """
     segments = {node.name for node in plan.nodes if node.kind is NodeKind.SEGMENT}
     groups: dict[str, list[Place]] = defaultdict(list)
     for link in plan.links:
         ends = [(link.a.node, link.a.interface), (link.b.node, link.b.interface)]
         shared = next((node for node, _ in ends if node in segments), link.name)
         groups[shared] += [end for end in ends if end[0] not in segments]
-    return {
+    found = {
         place: tuple(other for other in group if other != place)
         for group in groups.values()
         for place in group
     }
+    translators = [(node.name, NAT64) for node in plan.nodes if node.nat64]
+    return found | {place: (place,) for place in translators}
 
 
 def _serves(node: Node) -> bool:
@@ -96,7 +130,12 @@ def _serves(node: Node) -> bool:
     return (
         node.kind is NodeKind.HOST
         and node.program is not None
-        and (node.program.stage == 0 or "relay" in node.program.roles)
+        and (
+            node.program.stage == 0
+            or "relay" in node.program.roles
+            # A peer that relays for others.
+            or any(name == "VOLUNTEER" for name, _ in node.program.env)
+        )
     )
 
 

@@ -1,6 +1,6 @@
 """Records the captures that the unit tests of `lab explain` look at.
 
-    sudo .venv/bin/python -m tests.kernel.end_to_end.record_captures
+    sudo .venv/bin/python -m tests.kernel.end_to_end.record_captures [NAME...]
 
 The network of each is that of the shipped topology; then bring the golden
 files up to date: LAB_UPDATE_GOLDEN=1 pytest tests/unit/observe.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,24 +21,38 @@ from lab.observe.explain.events import decode, encode
 from tests.kernel.end_to_end.support import Command
 from tests.unit.observe.explain_support import CAPTURES
 
-ATTEMPTS = (
-    ("two-homes", "udp-punch"),
-    ("two-homes", "relay"),
-    ("two-homes", "tcp-punch"),
-    ("symmetric-pair", "udp-punch"),
-    ("blocked-udp", "udp-punch"),
-    ("single-nat", "direct"),
-    ("cgnat", "udp-punch"),
-    ("dual-stack", "udp-punch"),
-    ("upnp-home", "upnp"),
-    ("http-only", "relay"),
-)
+ATTEMPTS: dict[str, tuple[str, str, str]] = {
+    "two-homes-udp-punch": ("two-homes", "udp-punch", ""),
+    "two-homes-relay": ("two-homes", "relay", ""),
+    "two-homes-tcp-punch": ("two-homes", "tcp-punch", ""),
+    "symmetric-pair-udp-punch": ("symmetric-pair", "udp-punch", ""),
+    "blocked-udp-udp-punch": ("blocked-udp", "udp-punch", ""),
+    "single-nat-direct": ("single-nat", "direct", ""),
+    "cgnat-udp-punch": ("cgnat", "udp-punch", ""),
+    "dual-stack-udp-punch": ("dual-stack", "udp-punch", ""),
+    "upnp-home-upnp": ("upnp-home", "upnp", ""),
+    "http-only-relay": ("http-only", "relay", ""),
+    "http-only-http": ("http-only", "http", ""),
+    "corporate-relay": ("corporate", "relay", ""),
+    "ipv6-only-udp-punch": ("ipv6-only", "udp-punch", ""),
+    "nptv6-udp-punch": ("nptv6", "udp-punch", ""),
+    "two-homes-ice": ("two-homes", "ice", ""),
+    "two-homes-pcp": ("two-homes", "pcp", ""),
+    "two-homes-lan": ("two-homes", "lan", ""),
+    "partition-udp-punch": ("two-homes", "udp-punch", "partition alice / bob"),
+    "loss-udp-punch": ("two-homes", "udp-punch", "link set home-b internet loss=10%"),
+    "cut-direct": ("two-homes", "direct", "link down home-b internet"),
+}
+"""By name: a shipped topology, a technique, and what is done to the lab before."""
 
 
-def record(lab: Command, topology: str, technique: str) -> bytes:
+def record(lab: Command, topology: str, technique: str, fault: str) -> bytes:
     """One attempt from alice to bob, as a capture."""
-    lab.ok("up", topology, "--runtime", "process", "--quiet")
+    name = lab.name()
+    lab.ok("up", topology, "--name", name, "--runtime", "process", "--quiet")
     try:
+        if fault:
+            lab.ok(*fault.split(), "--lab", name)
         order = {
             "do": "explain",
             "local": "alice",
@@ -46,23 +61,23 @@ def record(lab: Command, topology: str, technique: str) -> bytes:
             "first": False,
             "timeout_s": 10.0,
         }
-        capture = decode(client.result(lab.paths(topology), order)["capture"].encode())
+        capture = decode(client.result(lab.paths(name), order)["capture"].encode())
     finally:
-        lab.ok("down", topology, "--quiet")
+        lab.ok("down", name, "--quiet")
     # What it was compiled from is neither needed nor anybody's business.
-    plan = msgspec.structs.replace(capture.plan, topology=None, source="")
+    plan = msgspec.structs.replace(capture.plan, topology=None, source="", lab=topology)
     return encode(msgspec.structs.replace(capture, plan=plan))
 
 
-def main() -> None:
-    """Record them all."""
+def main(wanted: list[str]) -> None:
+    """Record those that are named, or all."""
     with tempfile.TemporaryDirectory() as state:
         os.environ["LAB_STATE_DIR"] = state
-        for topology, technique in ATTEMPTS:
-            data = gzip.compress(record(Command(Path(state)), topology, technique), 9, mtime=0)
-            (CAPTURES / f"{topology}-{technique}.json.gz").write_bytes(data)
-            print(f"{topology}-{technique}: {len(data)} bytes")
+        for name in wanted or ATTEMPTS:
+            data = gzip.compress(record(Command(Path(state)), *ATTEMPTS[name]), 9, mtime=0)
+            (CAPTURES / f"{name}.json.gz").write_bytes(data)
+            print(f"{name}: {len(data)} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -30,15 +30,20 @@ class Network:
         self.name = lab.name()
         lab.ok("up", topology, "--name", self.name, "--runtime", "process", "--quiet")
 
-    def explain(self, technique: str, *more: str, code: int = 0) -> dict[str, Any]:
-        """The ladder of an attempt from alice to bob, with the exit code that it must have."""
+    def explain(
+        self, technique: str, *more: str, code: int = 0, against: bool = False
+    ) -> dict[str, Any]:
+        """The ladder of an attempt from alice to bob, with the exit code that it must have.
+
+        It may come out `against` what the plan predicts where a fault stands in between.
+        """
         done = self.lab.run(
             "explain", "alice", "bob", "-t", technique, "--lab", self.name, "--json", *more
         )
         assert done.returncode == code, done.stderr
         found = json.loads(done.stdout)
         assert found["lost"] == []
-        assert found["against"] == []
+        assert against or found["against"] == []
         return found
 
     def tables(self, node: str) -> tuple[str, ...]:
@@ -111,6 +116,54 @@ def test_a_mapped_port_is_reached_directly(network, lab):
     house = Network(lab, "upnp-home")
     found = house.explain("upnp")
     assert "home-b passed it on to 192.168.2.2:" in found["sentence"]
+
+
+def test_a_packet_is_followed_through_a_nat64(network):
+    """IPv6 in, IPv4 out, and the mapping that stands between the two."""
+    mobile = network("ipv6-only")
+    found = mobile.explain("udp-punch")
+    assert {2, 4} <= set(found["steps"])
+    boxes = [note["text"] for note in notes(found, "mapping") if note["lane"] == "mobile"]
+    assert any(text.startswith("[2a02:1::2]:") and " is 45.0.0.2:" in text for text in boxes)
+    crossed = [
+        point
+        for row in found["rows"]
+        for point in row["points"]
+        if point["lane"] == "mobile" and point["new_source"]
+    ]
+    # Either way: the source of a packet outward, and that of one inward.
+    assert {point["source"].startswith("[") for point in crossed} == {True, False}
+    assert not notes(found, "lost", "unseen")
+
+
+def test_prefixes_that_are_translated_and_the_firewall_beside(network):
+    found = network("nptv6").explain("udp-punch")
+    assert {2, 4} <= set(found["steps"])
+    assert {note["text"] for note in notes(found, "dropped")} <= {"firewall: in nothing"}
+    assert not notes(found, "lost", "unseen")
+
+
+def test_a_partition_is_named_where_it_drops(network):
+    homes = network("two-homes")
+    homes.lab.ok("partition", "alice", "/", "bob", "--lab", homes.name)
+    found = homes.explain("udp-punch", code=1, against=True)
+    assert "the internet dropped" in found["sentence"]
+    assert "(partition of alice from bob)" in found["sentence"]
+    dropped = [note for note in notes(found, "dropped") if note["lane"] == "internet"]
+    assert dropped
+    assert all("drop" in note["rule"] and "iifname" in note["rule"] for note in dropped)
+
+
+def test_what_a_link_lost_is_told_from_what_nobody_wanted(network):
+    homes = network("two-homes")
+    homes.lab.ok("link", "set", "bob", "home-b", "up.loss=40%", "--lab", homes.name)
+    done = homes.lab.run("explain", "alice", "bob", "--lab", homes.name, "--json", "--all")
+    found = json.loads(done.stdout)
+    lost = {(note["lane"], note["text"]) for note in notes(found, "lost")}
+    assert lost == {("bob", "lost on the link bob\N{EM DASH}home-b by chance (40 % loss declared)")}
+    homes.lab.ok("link", "down", "home-b", "internet", "--lab", homes.name)
+    found = homes.explain("direct", code=1, against=True)
+    assert "lost on the link home-b\N{EM DASH}internet, which is cut" in found["sentence"]
 
 
 def test_drawings_are_written_to_files(network, tmp_path):

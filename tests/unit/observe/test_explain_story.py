@@ -140,8 +140,8 @@ def test_ipv6_passes_a_firewall_untranslated():
 
 def test_a_mapped_port_turns_the_packet_inwards():
     sentence = ladder(told("upnp-home-upnp")).sentence
-    assert "carrier passed it on to 100.64.0.2:" in sentence
-    assert "home-b passed it on to 192.168.2.2:" in sentence
+    assert "because alice asked for it (UPnP)" in sentence
+    assert "home-a passed it on to 192.168.1.2:" in sentence
 
 
 def test_what_comes_after_the_proof_is_not_drawn():

@@ -127,12 +127,39 @@ def test_a_link_changes_in_place():
     assert again == PLAN
 
 
-def test_a_plain_wire_gets_another_carrier_once_and_keeps_it():
+def test_the_ferry_comes_into_a_plain_wire_and_goes_again():
     after = changed(PLAN, [SetLink(node="carol", via="wifi", link=SLOW)])
     assert wire(after, "carol").backend is Backend.FERRY
+    assert wire(after, "carol").on_veth
+    back = changed(after, [SetLink(node="carol", via="wifi")])
+    assert back == PLAN
+    for one, other in ((PLAN, after), (after, back)):
+        assert {type(op) for op in diff(one, other)} == {ShapeLink}
+
+
+def test_where_the_ferry_can_not_come_into_a_wire_the_wire_is_replaced_once():
+    before = replace(PLAN, splice=False)
+    after = changed(before, [SetLink(node="carol", via="wifi", link=SLOW)])
+    assert not wire(after, "carol").on_veth
+    assert DeleteLink in {type(op) for op in diff(before, after)}
     back = changed(after, [SetLink(node="carol", via="wifi")])
     assert wire(back, "carol").backend is Backend.FERRY
     assert {type(op) for op in diff(after, back)} == {ShapeLink}
+
+
+def test_an_apply_leaves_links_on_their_wires():
+    slow = changed(PLAN, [SetLink(node="carol", via="wifi", link=SLOW)])
+    again = compile_topology(loads(FILE, "f.yaml"), NO_NETEM, previous=slow)
+    assert {type(op) for op in diff(slow, again)} == {ShapeLink}
+    text = FILE.replace("carol: {via: wifi", "carol: {via: wifi, link: {delay: 7ms}")
+    assert text != FILE
+    delayed = compile_topology(loads(text, "f.yaml"), NO_NETEM, previous=PLAN)
+    assert wire(delayed, "carol").spliced
+    anew = compile_topology(loads(text, "f.yaml"), NO_NETEM)
+    assert not wire(anew, "carol").spliced
+    plain = compile_topology(loads(FILE, "f.yaml"), NO_NETEM, previous=anew)
+    assert wire(plain, "carol").backend is Backend.FERRY
+    assert {type(op) for op in diff(anew, plain)} == {ShapeLink}
 
 
 def test_a_link_that_will_be_slow_is_carried_by_the_ferry_from_the_start():
@@ -173,10 +200,13 @@ def test_a_container_that_was_stopped_starts_as_another_one():
 def test_a_partition_is_a_fence_where_the_ways_part():
     plan = changed(PLAN, [Divide(groups=parse_groups("wifi,dave / bob"))])
     core = plan.node("internet")
-    assert core.fences == (Fence(ports=("cell", "wifi"), others=("office",)),)
+    words = "partition of wifi, dave from bob"
+    assert core.fences == (Fence(ports=("cell", "wifi"), others=("office",), partition=words),)
     assert [type(op) for op in diff(PLAN, plan)] == [FenceNode]
     inside = changed(plan, [Divide(groups=parse_groups("alice / carol"))])
-    assert inside.node("wifi.lan").fences == (Fence(ports=("alice",), others=("carol",)),)
+    assert inside.node("wifi.lan").fences == (
+        Fence(ports=("alice",), others=("carol",), partition="partition of alice from carol"),
+    )
     assert inside.node("internet").fences == core.fences
     assert changed(inside, [Heal()]) == PLAN
 
@@ -184,7 +214,11 @@ def test_a_partition_is_a_fence_where_the_ways_part():
 def test_one_group_is_kept_apart_from_the_rest():
     plan = changed(PLAN, [Divide(groups=(("cell",),))])
     assert plan.node("internet").fences == (
-        Fence(ports=("cell",), others=("office", "stun", "wifi")),
+        Fence(
+            ports=("cell",),
+            others=("office", "stun", "wifi"),
+            partition="partition of cell from the rest",
+        ),
     )
 
 

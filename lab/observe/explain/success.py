@@ -1,0 +1,181 @@
+"""Why an attempt worked: what opened the way, and what passed by it."""
+
+from __future__ import annotations
+
+from lab.observe.explain.fates import Fate
+from lab.observe.explain.journeys import Journey
+from lab.observe.explain.labels import Kind
+from lab.observe.explain.phrases import SPOKEN, both, joined, names, stopped
+from lab.observe.explain.story import Side, Story, Told, opener
+from lab.peer.endpoint import Endpoint
+
+_CARRIED = frozenset({Kind.RELAY, Kind.PROBE, Kind.WEB})
+"""What is sent to a server that it may be passed on."""
+
+
+def worked(tale: Story) -> str:
+    """Why it did, and what was lost on links meanwhile."""
+    lost = [one for one in (*tale.local.sent, *tale.remote.sent) if one.journey.fate is Fate.LOST]
+    meanwhile = f" Meanwhile {joined(stopped(lost))}." if lost else ""
+    return _why(tale) + meanwhile
+
+
+def _why(tale: Story) -> str:
+    if tale.capture.record.get("path") == "relayed":
+        return _relayed(tale)
+    granted = _granted(tale)
+    if granted:
+        return granted
+    if 4 in tale.steps:
+        return _punched(tale)
+    return _reached(tale)
+
+
+def _punched(tale: Story) -> str:
+    m, n = (
+        (tale.local, tale.remote) if tale.roles[0] == tale.local.name else (tale.remote, tale.local)
+    )
+    fourth, node = tale.steps[4][0]
+    words = []
+    if 2 in tale.steps:
+        second, opened = tale.steps[2][0]
+        words.append(f"{n.name}'s packet to {second.packet.destination} opened {opened}")
+        if 3 in tale.steps:
+            third, refuser = tale.steps[3][0]
+            words[-1] += f" for the answer and was itself dropped at {refuser} ({third.cause})"
+        elif second.fate is Fate.LOST:
+            words[-1] += f" for the answer and was itself {second.cause}"
+        else:
+            words[-1] += ", and nothing on the way refused it"
+    passed = f"passed {node} by that" if words and node != n.name else f"reached {n.name}"
+    mine = [name for name in m.own_routers(n) if fourth.at(name)]
+    also = f" opened {opener(tale, fourth, m)} and" if mine else ""
+    words.append(f"{m.name}'s packet to {fourth.packet.destination}{also} {passed}")
+    return f"It worked: {'; then '.join(words)}. {_proof(tale)}"
+
+
+def _granted(tale: Story) -> str:
+    """That a router had been asked for a port, and the other peer came there; empty if not so."""
+    for side, other in both(tale.local, tale.remote) if tale.capture.technique in SPOKEN else ():
+        asked = [
+            one
+            for one in tale.told
+            if one.label.kind is Kind.PORTMAP
+            and one.journey.source == side.name
+            and one.journey.end in side.routers
+            and one.arrived
+        ]
+        for one in other.got_through if asked else ():
+            turned = _turned(one.journey, side)
+            router = asked[-1].journey.end
+            if any(node == router for node, _ in turned) and any(one is o for o in other.opening):
+                return (
+                    f"It worked: {router} opened {one.to} because {side.name} asked for it "
+                    f"({SPOKEN[tale.capture.technique]}), so {other.name}'s packet to it came in: "
+                    f"{_passed_on(turned)}. {_proof(tale)}"
+                )
+    return ""
+
+
+def _relayed(tale: Story) -> str:
+    lent = next((one.label.relayed for one in tale.told if one.label.relayed), None)
+    relays = {
+        one.journey.end
+        for one in tale.told
+        if one.arrived and one.label.kind in _CARRIED and one.journey.end in tale.way.servers
+    }
+    relay = names(sorted(relays)) if relays else "the relay"
+    text = f"It worked: both peers only ever sent outward, to {relay}"
+    if lent:
+        text += f", which lent {lent}"
+    text += ", and every NAT and firewall lets answers to that in."
+    ways = [way for side in (tale.local, tale.remote) if (way := _way(tale, side, relays))]
+    if ways:
+        text += f" {joined(ways)}."
+    blocked = list(stopped([*tale.local.sent, *tale.remote.sent]))
+    if blocked:
+        text += f" What they sent straight to one another was stopped: {joined(blocked)}."
+    carried = (tale.capture.record.get("relayed") or {}).get("packets")
+    return f"{text} The relay carries every packet of the path" + (
+        f" ({carried} so far)." if carried else "."
+    )
+
+
+def _way(tale: Story, side: Side, relays: set[str]) -> str:
+    """That a peer needed another transport than UDP to get to the relay, and why.
+
+    Empty where UDP did, or for the web, which is never UDP.
+    """
+    mine = [one for one in tale.told if one.journey.source == side.name]
+    there = [one for one in mine if one.journey.end in relays and one.arrived]
+    if tale.capture.technique == "http":
+        through = [one.journey.end for one in mine if one.arrived and one.label.kind is Kind.WEB]
+        proxies = [name for name in dict.fromkeys(through) if name in side.routers]
+        return f"{side.name} went through the web proxy of {names(proxies)}" if proxies else ""
+    carried = [one for one in there if one.label.kind in _CARRIED]
+    if not carried or any(one.journey.packet.protocol == "udp" for one in carried):
+        return ""
+    last = carried[-1]
+    how = "TLS over TCP" if last.label.text.startswith("TLS") else "TCP"
+    kept = [
+        one
+        for one in mine
+        if one.journey.fate in (Fate.DROPPED, Fate.REFUSED) and one.journey.end in side.routers
+    ]
+    udp = [one.journey for one in kept if one.journey.packet.protocol == "udp"]
+    why = f", because {udp[0].end} lets no UDP out ({udp[0].cause})" if udp else ""
+    return f"{side.name} got there by {how} to port {last.to.port}{why}"
+
+
+def _reached(tale: Story) -> str:
+    """The first packet that reached the other peer, by the path that was proven if that is seen."""
+    found = [
+        (side, other, one)
+        for side, other in both(tale.local, tale.remote)
+        for one in side.got_through
+        if any(one is opening for opening in side.opening)
+    ]
+    ends = {
+        str((tale.capture.record.get(key) or {}).get("endpoint"))
+        for key in ("local_candidate", "remote_candidate")
+    }
+    chosen = [each for each in found if str(each[2].to) in ends] or found
+    for side, other, one in sorted(chosen, key=lambda each: each[2].journey.began_ns):
+        asked = ""
+        if tale.capture.record.get("outcome") == "reversed":
+            asked = f"{other.name} asked {side.name} to connect the other way round, and "
+        return (
+            f"It worked: {asked}{side.name}'s packet to {one.to} reached {other.name}"
+            f"{_let_in(one, other)}. {_proof(tale)}"
+        )
+    return f"It worked. {_proof(tale)}"
+
+
+def _let_in(one: Told, other: Side) -> str:
+    """How it passed the routers of the one that it was for."""
+    turned = _turned(one.journey, other)
+    if turned:
+        return f", as {_passed_on(turned)}"
+    passed = [stop.node for stop in one.journey.stops if stop.node in other.routers and stop.went]
+    if passed:
+        return f"; {names(passed)} let it in"
+    return ", with nothing on the way that filters"
+
+
+def _turned(journey: Journey, side: Side) -> list[tuple[str, Endpoint]]:
+    """The routers of `side` that gave it another destination, and which."""
+    passed = [stop for stop in journey.stops if stop.node in side.routers and stop.went]
+    return [(stop.node, to) for stop in passed if (to := stop.turned_to)]
+
+
+def _passed_on(turned: list[tuple[str, Endpoint]]) -> str:
+    return names([f"{node} passed it on to {to}" for node, to in turned])
+
+
+def _proof(tale: Story) -> str:
+    took = tale.capture.record.get("time_to_path_s")
+    return (
+        f"The path was proven after {took * 1e3:.0f} ms."
+        if isinstance(took, int | float)
+        else "A path was proven."
+    )
