@@ -103,6 +103,7 @@ class Agent:
         self._handlers: dict[str, Handler] = {
             "apply": self._apply,
             "status": self._status,
+            "toll": self._toll,
             "connect": self._connect,
             "explain": self._explain,
             "change": self._change,
@@ -196,6 +197,9 @@ class Agent:
 
     async def _status(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.status()
+
+    async def _toll(self, request: dict[str, Any], emit: Emit) -> Any:
+        return await self._lab.toll()
 
     async def _connect(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.connect(request, emit)

@@ -12,7 +12,7 @@ from lab.cli.labs import json_option
 if TYPE_CHECKING:
     from lab.paths import LabPaths
     from lab.plan.model import Link, Plan
-    from lab.verify.links.measure import Strain
+    from lab.verify.links.toll import Reading
     from lab.verify.report import Report
 
 
@@ -72,7 +72,7 @@ def command(
     for name in names:
         node_of(paths, name)
     chosen = _chosen(plan, names, pairs)
-    about_links = LinkOptions(chosen=chosen, slow=slow, strain=lambda: _strain(paths))
+    about_links = LinkOptions(chosen=chosen, slow=slow, read=lambda: _reading(paths))
     # Links alone: no node is measured.
     nodes = () if links or pairs else names or None
     before = host.read().neighbour_overflows
@@ -108,19 +108,17 @@ def _chosen(
     return lambda _: True
 
 
-def _strain(paths: LabPaths) -> Strain | None:
+def _reading(paths: LabPaths) -> Reading | None:
     """What the agent says of the machine; None where it doesn't answer."""
     import msgspec
 
     from lab.agent.client import AgentGoneError, result
-    from lab.observe.health import HealthSample
-    from lab.verify.links.measure import Strain
+    from lab.verify.links.toll import Reading
 
     try:
-        health = msgspec.convert(result(paths, {"do": "status"})["health"], HealthSample)
+        return msgspec.convert(result(paths, {"do": "toll"}), Reading)
     except AgentGoneError:
         return None
-    return Strain(health.reasons, health.lag_p99_s + (health.ferry_lateness_p99_s or 0.0))
 
 
 def _as_json(report: Report) -> dict[str, Any]:

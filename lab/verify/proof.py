@@ -15,6 +15,7 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.fabric import netns
+from lab.fabric.claimed import with_claimed
 from lab.fabric.rules.flows import Ends, Flow, flows
 from lab.paths import LabPaths
 from lab.plan.model import NodeKind, Plan
@@ -44,7 +45,7 @@ def prove(plan: Plan, paths: LabPaths, record: Mapping[str, Any]) -> Proof:
     ends, protocol = _ends(record), record.get("transport")
     if ends is None or protocol not in ("udp", "tcp"):
         return Proof(False, "the record does not say between which endpoints the path is")
-    world = Map(plan)
+    world = Map(with_claimed(plan, paths))
     if record.get("path") != "direct":
         return _relayed(world, record)
     if ends.source[0] in ("0.0.0.0", "::"):

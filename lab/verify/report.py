@@ -85,8 +85,10 @@ class LinkDimension(StrEnum):
 
     DELAY = "delay"
     JITTER = "jitter"
+    CORRELATION = "correlation"
     LOSS = "loss"
     BURSTS = "length of bursts"
+    PATTERN = "pattern of losses"
     REORDERING = "reordering"
     DUPLICATION = "duplication"
     CORRUPTION = "corruption"
@@ -102,6 +104,8 @@ class LinkVerdict(StrEnum):
     DIFFERS = "differs"
     DISTORTED = "distorted"
     """It seems to differ, and the machine did not keep up, or others used the link."""
+    UNMEASURED = "not measured"
+    """No probe could tell; `detail` says why."""
 
 
 class LinkFinding(Frozen, frozen=True):
@@ -120,8 +124,9 @@ class LinkFinding(Frozen, frozen=True):
     """Of the figures: `s`, `bit/s`, `packets`, `bytes`, or `share`."""
     declared_value: float | None
     """None for no limit."""
-    observed_value: float
-    low: float
+    observed_value: float | None
+    """None with what was not measured."""
+    low: float | None
     """With `high` the interval that the truth lies in."""
     high: float | None
     samples: int

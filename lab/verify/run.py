@@ -15,7 +15,8 @@ from lab.plan.model import Link, Node, NodeKind, Plan
 from lab.verify import firewall, host, ipv6, peers, portmap, sharing, site, site6
 from lab.verify.current import ChangedError, steadily
 from lab.verify.lifetimes import LIMIT_S, Clocks
-from lab.verify.links.measure import Strain, measure
+from lab.verify.links.measure import measure
+from lab.verify.links.toll import Read
 from lab.verify.nat import NatProbe
 from lab.verify.probe import Probe
 from lab.verify.report import IPV4, IPV6, Finding, LinkFinding, PeerFinding, Report
@@ -43,8 +44,8 @@ class LinkOptions:
 
     chosen: Callable[[Link], bool] = lambda _: True
     slow: bool = False
-    strain: Callable[[], Strain | None] = lambda: None
-    """How the machine fared meanwhile."""
+    read: Read = lambda: None
+    """How the machine fares that carries them."""
 
 
 def verify(
@@ -133,7 +134,7 @@ def _links(
             [link for link in links if link.name not in right],
             paths,
             slow=options.slow,
-            strain=options.strain,
+            read=options.read,
         )
         found.update({one.name: [] for one in parts})
         for one in parts:

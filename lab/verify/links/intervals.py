@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 
 from lab.topology.behaviour import Bursts
@@ -90,8 +90,12 @@ def quantile(ascending: Sequence[float], where: float) -> float:
 def _below(hits: int, count: int, p: float) -> float:
     """The probability of fewer than `hits`."""
     if hits > count / 2:
-        return 1.0 - _below(count - hits + 1, count, 1 - p)
-    return min(1.0, sum(math.exp(_log_binomial(one, count, p)) for one in range(hits)))
+        return max(0.0, 1.0 - _sum(range(hits, count + 1), count, p))
+    return _sum(range(hits), count, p)
+
+
+def _sum(hits: Iterable[int], count: int, p: float) -> float:
+    return min(1.0, sum(math.exp(_log_binomial(one, count, p)) for one in hits))
 
 
 def _log_binomial(hits: int, count: int, p: float) -> float:

@@ -13,21 +13,27 @@ from dataclasses import dataclass
 from lab.fabric.links.transmitter import queue_packets, serialisation_ns
 from lab.topology.behaviour import Discipline, Impairment, QueueUnit
 from lab.verify.links import frames, intervals
-from lab.verify.links.quiet import Bearings, crowded
+from lab.verify.links.bearings import SLACK_S, Bearings
+from lab.verify.links.schedule import Task
 from lab.verify.links.traffic import Flow
-from lab.verify.links.words import Interval, finding
+from lab.verify.links.words import Interval, finding, unmeasured
 from lab.verify.report import LinkDimension, LinkFinding
 
 _OVERLOAD = 1.5
+_HIGH_BIT = 100_000_000
+_HIGH_OVERLOAD = 1.25
+"""From that rate on: what is offered in vain costs as much as what passes."""
 _LONGEST_FRAME_S = 0.03
 _HOLD_S = 0.4
 _UNLIMITED_FRAMES = 300
 _MOST_FRAMES = 12_000
 _SEND_S = 8e-6
 """What sending a frame costs about."""
+_LOSSY = 0.3
 _FILLING = 5
 """How much faster than the link a sender has to be to fill a queue."""
 _TOLERANCE = 0.05
+_FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +48,43 @@ class Load:
     """How long the link has to do with it."""
     drain_s: float
     """How long what is queued in the end takes."""
-    fills: bool
-    """Whether that fills the queue."""
+    unfilled: str
+    """Why that doesn't fill the queue; empty if it does."""
 
     @property
-    def frames_s(self) -> float:
-        """Frames that pass in a second."""
-        return len(self.offsets_ns) / max(self.busy_s, 0.05)
+    def task(self) -> Task:
+        """What it takes of the machine."""
+        return Task(len(self.offsets_ns) / max(self.busy_s, 0.05), self.busy_s)
 
 
 def load(way: Impairment, mtu: int, limit_s: float) -> Load:
     """What tells the rate of `way`, and its queue if that takes no longer than `limit_s`."""
     full = mtu + frames.HEADER
     if not way.rate_bit:
-        return Load(full, _UNLIMITED_FRAMES, (0,) * _UNLIMITED_FRAMES, 0.1, 0.0, fills=False)
+        return Load(full, _UNLIMITED_FRAMES, (0,) * _UNLIMITED_FRAMES, 0.1, 0.0, "no rate")
     size = max(min(full, int(way.rate_bit * _LONGEST_FRAME_S / 8)), 2 * frames.SMALLEST)
     serial_s = serialisation_ns(size, way.rate_bit) / 1e9
     held = _held(way, size)
     hold_s = max(_HOLD_S, 20 * way.jitter_us / 1e6)
     burst = int(held * 1.1) + 5
-    fills = (
-        held * serial_s + hold_s <= limit_s
-        and burst <= _MOST_FRAMES
-        and serial_s > _FILLING * _SEND_S
-        and not way.loss_share > 0.3
-    )
-    if not fills:
+    takes_s = held * serial_s + hold_s
+    unfilled = ""
+    if takes_s > limit_s:
+        unfilled = f"it takes {takes_s:.3g} s to fill and empty it"
+    elif burst > _MOST_FRAMES or serial_s <= _FILLING * _SEND_S:
+        unfilled = "no program fills it fast enough"
+    elif way.loss_share > _LOSSY:
+        unfilled = "too much of what is to fill it is lost"
+    elif way.discipline is not Discipline.DROP_TAIL:
+        unfilled = f"{way.discipline} keeps it from being full"
+    if unfilled:
         burst = min(burst, 20)
-    step = serial_s / _OVERLOAD
+    step = serial_s / (_HIGH_OVERLOAD if way.rate_bit >= _HIGH_BIT else _OVERLOAD)
     more = min(int(hold_s / step), _MOST_FRAMES)
     begin = burst * _SEND_S
     offsets = (0,) * burst + tuple(int((begin + i * step) * 1e9) for i in range(more))
     drain_s = held * serial_s
-    return Load(size, burst, offsets, (drain_s if fills else 0.0) + hold_s, drain_s, fills)
+    return Load(size, burst, offsets, (0.0 if unfilled else drain_s) + hold_s, drain_s, unfilled)
 
 
 def _held(way: Impairment, size: int) -> int:
@@ -86,28 +96,33 @@ def _held(way: Impairment, size: int) -> int:
 
 def findings(about: Bearings, loaded: Load, flow: Flow) -> Iterator[LinkFinding]:
     """Rate and queue, from what came of `loaded`."""
-    if about.way.trace or about.link.down:
-        return
+    rate = about.way.rate_bit
     came = [(at_ns, number) for number, at_ns, _ in flow.arrivals if number < len(flow.sent)]
     came = sorted(one for one in came if not _overtakes(about.way, flow, one))
-    if len(came) < 10:
+    if len(came) < _FEWEST:
+        why = f"{len(came)} of {len(flow.sent)} packets came"
+        yield unmeasured(about.where, LinkDimension.RATE, rate or None, "bit/s", why)
         return
     offered = _rate(flow.size, [before for before, _ in flow.sent])
-    seen = _passed(about, flow.size, [at_ns for at_ns, _ in came])
-    rate = about.way.rate_bit
+    slowed = about.crowded(flow) or about.felt.saturated(*flow.span_ns)
     if not rate:
-        yield _unlimited(about, flow, came, seen, offered)
+        seen = _passed(about, flow.size, [at_ns for at_ns, _ in came])
+        yield _unlimited(about, flow, came, seen, offered, slowed)
         return
-    crowd = crowded(about, flow)
-    if offered < 1.1 * rate and not _backlogged(about.way, flow, came):
+    crowd = waiting(about, flow, came)
+    if len(crowd) < max(_FEWEST, len(came) // 10):
         # More could not be offered: what passed is a bound.
+        seen = _passed(about, flow.size, [at_ns for at_ns, _ in came])
         ok = seen.value >= 0.8 * min(offered, rate) and seen.low <= rate * (1 + _TOLERANCE)
         seen = Interval(seen.value, seen.low, None)
         yield finding(
-            about.where, LinkDimension.RATE, rate, seen, "bit/s", len(came), ok=ok, distorted=crowd
+            about.where, LinkDimension.RATE, rate, seen, "bit/s", len(came), ok=ok, distorted=slowed
         )
+        yield _unfilled(about, loaded.unfilled or "no more could be offered than it takes")
         return
+    seen = _passed(about, flow.size, crowd)
     low, high = seen.low * (1 - _TOLERANCE), (seen.high or 0.0) * (1 + _TOLERANCE)
+    right = low <= rate <= high
     yield finding(
         about.where,
         LinkDimension.RATE,
@@ -115,19 +130,41 @@ def findings(about: Bearings, loaded: Load, flow: Flow) -> Iterator[LinkFinding]
         seen,
         "bit/s",
         len(came),
-        ok=low <= rate <= high,
-        distorted=crowd if seen.value < rate else "",
+        ok=right,
+        distorted=slowed if seen.value < rate else "",
     )
-    active = about.way.discipline is not Discipline.DROP_TAIL
-    if loaded.fills and not active and low <= rate <= high:
-        yield from _queue(about, loaded, flow, came)
+    if loaded.unfilled or not right:
+        yield _unfilled(about, loaded.unfilled or "its rate is another")
+        return
+    yield _queue(about, loaded, flow, came)
 
 
-def _backlogged(way: Impairment, flow: Flow, came: Sequence[tuple[int, int]]) -> bool:
-    """Whether frames waited for others all the time, so that the transmitter never rested."""
-    waits = sorted(at_ns - flow.sent[number][0] for at_ns, number in came)
-    serial_ns = serialisation_ns(flow.size, way.rate_bit)
-    return waits[len(waits) // 10] - waits[0] > 2 * serial_ns + 2000 * way.jitter_us
+def _unfilled(about: Bearings, why: str) -> LinkFinding:
+    """That the queue was not measured."""
+    queue, full = about.way.queue, frames.HEADER + about.link.mtu
+    in_bytes = queue.unit is QueueUnit.BYTES
+    declared = queue.length if in_bytes else float(_held(about.way, full))
+    unit = "bytes" if in_bytes else "packets"
+    return unmeasured(about.where, LinkDimension.QUEUE, declared, unit, why)
+
+
+def waiting(about: Bearings, flow: Flow, came: Sequence[tuple[int, int]]) -> list[int]:
+    """When those came that waited for the one before, and were waited for: the longest such run.
+
+    The transmitter never rested meanwhile, however unsteady the sender was.
+    """
+    way = about.way
+    room_ns = int((about.serial_s(flow.size) + SLACK_S) * 1e9) + way.jitter_us * 1000
+    delay_ns = way.delay_us * 1000
+    best: list[int] = []
+    run: list[int] = []
+    for at_ns, number in came:
+        if run and run[-1] - delay_ns - flow.sent[number][1] < room_ns:
+            run = []
+        run.append(at_ns)
+        if len(run) > len(best):
+            best = run
+    return best
 
 
 def _overtakes(way: Impairment, flow: Flow, one: tuple[int, int]) -> bool:
@@ -151,26 +188,29 @@ def _passed(about: Bearings, size: int, stamps: Sequence[int]) -> Interval:
     last = min(range(len(stamps) - third, len(stamps)), key=late.__getitem__)
     span_s = max((stamps[last] - stamps[first]) / 1e9, 1e-9)
     bits = (last - first) * size * 8
-    room_s = min(about.slack_s + 2 * about.way.jitter_us / 1e6, 0.5 * span_s)
+    room_s = min(SLACK_S + 2 * about.way.jitter_us / 1e6, 0.5 * span_s)
     return Interval(bits / span_s, bits / (span_s + room_s), bits / (span_s - room_s))
 
 
-def _unlimited(
+def _unlimited(  # noqa: PLR0917 - what came, and what is made of it
     about: Bearings,
     flow: Flow,
     came: Sequence[tuple[int, int]],
     seen: Interval,
     offered: float,
+    slowed: str,
 ) -> LinkFinding:
     """Whether frames of a burst wait for one another."""
     waits = [(at_ns - flow.sent[number][0]) / 1e9 for at_ns, number in came]
     part = max(1, len(waits) // 10)
     middle = waits[len(waits) // 2 - part // 2 : len(waits) // 2 + part]
     begin, mid, end = (min(some) for some in (waits[:part], middle, waits[-part:]))
-    slack_s = 0.008 + about.slack_s + 2 * about.way.jitter_us / 1e6
+    slack_s = 0.008 + SLACK_S + 2 * about.way.jitter_us / 1e6
     # A machine that pauses makes up for it; a rate makes the later wait the longer.
-    waiting = end - begin > slack_s and mid - begin > 0.25 * (end - begin)
-    shown = seen if waiting else Interval(max(seen.value, offered), min(seen.value, offered), None)
+    queued = end - begin > slack_s and mid - begin > 0.25 * (end - begin)
+    if queued and end - begin <= slack_s + about.felt.late_s(part):
+        slowed = slowed or about.felt.lateness(part)
+    shown = seen if queued else Interval(max(seen.value, offered), min(seen.value, offered), None)
     return finding(
         about.where,
         LinkDimension.RATE,
@@ -178,17 +218,17 @@ def _unlimited(
         shown,
         "bit/s",
         len(came),
-        ok=not waiting,
-        distorted=crowded(about, flow),
+        ok=not queued,
+        distorted=slowed,
     )
 
 
 def _queue(
     about: Bearings, loaded: Load, flow: Flow, came: Sequence[tuple[int, int]]
-) -> Iterator[LinkFinding]:
+) -> LinkFinding:
     """How long a frame waits that finds the queue as full as it gets."""
     way = about.way
-    serial_s = serialisation_ns(flow.size, way.rate_bit) / 1e9
+    serial_s = about.serial_s(flow.size)
     delay_s = way.delay_us / 1e6
     # What of the burst got in fills it, so all that came later found one place.
     waits = sorted(
@@ -196,10 +236,10 @@ def _queue(
         for at_ns, number in came
         if number >= loaded.burst
     )
-    if len(waits) < 10:
-        return
+    if len(waits) < _FEWEST:
+        return _unfilled(about, f"{len(waits)} packets that found it full came")
     first, last = intervals.ranks(len(waits), 0.5, about.alpha)
-    room = (about.slack_s + way.jitter_us / 1e6) / serial_s + 2
+    room = (SLACK_S + way.jitter_us / 1e6) / serial_s + 2
     held = _held(way, flow.size)
     seen = Interval(
         waits[len(waits) // 2] / serial_s,
@@ -207,22 +247,26 @@ def _queue(
         waits[last] / serial_s + room,
     )
     low, high = seen.low * (1 - _TOLERANCE), (seen.high or 0.0) * (1 + _TOLERANCE)
-    ok = low <= held <= high
     dropped = len(flow.sent) - len(came)
-    if dropped < 10 + 2 * way.loss_share * len(flow.sent) and held > low:
-        return  # It never was full: the sender was too slow.
+    if dropped < _FEWEST + 2 * way.loss_share * len(flow.sent) and held > low:
+        return _unfilled(about, "no program filled it fast enough")
+    # A longer wait may be that of a machine which lags, or of others' frames in the queue; and a
+    # sender that paused leaves it less than full.
+    slowed = about.crowded(flow) or about.felt.saturated(*flow.span_ns)
+    late_s = about.felt.late_s(len(waits) / 2)
+    if held < low and held >= (1 - _TOLERANCE) * (seen.low - late_s / serial_s):
+        slowed = slowed or about.felt.lateness(len(waits) / 2)
     unit, declared = "packets", float(held)
     if way.queue.unit is QueueUnit.BYTES:
         unit, declared = "bytes", way.queue.length
         seen = Interval(*(one * flow.size for one in (seen.value, seen.low, seen.high or 0.0)))
-    # A longer wait may be that of a machine which lags, or of others' frames in the queue.
-    yield finding(
+    return finding(
         about.where,
         LinkDimension.QUEUE,
         declared,
         seen,
         unit,
         len(waits),
-        ok=ok,
-        distorted=crowded(about, flow),
+        ok=low <= held <= high,
+        distorted=slowed,
     )

@@ -1,12 +1,13 @@
 """Measuring links: all of them together, and once more what seems to differ.
 
 First small frames, rarely enough that none waits for another, on all links at
-once; then more than each can carry, on as many at once as the machine can
-serve; then the longest frames.
+once; then, where losses hang together, many in a row; then more than each can
+carry, on as many at once as the machine can serve; then the longest frames.
 
 Whatever a finding is about, it says wrongly that something differs once in
 `FAMILY` runs at most, whatever the number of links: each interval is that much
-wider.  What differs is measured a second time, and reported if it differs then.
+wider.  What differs is measured a second time, by the probe that found it, and
+reported if it differs then.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-
-from msgspec.structs import replace
+from dataclasses import dataclass, field
 
 from lab.errors import LabError
 from lab.fabric.links.transmitter import serialisation_ns
@@ -24,46 +23,28 @@ from lab.paths import LabPaths
 from lab.plan.attachment import upper_end
 from lab.plan.model import Link
 from lab.topology.behaviour import Impairment
-from lab.verify.links import frames, loaded, mtu, quiet
-from lab.verify.links.quiet import Bearings
+from lab.verify.links import delivery, fates, frames, loaded, mtu, quiet
+from lab.verify.links.bearings import Bearings
+from lab.verify.links.loaded import Load
+from lab.verify.links.schedule import begins
+from lab.verify.links.toll import Read
 from lab.verify.links.traffic import Flow, Wire, carry
+from lab.verify.links.words import unmeasured
 from lab.verify.report import LinkDimension, LinkFinding, LinkVerdict
 
 FAMILY = 1e-4
 """The probability that a run calls anything different that is as declared."""
 
-_TIMES = 9
+_TIMES = 11
 """Findings about one direction, at most."""
 _FRAMES_S = 8000.0
 """Small frames a second, over all links."""
+_LONGER = 2
+"""As long as with the small frames that are apart, many in a row may take."""
 _FEWEST = 200
 """Small frames in a direction, however many links there are."""
-_HEAVY_S = 15_000.0
-"""Frames a second of all links under load at one time."""
-_EASY_BIT_S = 20e6
-"""A rate that also a busy machine carries."""
-_SLACK_S = 0.0012
-"""How late an idle machine may be."""
-_LATE = frozenset(
-    (
-        LinkDimension.DELAY,
-        LinkDimension.JITTER,
-        LinkDimension.RATE,
-        LinkDimension.LOSS,
-        LinkDimension.QUEUE,
-    )
-)
-"""What a machine that lags makes look worse than it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Strain:
-    """How the machine fared while links were measured."""
-
-    reasons: tuple[str, ...]
-    """Why what was measured is distorted; none if it isn't."""
-    late_s: float
-    """How late it was with what it emulates, about at worst."""
+_SETTLES = frozenset((LinkVerdict.AS_DECLARED, LinkVerdict.UNMEASURED))
+"""What need not be looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,71 +75,26 @@ class _Way:
         return Flow(*ends, size=size, offsets_ns=offsets_ns, settle_s=settle_s)
 
 
+Probe = Callable[[Sequence[_Way]], Iterator[LinkFinding]]
+"""Yields what it finds of some directions."""
+
+
 def title(link: Link) -> str:
     """A link's name for people, as `lab link show` has it."""
     return f"{link.a.node} -- {upper_end(link)}"
 
 
 def measure(
-    links: Sequence[Link],
-    paths: LabPaths,
-    *,
-    slow: bool = False,
-    strain: Callable[[], Strain | None] = lambda: None,
+    links: Sequence[Link], paths: LabPaths, *, slow: bool = False, read: Read = lambda: None
 ) -> tuple[list[LinkFinding], list[tuple[str, str]]]:
     """What is found of `links`, and which could not be measured and why.
 
-    `strain` is asked in the end, if something differs.
+    `read` tells how the machine that carries them fares.
     """
     effort = _SLOW if slow else _QUICK
     alpha = FAMILY / max(1, 2 * len(links) * _TIMES)
-    found, lost = _round(links, paths, effort, alpha)
-    suspects = {one.name for one in found if one.verdict is not LinkVerdict.AS_DECLARED}
-    if suspects:
-        again, gone = _round(
-            [link for link in links if link.name in suspects], paths, effort, alpha
-        )
-        lost += gone
-        second = {(one.name, one.way, one.dimension): one for one in again}
-        found = [_worst_of_both(one, second) for one in found]
-    if any(not one.ok for one in found) and (felt := strain()) and felt.reasons:
-        found = [_excused(one, felt) for one in found]
-    return found, lost
-
-
-def _worst_of_both(
-    one: LinkFinding, second: Mapping[tuple[str, str, LinkDimension], LinkFinding]
-) -> LinkFinding:
-    """The second finding where there is one: what was wrong once only was chance."""
-    if one.verdict is LinkVerdict.AS_DECLARED:
-        return one
-    return second.get((one.name, one.way, one.dimension), one)
-
-
-def _excused(one: LinkFinding, felt: Strain) -> LinkFinding:
-    """`one` as distorted, if what the machine did explains it."""
-    if one.ok or one.dimension not in _LATE:
-        return one
-    declared = one.declared_value
-    match one.dimension:
-        case LinkDimension.RATE:
-            less = declared is None or one.observed_value < declared
-            explained = less and one.observed_value > _EASY_BIT_S
-        case LinkDimension.QUEUE:
-            explained = abs(one.observed_value / (declared or 1.0) - 1) < 0.3
-        case LinkDimension.LOSS:
-            explained = 0 <= one.observed_value - (declared or 0.0) < 0.02
-        case _:
-            explained = 0 <= one.low - (declared or 0.0) <= 3 * felt.late_s
-    if not explained:
-        return one
-    return replace(one, verdict=LinkVerdict.DISTORTED, detail=felt.reasons[0])
-
-
-def _round(
-    links: Sequence[Link], paths: LabPaths, effort: _Effort, alpha: float
-) -> tuple[list[LinkFinding], list[tuple[str, str]]]:
     lost: list[tuple[str, str]] = []
+    found: list[LinkFinding] = []
     with contextlib.ExitStack() as stack:
         ways: list[_Way] = []
         for link in links:
@@ -169,90 +105,130 @@ def _round(
                 continue
             for forth, impairment in ((True, link.a_to_b), (False, link.b_to_a)):
                 where = (title(link), link.name, "up" if forth else "down")
-                about = Bearings(link, where, impairment, alpha, _SLACK_S, effort is _SLOW)
-                ways.append(_Way(about, wire, forth))
-        found = [*_quiet(ways, effort)]
-        whole = [way for way in ways if not way.about.link.down]
-        slack = max((way.about.slack_s for way in whole), default=_SLACK_S)
-        passed: set[tuple[str, str, str]] = set()
-        found += _loaded(whole, effort, slack, passed)
-        found += mtu.findings([way.about for way in whole], _passes(whole), passed)
+                ways.append(_Way(Bearings(link, where, impairment, alpha), wire, forth))
+        round_ = _Round(effort, read)
+        for probe in (round_.quiet, round_.in_a_row, round_.loaded, round_.longest):
+            found += _twice(probe, ways)
     order = {link.name: place for place, link in enumerate(links)}
     found.sort(key=lambda one: order[one.name])
     return found, lost
 
 
-# --- small frames -----------------------------------------------------------
+def _twice(probe: Probe, ways: Sequence[_Way]) -> list[LinkFinding]:
+    """What `probe` finds; of ways that seem to differ, what it finds then: once was chance."""
+    found = [*probe(ways)]
+    suspects = {(one.name, one.way) for one in found if one.verdict not in _SETTLES}
+    if not suspects:
+        return found
+    again = [*probe([way for way in ways if way.about.where[1:] in suspects])]
+    second = {(one.name, one.way, one.dimension): one for one in again}
+    kept = []
+    for one in found:
+        later = second.pop((one.name, one.way, one.dimension), one)
+        kept.append(one if one.verdict is LinkVerdict.AS_DECLARED else later)
+    # What could not be told the first time, as something else was wrong.
+    return [*kept, *second.values()]
 
 
-def _quiet(ways: Sequence[_Way], effort: _Effort) -> Iterator[LinkFinding]:
-    """All links at once; yields findings."""
-    if not ways:
-        return
-    flows = []
-    apart_s = max(effort.seconds / effort.frames, len(ways) / _FRAMES_S)
-    span_s = max(effort.seconds, _FEWEST * apart_s)
-    for place, way in enumerate(ways):
-        rate = way.about.way.rate_bit
-        # Half of the rate at most, so that none waits.
-        serial_s = 2 * serialisation_ns(frames.SMALLEST, rate) / 1e9 if rate else 0.0
-        step = max(apart_s, serial_s)
-        begin = step * place / len(ways)
-        count = min(int(span_s / step), effort.frames)
-        offsets = [int((begin + i * step) * 1e9) for i in range(count)]
-        flows.append(way.flow(frames.SMALLEST, offsets, _on_its_way_s(way.about.way)))
-    late_s = carry(flows)
-    for way, flow in zip(ways, flows, strict=True):
-        about = Bearings(
-            way.about.link,
-            way.about.where,
-            way.about.way,
-            way.about.alpha,
-            _SLACK_S + 2 * late_s,
-            way.about.slow,
-        )
-        yield from quiet.findings(about, flow)
+@dataclass(slots=True)
+class _Round:
+    """The probes."""
+
+    effort: _Effort
+    read: Read
+    passed: set[tuple[str, str, str]] = field(default_factory=set)
+    """Through where frames of full length came."""
+
+    def quiet(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+        """Small frames on all links at once."""
+        if not ways:
+            return
+        effort = self.effort
+        flows = []
+        apart_s = max(effort.seconds / effort.frames, len(ways) / _FRAMES_S)
+        span_s = max(effort.seconds, _FEWEST * apart_s)
+        for place, way in enumerate(ways):
+            step = max(apart_s, 2 * way.about.serial_s(frames.SMALLEST))
+            begin = step * place / len(ways)
+            count = min(int(span_s / step), effort.frames)
+            offsets = [int((begin + i * step) * 1e9) for i in range(count)]
+            flows.append(way.flow(frames.SMALLEST, offsets, _on_its_way_s(way.about.way)))
+        for about, flow in self._carried(ways, flows):
+            yield from fates.findings(about, flow)
+            if not fates.train(about.way):
+                yield from fates.order_of_losses(about, flow)
+            yield from quiet.findings(about, flow)
+
+    def in_a_row(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+        """Small frames one after another, where it matters what came of the one before."""
+        chosen = [way for way in ways if fates.train(way.about.way) and not way.about.link.down]
+        flows = []
+        for way in chosen:
+            step = max(len(chosen) / _FRAMES_S, 2 * way.about.serial_s(frames.SMALLEST))
+            count = min(fates.train(way.about.way), int(_LONGER * self.effort.seconds / step))
+            offsets = [int(i * step * 1e9) for i in range(max(count, _FEWEST))]
+            flows.append(way.flow(frames.SMALLEST, offsets, _on_its_way_s(way.about.way)))
+        for about, flow in self._carried(chosen, flows):
+            yield from fates.order_of_losses(about, flow)
+            yield from quiet.correlation(about, flow)
+
+    def loaded(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+        """More than they carry on some links at a time."""
+        chosen: list[_Way] = []
+        turns: list[delivery.Turn | None] = []
+        loads: list[Load] = []
+        for way in ways:
+            about = way.about
+            if about.link.down:
+                continue
+            turn = delivery.turn_of(about.way)
+            load: Load | str
+            if turn is not None:
+                load = delivery.load_for(turn, about.link.mtu)
+            else:
+                load = loaded.load(about.way, about.link.mtu, self.effort.fill_s)
+            if isinstance(load, str):
+                rate = turn.rate_bit if turn else None
+                yield unmeasured(about.where, LinkDimension.RATE, rate, "bit/s", load)
+                continue
+            chosen.append(way)
+            turns.append(turn)
+            loads.append(load)
+        flows = []
+        starts = begins([load.task for load in loads])
+        for way, load, start in zip(chosen, loads, starts, strict=True):
+            begin = int(start * 1e9)
+            settle_s = _on_its_way_s(way.about.way) + load.drain_s
+            flows.append(way.flow(load.size, [begin + at for at in load.offsets_ns], settle_s))
+        carried = self._carried(chosen, flows)
+        for (about, flow), load, turn in zip(carried, loads, turns, strict=True):
+            if flow.arrivals and load.size == about.link.mtu + frames.HEADER:
+                self.passed.add(about.where)
+            if turn is not None:
+                yield from delivery.findings(about, turn, flow)
+            else:
+                yield from loaded.findings(about, load, flow)
+
+    def longest(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+        """The longest that pass."""
+        whole = [way for way in ways if not way.about.link.down]
+        yield from mtu.findings([way.about for way in whole], _passes(whole), self.passed)
+
+    def _carried(
+        self, ways: Sequence[_Way], flows: Sequence[Flow]
+    ) -> Iterator[tuple[Bearings, Flow]]:
+        """What came of them, each beside what its judge is to know."""
+        if not flows:
+            return
+        toll = carry(flows, self.read)
+        for way, flow in zip(ways, flows, strict=True):
+            about = way.about
+            felt = toll.felt(about.link.backend)
+            yield Bearings(about.link, about.where, about.way, about.alpha, felt), flow
 
 
 def _on_its_way_s(way: Impairment) -> float:
     return (way.delay_us + 10 * way.jitter_us) / 1e6
-
-
-# --- load -------------------------------------------------------------------
-
-
-def _loaded(
-    ways: Sequence[_Way], effort: _Effort, slack_s: float, passed: set[tuple[str, str, str]]
-) -> Iterator[LinkFinding]:
-    """A few links at a time, the slow ones first: these take the longest.
-
-    Notes in `passed` where frames of full length came through.
-    """
-    left = [(way, loaded.load(way.about.way, way.about.link.mtu, effort.fill_s)) for way in ways]
-    left.sort(key=lambda one: one[1].frames_s)
-    while left:
-        batch: list[tuple[_Way, loaded.Load]] = []
-        total = 0.0
-        while left and (not batch or total + left[0][1].frames_s <= _HEAVY_S):
-            total += left[0][1].frames_s
-            batch.append(left.pop(0))
-        flows = [
-            way.flow(load.size, load.offsets_ns, _on_its_way_s(way.about.way) + load.drain_s)
-            for way, load in batch
-        ]
-        carry(flows)
-        for (way, load), flow in zip(batch, flows, strict=True):
-            about = Bearings(
-                way.about.link,
-                way.about.where,
-                way.about.way,
-                way.about.alpha,
-                slack_s,
-                way.about.slow,
-            )
-            if flow.arrivals and load.size == way.about.link.mtu + frames.HEADER:
-                passed.add(way.about.where)
-            yield from loaded.findings(about, load, flow)
 
 
 def _passes(ways: Sequence[_Way]) -> mtu.Passes:

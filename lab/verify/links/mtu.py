@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from lab.verify.links import frames
-from lab.verify.links.quiet import Bearings
+from lab.verify.links.bearings import Bearings
 from lab.verify.links.words import Interval, finding
 from lab.verify.report import LinkDimension, LinkFinding
 

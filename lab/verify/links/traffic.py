@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 import secrets
 import select
 import socket
@@ -26,6 +27,7 @@ from lab.fabric import netns
 from lab.paths import LabPaths
 from lab.plan.model import End
 from lab.verify.links import frames
+from lab.verify.links.toll import Read, Toll, Trail
 
 _ETH_P_ALL = 3
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
@@ -68,10 +70,16 @@ class Flow:
     sent: list[tuple[int, int]] = field(default_factory=list)
     """Before and after each was sent, Unix time in nanoseconds."""
     arrivals: list[Arrival] = field(default_factory=list)
-    foreign: int = 0
-    """Bytes that others sent the same way meanwhile."""
+    foreign: list[tuple[int, int]] = field(default_factory=list)
+    """What others sent the same way meanwhile: when it came, and bytes."""
     refused: int = 0
     """Frames longer than the interface takes."""
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """From the first frame sent to the last one that came, or was sent."""
+        last = self.sent[-1][1]
+        return self.sent[0][0], max(last, self.arrivals[-1].at_ns) if self.arrivals else last
 
 
 class Socket:
@@ -137,14 +145,14 @@ class Socket:
         try:
             while True:
                 frame, ancillary, _, _ = receive(65600, 64)
+                seconds, nanoseconds = struct.unpack_from("qq", ancillary[0][2])
+                at_ns = seconds * 1_000_000_000 + nanoseconds
                 seen = frames.read(frame)
                 flow = self.flows.get(seen.flow) if seen else None
                 if flow is None or seen is None:
                     for one in self.flows.values():
-                        one.foreign += len(frame)
+                        one.foreign.append((at_ns, len(frame)))
                     continue
-                seconds, nanoseconds = struct.unpack_from("qq", ancillary[0][2])
-                at_ns = seconds * 1_000_000_000 + nanoseconds
                 intact = seen.intact and frame[6:12] == flow.source.mac
                 flow.arrivals.append(Arrival(seen.number, at_ns, intact))
         except BlockingIOError:
@@ -177,8 +185,8 @@ class Wire(contextlib.AbstractContextManager["Wire"]):
         self.b.close()
 
 
-def carry(flows: Sequence[Flow]) -> float:
-    """Send all flows together and hear what comes; how late sends were, seconds (upper quarter).
+def carry(flows: Sequence[Flow], read: Read = lambda: None) -> Toll:
+    """Send all flows together and hear what comes; what that cost, `read` before and after.
 
     Raises LabError if an interface goes away.
     """
@@ -187,20 +195,49 @@ def carry(flows: Sequence[Flow]) -> float:
         flow.sink.hear()
     for flow in flows:
         flow.sink.flows[flow.number] = flow
-    try:
-        with select.epoll() as poll:
-            by_number = {sink.fileno(): sink for sink in sinks}
-            for number in by_number:
-                poll.register(number, select.EPOLLIN)
-            return _run(flows, by_number, poll)
-    finally:
+    before = read()
+    with contextlib.ExitStack() as stack:
         for sink in sinks:
-            sink.flows.clear()
+            stack.callback(sink.flows.clear)
+        ours = stack.enter_context(Trail(os.getpid()))
+        worker = before.worker if before else None
+        theirs = stack.enter_context(Trail(worker)) if worker else None
+        poll = stack.enter_context(select.epoll())
+        ear = _Ear(poll, {sink.fileno(): sink for sink in sinks}, ours, theirs)
+        wakings = _run(flows, ear)
+    return Toll(before, read(), wakings, ours, theirs)
 
 
-def _run(flows: Sequence[Flow], sinks: dict[int, Socket], poll: select.epoll) -> float:
+class _Ear:
+    """Hears what comes, and looks at those who work for it."""
+
+    def __init__(self, poll: select.epoll, sinks: dict[int, Socket], *trails: Trail | None) -> None:
+        self._poll = poll
+        self._sinks = sinks
+        self._trails = [trail for trail in trails if trail is not None]
+        for number in sinks:
+            poll.register(number, select.EPOLLIN)
+
+    def hear(self, seconds: float) -> None:
+        """For so long, or until something has come; LabError if an interface is gone."""
+        # A poll knows milliseconds; what is left of one is slept away.
+        whole, rest = divmod(seconds, 0.001)
+        if not whole and rest:
+            time.sleep(rest)
+        for number, event in self._poll.poll(whole / 1000):
+            if event & ~select.EPOLLIN:
+                raise LabError(f"interface {self._sinks[number].end.interface} went away")
+            self._sinks[number].hear()
+        now_ns = time.time_ns()
+        for trail in self._trails:
+            trail.look(now_ns)
+
+
+def _run(flows: Sequence[Flow], ear: _Ear) -> list[float]:
+    """How late each waking was, ascending."""
     clock, wall = time.monotonic_ns, time.time_ns
     makers = [frames.Maker(flow.source.mac, flow.number, flow.size) for flow in flows]
+    ear.hear(0)
     began = clock() + 1_000_000
     due = [(flow.offsets_ns[0], index, 0) for index, flow in enumerate(flows) if flow.offsets_ns]
     heapify(due)
@@ -212,7 +249,7 @@ def _run(flows: Sequence[Flow], sinks: dict[int, Socket], poll: select.epoll) ->
         if left > 0 or since_heard >= _ROUND:
             since_heard = 0
             waited = left > 0
-            _hear(poll, sinks, max(left, 0) / 1e9)
+            ear.hear(max(left, 0) / 1e9)
             if waited and (over := clock() - began - offset) >= 0:
                 late.append(over)
             continue
@@ -228,12 +265,11 @@ def _run(flows: Sequence[Flow], sinks: dict[int, Socket], poll: select.epoll) ->
             heapreplace(due, (flow.offsets_ns[number], index, number))
         else:
             heappop(due)
-    _settle(flows, sinks, poll)
-    late.sort()
-    return late[len(late) * 3 // 4] / 1e9 if late else 0.0
+    _settle(flows, ear)
+    return sorted(one / 1e9 for one in late)
 
 
-def _settle(flows: Iterable[Flow], sinks: dict[int, Socket], poll: select.epoll) -> None:
+def _settle(flows: Iterable[Flow], ear: _Ear) -> None:
     """Wait until everything has come, or would have."""
     left = [flow for flow in flows if flow.sent]
     while True:
@@ -241,7 +277,7 @@ def _settle(flows: Iterable[Flow], sinks: dict[int, Socket], poll: select.epoll)
         left = [flow for flow in left if not _is_over(flow, now)]
         if not left:
             return
-        _hear(poll, sinks, 0.02)
+        ear.hear(0.02)
 
 
 def _is_over(flow: Flow, now_ns: int) -> bool:
@@ -252,14 +288,3 @@ def _is_over(flow: Flow, now_ns: int) -> bool:
     since_s = (now_ns - flow.sent[-1][1]) / 1e9 - flow.settle_s
     recent = any(one.number >= len(flow.sent) - _LAST for one in flow.arrivals[-2 * _LAST :])
     return since_s > (_GRACE_S if recent or not flow.arrivals else _LONG_GRACE_S)
-
-
-def _hear(poll: select.epoll, sinks: dict[int, Socket], seconds: float) -> None:
-    # A poll knows milliseconds; what is left of one is slept away.
-    whole, rest = divmod(seconds, 0.001)
-    if not whole and rest:
-        time.sleep(rest)
-    for number, event in poll.poll(whole / 1000):
-        if event & ~select.EPOLLIN:
-            raise LabError(f"interface {sinks[number].end.interface} went away")
-        sinks[number].hear()

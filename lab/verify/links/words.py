@@ -57,6 +57,33 @@ def finding(  # noqa: PLR0917 - a finding has these fields, in this order
     )
 
 
+def unmeasured(  # noqa: PLR0917 - as `finding`
+    where: tuple[str, str, str],
+    dimension: LinkDimension,
+    declared: float | None,
+    unit: str,
+    why: str,
+    shown: str = "",
+) -> LinkFinding:
+    """That this was not measured, and why; `shown` stands for what is declared."""
+    return LinkFinding(
+        link=where[0],
+        name=where[1],
+        way=where[2],
+        dimension=dimension,
+        declared=shown or said(declared, unit),
+        observed="not measured",
+        unit=unit,
+        declared_value=declared,
+        observed_value=None,
+        low=None,
+        high=None,
+        samples=0,
+        verdict=LinkVerdict.UNMEASURED,
+        detail=why,
+    )
+
+
 def said(value: float | None, unit: str) -> str:
     """A figure with its unit; `none` for nothing and `unlimited` for None."""
     if value is None:

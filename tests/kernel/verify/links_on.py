@@ -14,8 +14,9 @@ import json
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -24,13 +25,24 @@ from msgspec.structs import replace
 from lab.fabric import netns
 from lab.fabric.links import kernel, tap
 from lab.fabric.links.ferry import Ferry
-from lab.observe.health import HealthSample, HealthSampler
+from lab.observe import host
+from lab.observe.health import HealthSampler
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
-from lab.topology.behaviour import Backend, Bursts, Impairment, Order, Queue, QueueUnit
+from lab.topology.behaviour import (
+    Backend,
+    Bursts,
+    DataFile,
+    Impairment,
+    LossPattern,
+    Order,
+    Queue,
+    QueueUnit,
+)
 from lab.topology.presets import Presets
-from lab.verify.links.measure import Strain, measure
-from lab.verify.report import LinkFinding
+from lab.verify.links.measure import measure
+from lab.verify.links.toll import Read, Reading
+from lab.verify.report import LinkFinding, LinkVerdict
 from tests.kernel.links.conformance import run
 
 
@@ -45,10 +57,19 @@ class Case:
     besides: frozenset[str] = frozenset()
     """Dimensions that may differ, too, as they follow from these."""
     mtu: int = 1500
+    told_mtu: int = 0
+    """What one end takes instead."""
+    like: frozenset[str] = frozenset()
+    """Dimensions that are measured, and as declared."""
 
 
 def of(*names: str) -> frozenset[str]:
     return frozenset(names)
+
+
+def trace(name: str) -> DataFile:
+    path = Path(__file__).parent / "traces" / f"{name}.trace"
+    return DataFile(str(path), sha256(path.read_bytes()).hexdigest())
 
 
 FAIR = Impairment(rate_bit=10_000_000, delay_us=20_000)
@@ -56,6 +77,11 @@ NORMAL = Impairment(delay_us=60_000)
 STRAYING = Impairment(delay_us=40_000, jitter_us=15_000)
 LOSSY = Impairment(delay_us=5000, loss=0.15)
 BURSTY = Impairment(delay_us=5000, bursts=Bursts(p=0.01, r=0.25))
+BLURRED = Impairment(delay_us=5000, bursts=Bursts(p=0.02, r=0.2, good=0.01, bad=0.6))
+PATTERN = Impairment(delay_us=5000, pattern=LossPattern(lost=(2, 3, 11), of=30))
+TRACED = Impairment(delay_us=10_000, trace=trace("uneven"))
+FREE = replace(STRAYING, order=Order.FREE)
+ALIKE = replace(FREE, correlation=0.8)
 QUICK = ("wifi-bad", "dsl", "cable", "lte", "intercontinental")
 TRIES = 3
 SHORT_QUEUE = replace(FAIR, queue=Queue(length=40, unit=QueueUnit.PACKETS))
@@ -72,11 +98,48 @@ BROKEN: dict[str, Case] = {
     "more delay under jitter": Case(STRAYING, replace(STRAYING, delay_us=100_000), of("delay")),
     "loss where there is none": Case(FAIR, replace(FAIR, loss=0.1), of("loss")),
     "no loss": Case(LOSSY, replace(LOSSY, loss=0.0), of("loss")),
-    "more loss": Case(LOSSY, replace(LOSSY, loss=0.5), of("loss")),
+    "more loss": Case(LOSSY, replace(LOSSY, loss=0.5), of("loss"), of("length of bursts")),
     "bursts where there are none": Case(
         NORMAL, replace(NORMAL, bursts=Bursts(p=0.05, r=0.25)), of("loss")
     ),
-    "more bursts": Case(BURSTY, replace(BURSTY, bursts=Bursts(p=0.3, r=0.25)), of("loss")),
+    "more bursts": Case(
+        BURSTY, replace(BURSTY, bursts=Bursts(p=0.3, r=0.25)), of("loss"), of("length of bursts")
+    ),
+    "bursts, shorter": Case(
+        BURSTY, replace(BURSTY, bursts=Bursts(p=0.04, r=1.0)), of("length of bursts")
+    ),
+    "bursts, longer": Case(
+        BURSTY, replace(BURSTY, bursts=Bursts(p=0.02, r=0.05)), of("length of bursts"), of("loss")
+    ),
+    "bursts for chance": Case(
+        LOSSY,
+        replace(LOSSY, loss=0.0, bursts=Bursts(p=0.0353, r=0.2)),
+        of("length of bursts"),
+        of("loss"),
+    ),
+    "another pattern": Case(
+        PATTERN,
+        replace(PATTERN, pattern=LossPattern(lost=(2, 4, 11), of=30)),
+        of("pattern of losses"),
+    ),
+    "chance for a pattern": Case(
+        PATTERN, replace(PATTERN, pattern=None, loss=0.1), of("pattern of losses"), of("loss")
+    ),
+    "no correlation": Case(ALIKE, FREE, of("correlation"), of("jitter", "delay")),
+    "correlation where there is none": Case(FREE, ALIKE, of("correlation"), of("jitter", "delay")),
+    "another trace of that rate": Case(
+        TRACED, replace(TRACED, trace=trace("steady")), of("rate"), of("delay")
+    ),
+    "a rate for a trace": Case(
+        TRACED, replace(TRACED, trace=None, rate_bit=12_000_000), of("rate"), of("delay")
+    ),
+    "mtu, shorter": Case(NORMAL, NORMAL, of("mtu"), told_mtu=1300),
+    "duplication, less": Case(
+        replace(NORMAL, duplicate=0.3), replace(NORMAL, duplicate=0.1), of("duplication")
+    ),
+    "corruption, more": Case(
+        replace(NORMAL, corrupt=0.05), replace(NORMAL, corrupt=0.3), of("corruption"), of("loss")
+    ),
     "rate, lower": Case(FAIR, replace(FAIR, rate_bit=8_000_000), of("rate")),
     "rate, higher": Case(FAIR, replace(FAIR, rate_bit=13_000_000), of("rate")),
     "a rate where there is none": Case(
@@ -113,9 +176,20 @@ def as_declared() -> dict[str, Case]:
     )
     found["odd"] = Case(odd, odd, frozenset())
     found["plain"] = Case(Impairment(), Impairment(), frozenset())
-    for name in ("no loss", "no reordering", "more bursts", "no jitter", "queue, longer"):
+    for name, like in (
+        ("no loss", "loss"),
+        ("no reordering", "reordering"),
+        ("more bursts", "length of bursts"),
+        ("another pattern", "pattern of losses"),
+        ("no correlation", "correlation"),
+        ("another trace of that rate", "rate"),
+        ("no jitter", "jitter"),
+        ("queue, longer", "queue"),
+        ("queue, shorter", "queue"),
+    ):
         declared = BROKEN[name].declared
-        found[f"as in {name}"] = Case(declared, declared, frozenset())
+        found[f"as in {name}"] = Case(declared, declared, frozenset(), like=of(like))
+    found["blurred bursts"] = Case(BLURRED, BLURRED, frozenset(), like=of("length of bursts"))
     return found
 
 
@@ -153,6 +227,8 @@ class Wires:
             for name, link in self.links.items():
                 self._join(link)
                 self._tell(replace(link, a_to_b=self.cases[name].told))
+                if mtu := self.cases[name].told_mtu:
+                    self.narrow(name, 0, mtu)
         except BaseException:
             self.__exit__()
             raise
@@ -195,12 +271,18 @@ class Wires:
         end = (self.links[name].a, self.links[name].b)[side]
         run("ip", "-n", self.spaces[side].name, "link", "set", end.interface, "mtu", str(mtu))
 
-    def measured(
-        self, strain: Callable[[], Strain | None] = lambda: None
-    ) -> dict[str, list[LinkFinding]]:
+    def reading(self) -> Reading:
+        """How the machine fares that carries them."""
+        dropped = host.read().softirq_drops
+        if not self.ferry:
+            return Reading(dropped=dropped)
+        return Reading(self.ferry.stats().lateness.counts, dropped, self.ferry.pid)
+
+    def measured(self, read: Read | None = None) -> dict[str, list[LinkFinding]]:
         """What is said of the link of each case."""
         names = {link.name: name for name, link in self.links.items()}
-        found, unmeasured = measure([*self.links.values()], self.paths, strain=strain)
+        links = [*self.links.values()]
+        found, unmeasured = measure(links, self.paths, read=read or self.reading)
         assert not unmeasured
         by_case: dict[str, list[LinkFinding]] = {name: [] for name in self.cases}
         for one in found:
@@ -228,19 +310,20 @@ def verified(backend: Backend, folder: Path, cases: Mapping[str, Case]) -> dict[
             health = HealthSampler(ferry.stats if ferry else lambda: None)
             stack.callback(health.close)
             mark = health.mark()
-            found = wires.measured(lambda: _strain(health.since(mark)))  # noqa: B023 - called at once
+            found = wires.measured()
             busy = health.since(mark).reasons
-        details = {one.detail for ones in found.values() for one in ones if one.detail}
+        details = {
+            one.detail
+            for ones in found.values()
+            for one in ones
+            if one.verdict is LinkVerdict.DISTORTED
+        }
         busy = busy or tuple(sorted(details))
         told |= {name: Told(_error(case, found[name]), busy) for name, case in left.items()}
         left = {name: case for name, case in left.items() if told[name].error}
         if not left or not busy:
             break
     return told
-
-
-def _strain(felt: HealthSample) -> Strain:
-    return Strain(felt.reasons, felt.lag_p99_s + (felt.ferry_lateness_p99_s or 0.0))
 
 
 def _error(case: Case, found: list[LinkFinding]) -> str:
@@ -258,6 +341,8 @@ def check(case: Case, found: list[LinkFinding]) -> None:
     said = [(one.way, str(one.dimension), one.declared, one.observed) for one in found]
     assert {("up", name) for name in case.noticed} <= wrong, said
     assert wrong <= {("up", name) for name in case.noticed | case.besides}, said
+    right = {str(one.dimension) for one in found if one.verdict is LinkVerdict.AS_DECLARED}
+    assert case.like <= right, said
 
 
 def longest(found: list[LinkFinding]) -> dict[str, tuple[bool, float]]:

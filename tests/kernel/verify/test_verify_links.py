@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from verify_support import Running, lab_command, new_name
 
+from lab.fabric.links.ferry.protocol import BUCKETS
 from lab.topology.behaviour import Backend, Impairment
-from lab.verify.links.measure import Strain
+from lab.verify.links.toll import Reading
 from lab.verify.report import LinkVerdict
 from tests.kernel.verify.links_on import BROKEN, Case, Told, Wires, as_declared, longest, verified
 
@@ -41,7 +43,15 @@ def test_what_a_lagging_machine_explains_is_not_the_links_fault(tmp_path: Path) 
     }
     with Wires(Backend.FERRY, tmp_path, cases) as wires:
         wires.narrow("narrow", 0, 1300)
-        found = wires.measured(lambda: Strain(("user-space links deliver late",), 0.02))
+        counts = itertools.count()
+
+        def late() -> Reading:
+            """All frames of each probe were sent 8 to 17 ms late."""
+            lateness = [0] * BUCKETS
+            lateness[14] = 100_000 * next(counts)
+            return Reading(tuple(lateness))
+
+        found = wires.measured(late)
     verdicts = {
         name: {one.verdict for one in ones if (one.dimension, one.way) == ("delay", "up")}
         for name, ones in found.items()
