@@ -7,7 +7,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from lab.peer.endpoint import Endpoint
 from lab.peer.record import Outcome, Record, Tally
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
@@ -23,6 +22,7 @@ from lab.peer.traversal.measure import MOST_GOODPUT_S, ROUND_TRIPS_S, goodput, r
 from lab.peer.traversal.prober import Pace, Restraint
 from lab.peer.traversal.purpose import Use, Uses, Wish
 from lab.peer.traversal.recording import Attempt
+from lab.peer.traversal.run import Run, Runs
 from lab.peer.traversal.signalling import KIND, Mailbox, Signalling
 from lab.peer.traversal.signals import MAX_WINDOW_S, Decline, End, Offer
 from lab.peer.traversal.technique import Technique, techniques
@@ -34,6 +34,8 @@ GRACE_S = 2.0
 """What a technique may take beyond its time, to end."""
 MEASURE_S = ROUND_TRIPS_S + GRACE_S + MOST_GOODPUT_S
 """How long a callee keeps a path for the caller to measure it."""
+ROUND_TRIPS = 3
+"""To the other peer over the service, of which the shortest counts."""
 REGISTER_S = 2.0
 """How long an attempt waits for this peer to be registered."""
 
@@ -62,7 +64,9 @@ class Attempts:
         self._on_answered = on_answered
         self._pace = pace
         self._restraint = Restraint()
-        self._silent: dict[Endpoint, float] = {}
+        self._runs = Runs()
+        self._kept = Run()
+        """What attempts for sessions have in common."""
         self._running: dict[bytes, tuple[str, str, str]] = {}
         self._answered: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,6 +81,7 @@ class Attempts:
 
     async def close(self) -> None:
         """Cancel what is being answered."""
+        self._runs.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,25 +93,33 @@ class Attempts:
 
         No names: all there are, of which those that cannot work say so at once.
         """
-        for name in names or tuple(self.techniques):
-            record = await self._attempt(peer, name, wish)
-            yield record
-            if wish.first and record.outcome.connected:
-                return
+        names = names or tuple(self.techniques)
+        run = Run() if len(names) == 1 else Run.of_many()
+        try:
+            for name in names:
+                record = await self._attempt(peer, name, wish, run)
+                yield record
+                if wish.first and record.outcome.connected:
+                    return
+        finally:
+            run.close()
 
     async def hold(self, peer: str, name: str, wish: Wish, use: Use) -> Record:
         """Find a path by one technique and use it; returns when it is of no more use."""
-        return await self._attempt(peer, name, wish, use)
+        return await self._attempt(peer, name, wish, self._kept, use)
 
-    async def _attempt(self, peer: str, name: str, wish: Wish, use: Use | None = None) -> Record:
+    async def _attempt(
+        self, peer: str, name: str, wish: Wish, run: Run, use: Use | None = None
+    ) -> Record:
         attempt = Attempt(name, self.settings.node, peer)
         tally = Tally()
         try:
             technique = self._technique(name)
-            call = await self._open(peer, name, wish, tally)
+            run.begin(name, self.settings)
+            call = await self._open(peer, name, wish, tally, run)
         except AttemptError as error:
             return attempt.failure(error, tally)
-        call.besides = use.besides if use else {}
+        call.besides = {**run.said, **(use.besides if use else {})}
         self._running[call.attempt] = (peer, name, "caller")
         rtt = asyncio.get_running_loop().create_task(self._before(call))
         try:
@@ -127,7 +140,7 @@ class Attempts:
             raise AttemptError(Outcome.UNSUPPORTED, reason)
         return technique
 
-    async def _open(self, peer: str, name: str, wish: Wish, tally: Tally) -> OutgoingCall:
+    async def _open(self, peer: str, name: str, wish: Wish, tally: Tally, run: Run) -> OutgoingCall:
         timeout_s = min(wish.timeout_s, MAX_WINDOW_S)
         deadline = asyncio.get_running_loop().time() + timeout_s
         signalling = self._by(name)
@@ -155,7 +168,7 @@ class Attempts:
             deadline=deadline,
             pace=self._pace,
             restraint=self._restraint,
-            silent=self._silent,
+            run=run,
             options=wish.options,
         )
 
@@ -165,7 +178,12 @@ class Attempts:
 
     async def _before(self, call: OutgoingCall) -> None:
         try:
-            call.rtt_before = await call.signalling.round_trip(call.peer, call.tally)
+            for _ in range(ROUND_TRIPS):
+                rtt = await call.signalling.round_trip(call.peer, call.tally, count=1)
+                if rtt is None:
+                    return
+                call.rtt_before = min(rtt, call.rtt_before or rtt)
+                call.run.rtt = call.rtt_before
         finally:
             call.rtt_known.set()
 
@@ -241,6 +259,8 @@ class Attempts:
     ) -> None:
         attempt = Attempt(offer.technique, self.settings.node, mailbox.peer)
         deadline = attempt.clock + offer.window_s
+        run = self._kept if use else self._runs.of(mailbox.key, offer.details)
+        run.begin(offer.technique, self.settings)
         call = IncomingCall(
             self.settings,
             self._by(offer.technique),
@@ -250,7 +270,7 @@ class Attempts:
             deadline=deadline,
             pace=self._pace,
             restraint=self._restraint,
-            silent=self._silent,
+            run=run,
         )
         call.incoming = offer
         call.besides = use.besides if use else {}

@@ -18,6 +18,7 @@ from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally, 
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
 from lab.peer.traversal.prober import Pace, Part, Prober, Restraint
+from lab.peer.traversal.run import Run
 from lab.peer.traversal.seal import Agreement, Seal
 from lab.peer.traversal.signalling import Mailbox, Signalling
 from lab.peer.traversal.signals import Decline, Offer, digest, transcript
@@ -65,7 +66,7 @@ class Call:
         pace: Pace,
         options: Mapping[str, Any] = MappingProxyType({}),
         restraint: Restraint | None = None,
-        silent: dict[Endpoint, float] | None = None,
+        run: Run | None = None,
     ) -> None:
         self.settings = settings
         self.signalling = signalling
@@ -75,8 +76,8 @@ class Call:
         self.deadline = deadline
         self.pace = pace
         self.restraint = restraint or Restraint()
-        self.silent = {} if silent is None else silent
-        """Servers that did not answer over UDP, and when that was (`lab.peer.traversal.learn`)."""
+        self.run = run or Run()
+        """What this attempt has in common with others."""
         self.options = options
         """What who ordered the attempt wants otherwise than usual; read it by `option`."""
         self.besides: Mapping[str, Any] = {}
@@ -131,7 +132,7 @@ class Call:
             driver = await open_udp(self.settings.bind, self.tally, self.settings.ipv4)
         except OSError as error:
             raise AttemptError(Outcome.FAILED, f"{self.me} got no UDP port: {error}") from error
-        driver.silent = self.silent
+        driver.silent = self.run.silences.udp
         self.drivers.append(driver)
         return driver
 

@@ -16,8 +16,8 @@ from lab.peer.traversal.call import AttemptError, Established, IncomingCall, Out
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import established, probing_until, settle, silence
 
-LEAST_WINDOW_S = 1.0
-"""Twenty probes: there is nothing to wait for but a round trip."""
+LEAST_WINDOW_S = 0.5
+"""Ten probes: there is nothing to wait for but a round trip."""
 
 
 class Direct:

@@ -10,6 +10,7 @@ from lab.peer.endpoint import Endpoint
 from lab.peer.settings import Settings
 from lab.peer.stun.codec import Method, request
 from lab.peer.stun.transaction import QUICK, Schedule, Transaction, udp_schedule
+from lab.peer.traversal.silence import fresh
 
 ONCE = udp_schedule(rc=1, rm=1)
 """One try, half a second: for a question whose answer only explains."""
@@ -44,23 +45,26 @@ async def learn(
 ) -> Learned:
     """Ask `server` from where the driver's packets come; waits until `deadline` at most.
 
-    A server that was silent a moment ago is asked once: it is not believed to
-    be gone for ever, and no more than half a second is spent on it.
+    A server that has been silent until now is not asked (it is, by a `Watch`),
+    and one that was so a while ago is asked once: it is not believed to be gone
+    for ever, and no more than half a second is spent on it.
 
     `others` are endpoints of the same server in another family, asked at the
     same time.  When one has answered, the rest has a quarter of a second, so
     that a family that leads nowhere is no hindrance.
     """
-    now = driver.now
+    now, servers = driver.now, [to for to in (server, *others) if not _silent(driver, to)]
+    if not servers:
+        return Learned(None, silent_words(server, now - driver.silent[server]))
     asked = [
         Transaction(request(Method.BINDING), to, _patience(driver, to, schedule), now, kind=kind)
-        for to in (server, *others)
+        for to in servers
     ]
     for transaction in asked:
         driver.add(transaction)
     try:
-        await driver.until(lambda: _enough(asked), deadline)
-        if not all(transaction.done for transaction in asked):
+        await driver.until(lambda: _enough(driver, asked), deadline)
+        if any(transaction.mapped for transaction in asked):
             until = min(deadline, driver.now + OTHERS_S)
             await driver.until(lambda: all(one.done for one in asked), until)
     finally:
@@ -86,8 +90,23 @@ async def learn_own(driver: Driver, settings: Settings, deadline: float) -> Lear
     return await learn(driver, first, deadline, *others)
 
 
-def _enough(asked: Sequence[Transaction]) -> bool:
-    return any(one.mapped for one in asked) or all(one.done for one in asked)
+def silent_words(server: Endpoint, age_s: float) -> str:
+    """That a server has been silent until now, for a sentence."""
+    return (
+        f"no answer from STUN server {server} so far, asked again {age_s:.1f} s ago: "
+        "UDP seems blocked"
+    )
+
+
+def _silent(driver: Driver, server: Endpoint) -> bool:
+    return driver.transport == "udp" and fresh(driver.silent, server, driver.now)
+
+
+def _enough(driver: Driver, asked: Sequence[Transaction]) -> bool:
+    """Whether there is an answer, or none to be expected, from here or where others ask."""
+    return any(one.mapped for one in asked) or all(
+        one.done or (one.tries and _silent(driver, one.server)) for one in asked
+    )
 
 
 def _learned(driver: Driver, asked: Sequence[Transaction]) -> Learned:

@@ -24,20 +24,26 @@ from lab.peer.record import Candidate, CandidateKind
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import Call, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.learn import learn
-from lab.peer.traversal.needs import without_stun
+from lab.peer.traversal.needs import without_ipv4, without_stun
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import established, probing_until, settle, silence
 from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.start import agreed, answer_and_begin
 from lab.peer.traversal.steps import Forecast, forecast
 from lab.peer.traversal.tcp_port import TcpPort
-from lab.peer.traversal.tcp_punch import LEAST_WINDOW_S, connected, unconnected
+from lab.peer.traversal.tcp_punch import (
+    LEAST_WINDOW_S,
+    QUIET_WINDOW_S,
+    connected,
+    settled,
+    unconnected,
+)
 
 KIND = "punch"
 WINDOW = 4
 """Ports that are tried, so many that three other flows do no harm."""
 MOST_WINDOW = 6
-UDP_WINDOW_S = 2.0
+UDP_WINDOW_S = 1.0
 
 
 class UdpPredict:
@@ -50,14 +56,15 @@ class UdpPredict:
 
     async def call(self, call: OutgoingCall) -> Established:
         driver = await call.open_udp()
-        found, foretold_at = await _learn_udp(call, driver), call.now
+        found, foretold_at = await _learn_udp(call, driver)
         ours = _candidates(call, call.hosts(driver), found)
         details = {**await agreed(call, synchronised=False), **_told(found)}
         answer = await call.offer(ours, details)
         until, started = probing_until(call, _least(found, answer, UDP_WINDOW_S)), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)
-        ahead = f", foretold {(started - foretold_at) * 1000:.0f} ms ahead"
+        # Its first packet has just left.
+        ahead = f", foretold {(call.now - foretold_at) * 1000:.0f} ms ahead"
         if await settle(driver, prober, until):
             note = _note(call, found, ahead)
             return established(driver, prober, ours, answer.candidates, note=note)
@@ -65,7 +72,7 @@ class UdpPredict:
 
     async def answer(self, call: IncomingCall) -> Established:
         driver = await call.open_udp()
-        found = await _learn_udp(call, driver)
+        found, _ = await _learn_udp(call, driver)
         ours, theirs = _candidates(call, call.hosts(driver), found), call.incoming.candidates
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
         await answer_and_begin(call, ours, _told(found))
@@ -90,13 +97,15 @@ class TcpPredict:
         details = {**await agreed(call, synchronised=True), **_told(found)}
         answer = await call.offer(ours, details)
         theirs, started = answer.candidates, call.now
-        until = probing_until(call, _least(found, answer, LEAST_WINDOW_S))
+        until = probing_until(call, LEAST_WINDOW_S)
+        quiet = details["wait_s"] + _least(found, answer, QUIET_WINDOW_S)
+        quiet_until = probing_until(call, quiet)
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
         port.carry(prober)
         port.listen()
         remotes = [candidate.endpoint for candidate in theirs]
         port.connect(remotes, until)
-        if await settle(port.driver, prober, until):
+        if await settled(port, prober, quiet_until, until):
             return connected(call, port, prober, ours, theirs)
         cause = _cause(call, found, answer)
         raise unconnected(call, port, prober, remotes=remotes, started=started, cause=cause)
@@ -128,22 +137,26 @@ def stun_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
 
 
 def _without_choice(settings: Settings) -> str:
-    if reason := without_stun(settings):
+    if reason := without_stun(settings) or without_ipv4(settings):
         return reason
     if len(stun_endpoints(settings)) < 2:
         return f"{settings.node} has one STUN endpoint only (LAB_STUN), and a step takes two"
     return ""
 
 
-async def _learn_udp(call: Call, driver: UdpDriver) -> Forecast:
-    """Ask one endpoint after the other: their order is the order of the mappings."""
-    found = []
+async def _learn_udp(call: Call, driver: UdpDriver) -> tuple[Forecast, float]:
+    """Ask one endpoint after the other: their order is the order of the mappings.
+
+    Also when the last one was asked, which is when the NAT gave its last port.
+    """
+    found, asked_at = [], call.now
     for server in stun_endpoints(call.settings):
+        asked_at = call.now
         learned = await learn(driver, server, call.deadline)
         if learned.mapped is None:
             break
         found.append(learned.mapped)
-    return forecast(found)
+    return forecast(found), asked_at
 
 
 async def _learn_tcp(call: Call, port: TcpPort) -> Forecast:

@@ -33,6 +33,7 @@ from lab.peer.traversal.settle import (
     settle,
     silence,
 )
+from lab.peer.traversal.silence import fresh
 
 PATIENCE = udp_schedule(rc=2, rm=2)
 """Two tries in 1.5 s: there is TCP to fall back on."""
@@ -137,6 +138,8 @@ async def _allocate(call: Call, servers: Sequence[Endpoint], family: int) -> _Al
     driver = await call.open_udp()
     settings = call.settings
     server = servers[0]
+    if all(fresh(driver.silent, server, call.now) for server in servers):
+        return await _allocate_tcp(call, servers, family)
     if len(servers) > 1:
         others = servers[1:]
         seen = await learn(driver, server, call.deadline, *others, schedule=PATIENCE, kind=KIND)
@@ -148,6 +151,7 @@ async def _allocate(call: Call, servers: Sequence[Endpoint], family: int) -> _Al
         return allocation
     if client.refusal and client.refusal.code:
         raise _refused(client)
+    driver.silent[server] = call.now
     return await _allocate_tcp(call, servers, family)
 
 

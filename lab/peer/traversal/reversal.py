@@ -29,7 +29,8 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.learn import learn_own
 from lab.peer.traversal.prober import Part, Prober
-from lab.peer.traversal.settle import candidates, established, probing_until
+from lab.peer.traversal.settle import candidates, established, probing_until, said
+from lab.peer.traversal.silence import fresh
 from lab.peer.traversal.tcp_port import TcpPort
 
 KIND = "reversal"
@@ -37,8 +38,10 @@ UDP, TCP = 1, 2
 """The two paths' numbers (`lab.peer.traversal.seal`)."""
 PREFER_TCP_S = 0.25
 """How long UDP waits for TCP, and two round trips at least (RFC 8305's attempt delay)."""
-LEAST_WINDOW_S = 1.5
+LEAST_WINDOW_S = 1.25
 """A lost SYN is sent again after one second."""
+SHORT_WINDOW_S = 0.5
+"""Where the other peer can send nothing to the outside, and only a common network is left."""
 MOST_ENDPOINTS = 8
 
 
@@ -69,7 +72,8 @@ class Reversal:
         told = [str(candidate.endpoint) for candidate in by_tcp]
         port.listen()
         answer = await call.offer(by_udp, {"tcp": told})
-        started, until = call.now, probing_until(call, LEAST_WINDOW_S)
+        least = SHORT_WINDOW_S if said(call, answer) else LEAST_WINDOW_S
+        started, until = call.now, probing_until(call, least)
         ways = [
             _Way(
                 port.driver,
@@ -88,10 +92,11 @@ class Reversal:
             path = way.path(f"{call.peer} connected from {{remote}}, as it was asked to")
             return replace(path, outcome=Outcome.REVERSED)
         where = listed(list(dict.fromkeys(c.endpoint for c in (*by_tcp, *by_udp))))
+        cause = said(call, answer) or f"{call.me} can't be reached either"
         raise AttemptError(
             Outcome.TIMED_OUT,
             f"{call.peer} was asked to connect to {where}, and nothing came in "
-            f"{seconds(call.now - started)}: {call.me} can't be reached either",
+            f"{seconds(call.now - started)}: {cause}",
         )
 
     async def answer(self, call: IncomingCall) -> Established:
@@ -114,7 +119,7 @@ class Reversal:
                 by_udp,
             ),
         ]
-        await call.answer(())
+        await call.answer((), _trouble(call))
         port.carry(ways[0].prober)
         port.connect([candidate.endpoint for candidate in by_tcp], until)
         driver.add(ways[1].prober)
@@ -135,6 +140,17 @@ async def _endpoints(
         learn_own(driver, call.settings, call.deadline), port.learn_own()
     )
     return candidates(by_udp, udp), candidates(by_tcp, tcp)
+
+
+def _trouble(call: IncomingCall) -> dict[str, str]:
+    """What is known of this peer's own way out, if neither UDP nor TCP pass."""
+    servers, silences = call.settings.stun_servers, call.run.silences
+    blocked = servers and all(
+        fresh(silences.udp, server, call.now) and fresh(silences.tcp, server, call.now)
+        for server in servers
+    )
+    text = f"{call.me} reaches no STUN server, neither over UDP nor over TCP"
+    return {"trouble": text} if blocked else {}
 
 
 async def _first(ways: Sequence[_Way], until: float) -> _Way | None:

@@ -20,7 +20,10 @@ from lab.peer.traversal.learn import Learned
 from lab.peer.traversal.prober import Prober
 from lab.peer.traversal.signals import MAX_WINDOW_S, Offer
 
-LEAST_WINDOW_S = 2.0
+LEAST_WINDOW_S = 1.0
+"""Twenty probes."""
+UNKNOWN_S = 2.0
+"""For as long at least, where nothing is known of the way to the other peer."""
 ROUND_TRIPS = 10
 
 
@@ -29,7 +32,8 @@ def probing_until(call: OutgoingCall, least: float = LEAST_WINDOW_S) -> float:
 
     The option `window_s` has another opinion.
     """
-    usual = max(least, ROUND_TRIPS * (call.rtt_before or 0.0))
+    rtt = call.rtt_before or call.run.rtt
+    usual = max(least, UNKNOWN_S if rtt is None else ROUND_TRIPS * rtt)
     return min(call.now + call.option("window_s", usual, 0.05, MAX_WINDOW_S), call.deadline)
 
 

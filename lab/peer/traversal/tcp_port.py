@@ -26,15 +26,15 @@ from lab.peer.stun.transaction import tcp_schedule
 from lab.peer.traversal.call import AttemptError, Call
 from lab.peer.traversal.learn import Learned, learn
 from lab.peer.traversal.prober import Prober
+from lab.peer.traversal.silence import LEARN_S, fresh
 
-LEARN_S = 3.0
-"""For a connection to the STUN server: one lost SYN is made good after a second."""
 RETRY_S = 0.1
 """Pause before connecting again after a reset; half of it is drawn at random, so that
 two peers who reset each other do not go on in step."""
 PROOF_S = 1.0
 """How long a connection may take to prove itself before it is made anew."""
 _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EPIPE)
+_RESET = (errno.ECONNREFUSED, errno.ECONNRESET)
 _BLOCKED = (errno.ENETUNREACH, errno.EPERM, errno.EACCES)
 _TAKEN = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EISCONN)
 """There is, or begins to be, a connection with this pair of endpoints: the other was quicker."""
@@ -55,6 +55,8 @@ class TcpPort:
         self._port = 0
         self.outcomes: Counter[TryOutcome] = Counter()
         """How connects ended."""
+        self.reset = False
+        """Whether one ended with a reset, so that another is worth a try."""
         try:
             for family in sorted(call.settings.families or {4}):
                 made = self._socket(family)
@@ -85,7 +87,11 @@ class TcpPort:
 
     async def learn(self, server: Endpoint) -> Learned:
         """Ask `server` from where the port's connections come; the connection stays open."""
-        call = self._call
+        call, silent = self._call, self._call.run.silences.tcp
+        if fresh(silent, server, call.now):
+            age = call.now - silent[server]
+            why = f"no answer so far, tried again {age:.1f} s ago"
+            return Learned(None, f"{call.me} does not reach the STUN server {server} by TCP: {why}")
         limit = min(LEARN_S, max(0.1, call.deadline - call.now))
         to = self._through(server)
         sock = self._socket(to.family)
@@ -97,8 +103,11 @@ class TcpPort:
                 )
         except OSError as error:
             sock.close()
+            if isinstance(error, TimeoutError):
+                silent[server] = call.now
             why = str(error) or f"no answer in {limit:.1f} s"
             return Learned(None, f"{call.me} does not reach the STUN server {server} by TCP: {why}")
+        silent.pop(server, None)
         call.drivers.append(driver)
         return await learn(driver, server, call.deadline, schedule=tcp_schedule(limit))
 
@@ -186,6 +195,7 @@ class TcpPort:
             if error.errno in _TAKEN:
                 # The other peer's SYN is with the listener: that may become a connection, or not.
                 return remote not in self.driver.remotes
+            self.reset = self.reset or error.errno in _RESET
             # What asyncio says of it is no more than that it failed.
             why = os.strerror(error.errno) if error.errno else str(error)
             self._note(_meaning(error), at, remote, why)

@@ -38,8 +38,11 @@ from lab.peer.traversal.tcp_port import TcpPort
 
 KIND = "punch"
 LEAST_WINDOW_S = 4.0
-"""A lost SYN is sent again after one second and after three."""
-SHORT_WINDOW_S = 1.5
+"""Where connections are reset: so long for two SYNs to cross."""
+QUIET_WINDOW_S = 2.0
+"""Where nothing comes at all: a lost SYN is sent again after a second."""
+SHORT_WINDOW_S = 0.5
+"""Where only a common network is left: both connect, and a connection of one is enough."""
 
 
 class TcpPunch:
@@ -60,14 +63,15 @@ class TcpPunch:
         theirs = answer.candidates
         # Where one is seen by nobody outside, only a network that both are on is left.
         outside = learned.mapped and not said(call, answer)
-        least = LEAST_WINDOW_S if outside else SHORT_WINDOW_S
-        started, until = call.now, probing_until(call, least)
+        quiet = details["wait_s"] + (QUIET_WINDOW_S if outside else SHORT_WINDOW_S)
+        started, until = call.now, probing_until(call, LEAST_WINDOW_S)
+        quiet_until = probing_until(call, quiet)
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
         port.carry(prober)
         port.listen()
         remotes = [c.endpoint for c in theirs]
         port.connect(remotes, until)
-        if await settle(port.driver, prober, until):
+        if await settled(port, prober, quiet_until, until):
             return connected(call, port, prober, ours, theirs)
         cause = learned.trouble or said(call, answer)
         raise unconnected(call, port, prober, remotes=remotes, started=started, cause=cause)
@@ -87,6 +91,18 @@ class TcpPunch:
         if await settle(port.driver, prober, call.deadline):
             return connected(call, port, prober, ours, theirs)
         raise unconnected(call, port, prober, remotes=remotes, started=started, cause="")
+
+
+async def settled(port: TcpPort, prober: Prober, quiet_until: float, until: float) -> bool:
+    """Wait for a path until `until`, or `quiet_until` if nothing came; whether it is there.
+
+    What comes are resets, which end a connection that then is made anew, and
+    connections that have yet to prove themselves.
+    """
+    await port.driver.until(lambda: prober.settled, quiet_until)
+    if port.reset or port.driver.remotes:
+        await port.driver.until(lambda: prober.settled, until)
+    return prober.complete
 
 
 def connected(
