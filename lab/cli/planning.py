@@ -19,7 +19,7 @@ def probe_machine(runtime: str, *, build: bool = False) -> Machine:
     demanded that is not there.
     """
     from lab.cli.terminal import say
-    from lab.fabric.links import kernel
+    from lab.fabric.links import bpf, kernel
     from lab.plan.machine import Machine
     from lab.runtime import images, limits
     from lab.runtime.choose import choose
@@ -32,6 +32,7 @@ def probe_machine(runtime: str, *, build: bool = False) -> Machine:
     return Machine(
         netem=kernel.supported(),
         netem_seed=kernel.seeded(),
+        splice=bpf.supported(),
         containers=choice.containers,
         limits=tuple(limits.trees()),
         runtime=choice.runtime,

@@ -125,6 +125,12 @@ def up(name: str) -> Request:
     return Request(RTM_SETLINK, _CHANGE, _link(_IFF_UP) + _name(name), f"taking {name} up")
 
 
+def resize(name: str, mtu: int) -> Request:
+    """Give the interface another MTU."""
+    body = _link(0) + _name(name) + _attribute(_IFLA_MTU, struct.pack("=I", mtu))
+    return Request(RTM_SETLINK, _CHANGE, body, f"an MTU of {mtu} on {name}")
+
+
 def enslave(name: str, master: int) -> Request:
     """Make the interface a port of the bridge with index `master`."""
     body = _link(0) + _name(name) + _attribute(_IFLA_MASTER, struct.pack("=I", master))

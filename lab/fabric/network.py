@@ -23,17 +23,16 @@ from threading import Event
 from time import perf_counter
 from typing import TypeVar
 
-from msgspec.structs import replace
-
 from lab.errors import LabError
 from lab.fabric import messages, netns, sysctls
+from lab.fabric.carriers import Carriers
 from lab.fabric.configure import BRIDGE, configure
 from lab.fabric.journal import NETNS, Journal
 from lab.fabric.links.ferry import Ferry
-from lab.fabric.netlink import Refusal, Request, Session
+from lab.fabric.netlink import Session
 from lab.fabric.wires import Wires
 from lab.paths import LabPaths
-from lab.plan.model import End, Link, Node, NodeKind
+from lab.plan.model import Node, NodeKind
 from lab.plan.operations import (
     AnyOperation,
     ConfigureNode,
@@ -46,8 +45,7 @@ from lab.plan.operations import (
     ResetNode,
     ShapeLink,
 )
-from lab.seeds import derive
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.behaviour import Backend
 
 OnDone = Callable[[AnyOperation, float], None]
 """Told of each operation that was carried out, with the seconds it took."""
@@ -71,9 +69,8 @@ class Network:
         `seed` is the lab's: what links do by chance comes from it, where the kernel lets it.
         """
         self._paths = paths
-        self._seed = seed
         self._journal = journal
-        self._ferry = ferry
+        self._carriers = Carriers(paths, ferry, seed)
         self._wires = Wires()
         # One more than processors: there is always one that waits for the kernel.  Many more
         # only queue at its lock (RTNL).
@@ -83,7 +80,7 @@ class Network:
 
     def use_ferry(self, ferry: Ferry) -> None:
         """Let `ferry` carry user-space links from here on: a changed lab may want its first one."""
-        self._ferry = ferry
+        self._carriers.ferry = ferry
 
     def close(self) -> None:
         """End the threads; what was made stays."""
@@ -151,12 +148,12 @@ class Network:
     def _tasks(self, operations: Sequence[AnyOperation]) -> Iterator[_Task]:
         """The work of `operations`, in pieces of some milliseconds."""
         links = [op for op in operations if isinstance(op, CreateLink)]
-        ferried = [op for op in links if op.link.backend is Backend.FERRY]
-        wired = [op for op in links if op.link.backend is not Backend.FERRY]
+        ferried = [op for op in links if not op.link.on_veth]
+        wired = [op for op in links if op.link.on_veth]
         for home, group in _by_home(wired).items():
             for part in _parts(group, _LINKS_AT_ONCE):
                 yield partial(self._create_links, home, part)
-        yield from self._each(ferried, lambda op: self._create_ferried(op.link))
+        yield from self._each(ferried, lambda op: self._carriers.make_taps(op.link))
         rest = [op for op in operations if not isinstance(op, CreateLink)]
         yield from self._each(rest, self._single)
 
@@ -186,9 +183,9 @@ class Network:
             case FenceNode(node=node):
                 self._fence(node)
             case ShapeLink(link=link):
-                self._shape(link)
+                self._carriers.shape(link)
             case DeleteLink(link=link):
-                self._delete_link(link)
+                self._carriers.delete(link)
             case _:
                 raise TypeError(f"not an operation of the fabric: {operation!r}")
 
@@ -248,93 +245,22 @@ class Network:
     def _create_links(self, home: str, group: Sequence[CreateLink], on_done: OnDone) -> None:
         """Make veth pairs that have an end in `home`, from there."""
         start = perf_counter()
-        refusals = self._make_pairs(home, [op.link for op in group])
+        refusals = self._carriers.make_pairs(home, [op.link for op in group])
         each = (perf_counter() - start) / len(group)
         failure: LabError | None = None
         for operation, refusal in zip(group, refusals, strict=True):
             if refusal is None:
                 start = perf_counter()
-                if operation.link.backend is Backend.KERNEL or operation.link.down:
-                    self._shape(operation.link)
+                if operation.link.backend is not Backend.PLAIN or operation.link.down:
+                    self._carriers.shape(operation.link)
                 on_done(operation, each + perf_counter() - start)
             else:
                 failure = failure or refusal.error(operation.link.name)
         if failure is not None:
             raise failure
 
-    def _make_pairs(self, home: str, links: Sequence[Link]) -> list[Refusal | None]:
-        requests: list[Request] = []
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._inside(home))
-            session = stack.enter_context(Session())
-            for link in links:
-                here, there = (link.a, link.b) if link.a.node == home else (link.b, link.a)
-                file = netns.open_file(self._paths.netns(there.node))
-                stack.callback(os.close, file)
-                requests += [
-                    messages.veth(_device(here, link), _device(there, link), file),
-                    messages.up(here.interface),
-                ]
-            answers = session.ask(requests)
-        return [made or raised for made, raised in zip(answers[::2], answers[1::2], strict=True)]
-
-    def _create_ferried(self, link: Link) -> None:
-        from lab.fabric.links import tap  # noqa: PLC0415 - only where a link is ferried
-
-        ferry = self._the_ferry(link)
-        with contextlib.ExitStack() as stack:
-            files = []
-            for end in (link.a, link.b):
-                with self._inside(end.node):
-                    file = tap.create(end.interface, end.mac, link.mtu)
-                stack.callback(os.close, file)
-                files.append(file)
-            stack.pop_all()  # The ferry closes them, whatever happens.
-        ferry.attach(_carried(link), *files)
-
-    def _shape(self, link: Link) -> None:
-        if link.backend is Backend.FERRY:
-            self._the_ferry(link).shape(_carried(link))
-            return
-        from lab.fabric.links import kernel  # noqa: PLC0415 - pyroute2: only where a link is shaped
-
-        for end, impairment, way in (
-            (link.a, link.a_to_b, "a-to-b"),
-            (link.b, link.b_to_a, "b-to-a"),
-        ):
-            with self._inside(end.node):
-                if link.down:
-                    kernel.cut(end.interface)
-                else:
-                    kernel.join(end.interface)
-                    seed = derive(self._seed, "link", link.name, way)
-                    kernel.shape(end.interface, impairment, seed)
-
-    def _delete_link(self, link: Link) -> None:
-        if link.backend is Backend.FERRY:
-            self._the_ferry(link).detach(link.name)
-            return
-        for end in (link.a, link.b):
-            if self._paths.netns(end.node).exists():
-                with self._inside(end.node), Session() as session:
-                    session.demand([messages.delete_link(end.interface)], end.node)
-                return
-
-    def _the_ferry(self, link: Link) -> Ferry:
-        if self._ferry is None:
-            raise LabError(f"link {link.name} needs the user-space ferry, which is not running")
-        return self._ferry
-
     def _inside(self, node: str) -> contextlib.AbstractContextManager[None]:
         return netns.inside(self._paths.netns(node))
-
-
-def _carried(link: Link) -> Link:
-    """`link` as the ferry is to carry it: one that is cut loses all that enters it."""
-    if not link.down:
-        return link
-    nothing = Impairment(loss=1.0)
-    return replace(link, a_to_b=nothing, b_to_a=nothing)
 
 
 def _by_home(operations: Iterable[CreateLink]) -> dict[str, list[CreateLink]]:
@@ -351,7 +277,3 @@ def _by_home(operations: Iterable[CreateLink]) -> dict[str, list[CreateLink]]:
 def _parts(items: Sequence[_Op], size: int) -> Iterator[Sequence[_Op]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _device(end: End, link: Link) -> messages.Device:
-    return messages.Device(end.interface, end.mac, link.mtu)

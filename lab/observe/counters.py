@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.fabric import netns
+from lab.plan.names import SPLICED
 from lab.topology.behaviour import Frozen
 
 _DEVICES = Path("/proc/thread-self/net/dev")
@@ -87,12 +88,12 @@ def tracking_limit() -> int | None:
 
 
 def parse_devices(text: str) -> tuple[InterfaceCounters, ...]:
-    """The interfaces of /proc/net/dev (proc_pid_net(5)), without loopback."""
+    """The interfaces of /proc/net/dev (proc_pid_net(5)) that carry what the node says."""
     found = []
     for line in text.splitlines()[2:]:
         name, _, columns = line.rpartition(":")
         name = name.strip()
-        if name == "lo":
+        if name == "lo" or name.startswith(SPLICED):
             continue
         # bytes packets errs drop fifo frame compressed multicast, then transmit alike.
         fields = [int(field) for field in columns.split()]

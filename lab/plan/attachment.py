@@ -107,7 +107,7 @@ def set_link(plan: Plan, one: str, other: str, spec: LinkSpec | None) -> Plan:
     """
     link = find_link(plan, one, other)
     wanted = declared_link(plan, link) if spec is None else spec
-    after = shaped(link, wanted, netem=plan.netem, seed=plan.netem_seed)
+    after = shaped(link, wanted, netem=plan.netem, seed=plan.netem_seed, splice=plan.splice)
     if after is None:
         raise InputError(
             f"the link of {link.a.node} is to be carried by the kernel, which has no netem here",

@@ -24,13 +24,13 @@ from lab.plan.change import changed
 from lab.plan.gateways import furnish, told
 from lab.plan.history import History
 from lab.plan.machine import Machine
-from lab.plan.model import Node, Plan
+from lab.plan.model import Link, Node, Plan
 from lab.plan.nodes import Network
 from lab.plan.programs import notes as program_notes
 from lab.plan.programs import program_of
 from lab.plan.services import Services
 from lab.plan.tree import Tree
-from lab.plan.wiring import links_of, port_tables
+from lab.plan.wiring import links_of, on_wire_of, port_tables
 from lab.plan.wiring import notes as link_notes
 from lab.topology.behaviour import Backend
 from lab.topology.changes import Happening, Move
@@ -57,7 +57,9 @@ def compile_topology(
     tree = Tree.of(topology)
     addresses = assign(tree, history, topology.seed)
     ports = port_tables(tree, history)
-    links = tuple(links_of(tree, ports, topology.internet, machine))
+    links = _on_wires_of(
+        previous, tuple(links_of(tree, ports, topology.internet, machine)), machine
+    )
     services = Services.of(tree, addresses, topology.seed)
     regions = topology.internet.regions
     network = Network(tree, addresses, ports, history, topology.seed, regions)
@@ -81,12 +83,26 @@ def compile_topology(
         timeline=topology.timeline,
         netem=machine.netem,
         netem_seed=machine.netem_seed,
+        splice=machine.splice,
         topology=replace(topology, expect=(), timeline=()),
         notes=(*program_notes(topology, machine), *link_notes(links, machine)),
     )
     plan = furnish(plan, {spec.name: spec.where for spec in tree.attached})
     plan = _tried_out(plan)
     return replace(plan, nodes=tuple(map(_informed, plan.nodes)))
+
+
+def _on_wires_of(
+    previous: Plan | None, links: tuple[Link, ...], machine: Machine
+) -> tuple[Link, ...]:
+    """`links`, those that there are already on their wires."""
+    there = {(link.a, link.b): link for link in previous.links} if previous else {}
+    return tuple(
+        on_wire_of(there[link.a, link.b], link, splice=machine.splice)
+        if (link.a, link.b) in there
+        else link
+        for link in links
+    )
 
 
 def _tried_out(plan: Plan) -> Plan:

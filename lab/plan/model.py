@@ -56,11 +56,18 @@ class Link(Frozen, frozen=True):
     """What the internet adds to each direction of an attachment to it."""
     down: bool = False
     """Whether it is cut: nothing enters it any more, in either direction."""
+    spliced: bool = False
+    """Whether the ferry was put into a wire that was there already: a pair of veths."""
 
     @property
     def name(self) -> str:
         """Unique in a plan, and stable while both ends keep their names."""
         return f"{self.a.node}.{self.a.interface}--{self.b.node}.{self.b.interface}"
+
+    @property
+    def on_veth(self) -> bool:
+        """Whether its wire is a pair of veths, whatever carries it now; two TAPs otherwise."""
+        return self.spliced or self.backend is not Backend.FERRY
 
 
 # --- nodes ----------------------------------------------------------------
@@ -240,6 +247,8 @@ class Plan(Frozen, frozen=True):
     netem_seed: bool = True
     """Whether it can do so by a seed."""
     topology: Topology | None = None
+    splice: bool = True
+    """Whether the ferry can be put into a wire in use on this machine."""
     """What it was compiled from, with every host where it is now; None if written by hand."""
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""

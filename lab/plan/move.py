@@ -93,7 +93,11 @@ def _compiled(plan: Plan, topology: Topology) -> Plan:
     from lab.plan.compile import compile_topology  # noqa: PLC0415 - it plays the timeline, and so us
 
     machine = Machine(
-        netem=plan.netem, netem_seed=plan.netem_seed, containers=True, runtime=plan.runtime
+        netem=plan.netem,
+        netem_seed=plan.netem_seed,
+        splice=plan.splice,
+        containers=True,
+        runtime=plan.runtime,
     )
     return compile_topology(topology, machine, lab=plan.lab, previous=plan)
 

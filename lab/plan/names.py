@@ -18,6 +18,9 @@ WAN = "wan"
 LAN = "lan"
 NAT64 = "nat64"
 """The device of the translator in a router with NAT64."""
+SPLICED = "ferry~"
+"""How the TAP is called that stands beside an interface whose wire the ferry has taken over,
+before the number of that interface; no node is called so."""
 UPLINKS = frozenset({HOST_UPLINK, WAN})
 """Interfaces by which a host or a router is attached upstream."""
 

@@ -126,19 +126,19 @@ def port_tables(tree: Tree, history: History) -> dict[str, dict[str, str]]:
     return tables
 
 
-def shaped(link: Link, spec: LinkSpec, *, netem: bool, seed: bool = True) -> Link | None:
+def shaped(
+    link: Link, spec: LinkSpec, *, netem: bool, seed: bool = True, splice: bool = False
+) -> Link | None:
     """`link` with the character that `spec` gives it; None if `spec` demands what can't be had.
 
-    `netem` and `seed` are what `Machine` says of the kernel.
-    What carries it stays the ferry, if it is: another wire would cut off both ends.
+    `netem`, `seed` and `splice` are what `Machine` says of the kernel, the
+    last only for a link that is in use.
     """
     up, down = after(spec.up, link.core), after(link.core, spec.down)
     backend = _backend(spec.backend, up, down, netem=netem, seed=seed)
     if backend is None:
         return None
-    if link.backend is Backend.FERRY and spec.backend is not WantedBackend.KERNEL:
-        backend = Backend.FERRY
-    return replace(
+    fresh = replace(
         link,
         a_to_b=up,
         b_to_a=down,
@@ -150,7 +150,22 @@ def shaped(link: Link, spec: LinkSpec, *, netem: bool, seed: bool = True) -> Lin
 
 
 def after(first: Impairment, second: Impairment) -> Impairment:
+        spliced=False,
     """One impairment that is like passing `first` and then `second`.
+    return on_wire_of(link, fresh, splice=splice)
+
+
+def on_wire_of(before: Link, after: Link, *, splice: bool) -> Link:
+    """`after`, carried on the wire of `before` if it can be: another would cut off both ends.
+
+    Two TAPs stay the ferry's, unless the kernel is demanded; into a pair of
+    veths the ferry is spliced, where `splice` says that it can be.
+    """
+    if before.on_veth:
+        return replace(after, spliced=after.backend is Backend.FERRY and splice)
+    if after.on_veth and after.spec.backend is not WantedBackend.KERNEL:
+        return replace(after, backend=Backend.FERRY, spliced=False)
+    return after
 
     Delays add up, the narrower rate holds, and a packet survives both losses
     or none.  What else there is must be of one of the two: a core has a rate,

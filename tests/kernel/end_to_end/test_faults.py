@@ -132,8 +132,24 @@ def test_a_rate_on_a_plain_wire_holds_after_a_cut(lab: Lab):
     lab.json("link", "reset", "carol", "wifi")
 
 
+def test_a_plain_wire_delays_and_is_plain_again_under_a_connection(lab: Lab):
+    connection = lab.connection("carol")
+    answer = lab.json("link", "set", "carol", "wifi", "delay=30ms", "mtu=1400")
+    assert (answer["operations"], answer["notes"]) == (1, [])
+    exchange(*connection)
+    assert round_trip_s(lab, "carol") >= 0.06
+    shown = lab("link", "show", "carol", "wifi").stdout
+    assert "30 ms, MTU 1400" in shown
+    assert lab.json("link", "show", "carol", "wifi")["mtu"] == 1400
+    answer = lab.json("link", "reset", "carol", "wifi")
+    assert (answer["operations"], answer["notes"]) == (1, [])
+    exchange(*connection)
+    assert lab.json("link", "show", "carol", "wifi")["backend"] == "plain"
+    assert round_trip_s(lab, "carol") < 0.06
+
+
 def test_a_wire_that_was_replaced_is_spoken_of(lab: Lab):
-    set_ = lab("link", "set", "carol", "wifi", "mtu=1400")
+    set_ = lab("link", "set", "carol", "wifi", "mtu=1200")
     assert "the wire of carol to wifi was replaced" in set_.stdout + set_.stderr
     (note,) = lab.json("link", "reset", "carol", "wifi")["notes"]
     assert "lost" in note
@@ -344,6 +360,17 @@ def test_the_timeline_plays_all_of_it_and_undoes_it(tmp_path: Path):
     active = {node["name"]: node.get("activity") for node in last["nodes"]}
     assert {name for name, activity in active.items() if activity} == {"carol"}
     assert not [node for node in last["nodes"] if node.get("fences")]
+
+
+def test_nothing_of_a_lab_with_a_spliced_wire_is_left(tmp_path: Path):
+    command = Command(tmp_path / "state")
+    with running(command, tmp_path, NETWORK) as lab:
+        lab.json("link", "set", "carol", "wifi", "delay=5ms")
+        assert passes(lab, "carol")
+        status = command.json("status", lab.name)
+        os.kill(status["agent"]["pid"], signal.SIGKILL)
+        command.ok("down", lab.name)
+    assert traces(lab.name, command.state) == []
 
 
 def test_nothing_of_a_paused_lab_is_left(tmp_path: Path):

@@ -50,6 +50,13 @@ def test_a_veth_pair_names_both_ends_and_takes_up_the_far_one():
         assert end.get_attr("IFLA_NUM_RX_QUEUES") == 1
 
 
+def test_an_mtu_is_changed_by_name():
+    message = decoded(messages.resize("eth0", 1400))
+    assert message.get_attr("IFLA_IFNAME") == "eth0"
+    assert message.get_attr("IFLA_MTU") == 1400
+    assert message["change"] == 0
+
+
 def test_a_bridge_forwards_at_once_and_to_everyone():
     message = decoded(messages.bridge("br0"))
     info = message.get_attr("IFLA_LINKINFO")

@@ -40,7 +40,7 @@ from lab.plan.operations import (
 )
 from lab.plan.progress import Running
 from lab.topology.behaviour import Backend, Impairment
-from lab.topology.model import LinkSpec, NodeSpec, RouterSpec, Topology
+from lab.topology.model import LinkSpec, NodeSpec, RouterSpec, Topology, WantedBackend
 
 replace = msgspec.structs.replace
 
@@ -175,8 +175,12 @@ def test_a_changed_link_is_shaped():
     ]
 
 
-def test_a_changed_backend_replaces_the_link():
+def test_a_link_keeps_its_wire_unless_the_kernel_is_demanded():
     assert steps(changed("home-a", link=LinkSpec()), NO_NETEM) == [
+        "shape     home-a.wan -- carrier-a.lan               ferry",
+    ]
+    demanded = LinkSpec(backend=WantedBackend.KERNEL)
+    assert steps(changed("home-a", link=demanded), NO_NETEM) == [
         "unlink    home-a.wan -- carrier-a.lan",
         "link      home-a.wan -- carrier-a.lan               plain wire",
         "configure carrier-a         lan 100.64.0.1/24",
@@ -293,7 +297,7 @@ def test_a_daemon_comes_changes_and_goes_alone():
 
 def test_a_daemon_starts_again_when_an_interface_of_its_node_does():
     proxy = Daemon(name="proxy", command=("a",))
-    before, after = _one_home(LinkSpec()), _one_home(LinkSpec(mtu=1400))
+    before, after = _one_home(LinkSpec()), _one_home(LinkSpec(mtu=1200))
     operations = diff(_router_with(before, proxy), _router_with(after, proxy))
     daemons = [o for o in operations if isinstance(o, StartDaemon | StopDaemon)]
     assert daemons == [

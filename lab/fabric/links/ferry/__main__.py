@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from lab.fabric.links.ferry.protocol import (
     Attach,
     Detach,
     Done,
+    Drain,
     Failed,
     Shape,
     Statistics,
@@ -75,6 +77,9 @@ class Control:
                     self._engine.shape(link)
                 case Detach(name=name):
                     self._engine.detach(name)
+                case Drain(name=name):
+                    (told,) = descriptors
+                    self._engine.drain(name, partial(os.close, told))
                 case Statistics():
                     return Done(), [_file_with(encode(self._engine.stats()))]
         except LabError as error:

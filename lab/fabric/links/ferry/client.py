@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from lab.fabric.links.ferry.protocol import (
     AnyReply,
     Attach,
     Detach,
+    Drain,
     Failed,
     FerryStats,
     Request,
@@ -36,6 +38,9 @@ _ANSWER_S = 10.0
 """An answer takes well under a millisecond; a ferry that owes one for so long hangs."""
 
 _GOODBYE_S = 2.0
+
+_DRAINED_MS = 30_000
+"""The longest queue and delay that the model has, or more; a link under a flood is never empty."""
 
 
 class Ferry:
@@ -109,6 +114,23 @@ class Ferry:
         Raises LabError if the link is not carried or the ferry is gone.
         """
         self._ask(Shape(link=link))
+
+    def drain(self, name: str) -> None:
+        """Return once nothing is on a carried link any more, or after half a minute.
+
+        Raises LabError if the link is not carried or the ferry is gone.
+        """
+        done, told = os.pipe2(os.O_CLOEXEC)
+        try:
+            try:
+                self._ask(Drain(name=name), (told,))
+            finally:
+                os.close(told)
+            waiting = select.poll()
+            waiting.register(done)
+            waiting.poll(_DRAINED_MS)
+        finally:
+            os.close(done)
 
     def detach(self, name: str) -> None:
         """Stop carrying the link `name`; both devices vanish.

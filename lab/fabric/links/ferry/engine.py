@@ -36,6 +36,7 @@ from lab.fabric.links.ferry.protocol import (
 )
 from lab.fabric.links.line import Line
 from lab.fabric.links.model import Direction, Lots, straight
+from lab.fabric.links.tap import RING_PACKETS
 from lab.plan.model import Link
 from lab.seeds import stream
 from lab.topology.behaviour import Impairment
@@ -114,6 +115,11 @@ class Port:
             self.line = Line(self.direction, impairment, self.lots, now_ns, self.pending)
             self.pending.clear()
 
+    @property
+    def waiting(self) -> int:
+        """How many frames are on their way."""
+        return len(self.pending) + (self.line.waiting if self.line else 0)
+
     def stats(self) -> DirectionStats:
         line = self.line
         return DirectionStats(
@@ -126,7 +132,7 @@ class Port:
             corrupted=line.corrupted if line else 0,
             reordered=line.reordered if line else 0,
             refused=self.refused,
-            waiting=len(self.pending) + (line.waiting if line else 0),
+            waiting=self.waiting,
         )
 
 
@@ -140,6 +146,11 @@ class Carried:
         self.a_to_b = a_to_b
         self.b_to_a = b_to_a
         self.alive = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is on it; so it is when it is cut."""
+        return not self.alive or not (self.a_to_b.waiting or self.b_to_a.waiting)
 
     def check_files(self, link: Link) -> None:
         """Raise LabError if a file that `link` reads besides those in use is gone or changed."""
@@ -163,6 +174,7 @@ class Engine:
         self._owners: dict[int, Carried] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._due: list[tuple[int, int, Port]] = []
+        self._draining: list[tuple[Carried, Callable[[], None]]] = []
         self._numbers = 0
         self._running = True
         self._late = [0] * 64
@@ -221,8 +233,36 @@ class Engine:
         carried.check_files(link)
         for port, impairment in ((carried.a_to_b, link.a_to_b), (carried.b_to_a, link.b_to_a)):
             port.change(impairment)
+            port.frame_bytes = max(port.frame_bytes, link.mtu + _FRAME_OVERHEAD)
             self._schedule(port)
         carried.link = link
+
+    def drain(self, name: str, told: Callable[[], None]) -> None:
+        """Call `told` once nothing is on a link, what its devices hold now included.
+
+        Raises LabError, after that call, if no link of that name is carried.
+        """
+        try:
+            carried = self._carried(name)
+        except LabError:
+            told()
+            raise
+        if carried.alive:
+            for port in (carried.a_to_b, carried.b_to_a):
+                held = select.poll()
+                held.register(port.source, select.POLLIN)
+                for _ in range(RING_PACKETS):
+                    if not (carried.alive and held.poll(0)):
+                        break
+                    self._collect(port, time.monotonic_ns)
+        self._draining.append((carried, told))
+        self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        drained = [told for carried, told in self._draining if carried.empty]
+        self._draining = [each for each in self._draining if not each[0].empty]
+        for told in drained:
+            told()
 
     def detach(self, name: str) -> None:
         """Close the devices of a link; LabError if no link of that name is carried."""
@@ -277,6 +317,7 @@ class Engine:
         for port in (carried.a_to_b, carried.b_to_a):
             self._epoll.unregister(port.source)
             os.close(port.source)
+        self._tell_drained()
 
     # --- the loop ---------------------------------------------------------
 
@@ -390,6 +431,8 @@ class Engine:
                 heapreplace(due, (pending[0][0], port.number, port))
             else:
                 heappop(due)
+        if self._draining:
+            self._tell_drained()
 
     # --- links that need the whole model ------------------------------------
 

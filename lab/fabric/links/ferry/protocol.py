@@ -45,11 +45,20 @@ class Detach(Request, frozen=True):
     name: str
 
 
+class Drain(Request, frozen=True):
+    """Close the descriptor that comes along, one end of a pipe, once nothing is on a link.
+
+    That is when what its devices hold now has been fetched and delivered.
+    """
+
+    name: str
+
+
 class Statistics(Request, frozen=True):
     """Say what was carried; the answer is a file with `FerryStats` in it."""
 
 
-AnyRequest = Attach | Shape | Detach | Statistics
+AnyRequest = Attach | Shape | Detach | Drain | Statistics
 
 
 # --- replies --------------------------------------------------------------
