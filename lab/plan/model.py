@@ -246,9 +246,9 @@ class Plan(Frozen, frozen=True):
     """Whether the kernel backend can delay and lose packets on this machine."""
     netem_seed: bool = True
     """Whether it can do so by a seed."""
-    topology: Topology | None = None
     splice: bool = True
     """Whether the ferry can be put into a wire in use on this machine."""
+    topology: Topology | None = None
     """What it was compiled from, with every host where it is now; None if written by hand."""
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""

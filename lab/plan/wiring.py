@@ -146,12 +146,8 @@ def shaped(
         backend=backend,
         preset=spec.preset,
         spec=spec,
-    )
-
-
-def after(first: Impairment, second: Impairment) -> Impairment:
         spliced=False,
-    """One impairment that is like passing `first` and then `second`.
+    )
     return on_wire_of(link, fresh, splice=splice)
 
 
@@ -166,6 +162,10 @@ def on_wire_of(before: Link, after: Link, *, splice: bool) -> Link:
     if after.on_veth and after.spec.backend is not WantedBackend.KERNEL:
         return replace(after, backend=Backend.FERRY, spliced=False)
     return after
+
+
+def after(first: Impairment, second: Impairment) -> Impairment:
+    """One impairment that is like passing `first` and then `second`.
 
     Delays add up, the narrower rate holds, and a packet survives both losses
     or none.  What else there is must be of one of the two: a core has a rate,
