@@ -165,6 +165,10 @@ def _unprepared(network: Network, a: Peer, b: Peer) -> str:
     if missing := unprepared(network, a, b):
         return missing
     for peer in (a, b):
+        if not peer.stun_sites and all(":" in address for address in peer.addresses):
+            return (
+                f"{peer.name} has IPv6 alone, in which no NAT changes ports: none is to be guessed"
+            )
         if len(peer.stun_sites) < 2:
             return f"{peer.name} is told of one STUN endpoint only, and needs two to know its NAT"
     return ""

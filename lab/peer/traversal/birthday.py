@@ -29,7 +29,7 @@ from lab.peer.record import Candidate, Outcome
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.learn import learn
-from lab.peer.traversal.needs import without_stun
+from lab.peer.traversal.needs import without_ipv4, without_stun
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.seal import Seal, Type
 from lab.peer.traversal.settle import established, probing_until, reflexive, settle, silence
@@ -137,7 +137,7 @@ class Birthday:
     name = "birthday"
 
     def applies(self, settings: Settings) -> str:
-        if reason := without_stun(settings):
+        if reason := without_stun(settings) or without_ipv4(settings):
             return reason
         if len(_servers(settings)) < 2:
             return f"{settings.node} has one STUN endpoint only (LAB_STUN): it can't know its NAT"

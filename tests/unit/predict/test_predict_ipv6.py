@@ -64,6 +64,14 @@ def test_peers_without_ipv4(plan):
         assert of(plan, a, b, "relay").possible
 
 
+@pytest.mark.parametrize("technique", ["udp-predict", "tcp-predict", "birthday"])
+def test_in_ipv6_there_are_no_ports_to_guess(plan, technique):
+    for a, b in (("sue", "alice"), ("alice", "sue")):
+        found = of(plan, a, b, technique)
+        assert not found.possible
+        assert found.reason.startswith("sue has IPv6 alone, in which no NAT changes ports")
+
+
 def test_peers_of_one_family_each_have_the_relay_alone(plan):
     for a, b in (("sue", "fred"), ("fred", "sue")):
         found = of(plan, a, b, "udp-punch")
