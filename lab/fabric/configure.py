@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from lab.errors import LabError
 from lab.fabric import messages, sysctls, tun
 from lab.fabric.netlink import Request, Session
+from lab.fabric.settling import settle
 from lab.plan.model import Interface, Node, NodeKind, Route
 from lab.plan.names import NAT64
 
@@ -36,8 +37,9 @@ def configure(after: Node, before: Node | None, neighbours: Sequence[Neighbour] 
     """Bring the calling thread's namespace from `before` to `after`.
 
     `before` None is a new node, whose namespace forwards as it should from its
-    creation (`sysctls.settings`); what exists already is fine.  Raises LabError
-    if an interface is not there or the kernel refuses.
+    creation (`sysctls.settings`); what exists already is fine.  When it returns,
+    what is sent goes out.  Raises LabError if an interface is not there or the
+    kernel refuses.
     """
     known = {port.name: port for port in before.interfaces} if before else {}
     settings: tuple[sysctls.Setting, ...] = ()
@@ -60,6 +62,7 @@ def configure(after: Node, before: Node | None, neighbours: Sequence[Neighbour] 
     if requests:
         with Session() as session:
             session.demand(requests, after.name)
+    settle([indexes[port.name] for port in after.interfaces if port.name not in known], after.name)
 
 
 def differences(after: Node, before: Node | None, indexes: Mapping[str, int]) -> list[Request]:
