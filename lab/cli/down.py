@@ -25,11 +25,14 @@ def command(*, labs: tuple[str, ...], every: bool, quiet: bool, as_json: bool) -
     from lab.agent.teardown import destroy
     from lab.cli.labs import choose
     from lab.cli.terminal import print_json, say
-    from lab.paths import LabPaths
+    from lab.paths import LabPaths, state_root
+    from lab.runtime.teardown import orphaned
 
     need_root()
     if every:
-        chosen = [LabPaths.of(name) for name in existing()]
+        names = existing()
+        # Looked for afterwards: whatever lab goes meanwhile is seen by the one or the other.
+        chosen = [LabPaths.of(name) for name in dict.fromkeys(names + orphaned(state_root()))]
     elif labs:
         chosen = [choose(_name(lab)) for lab in labs]
     else:

@@ -123,6 +123,27 @@ def members(paths: LabPaths) -> list[int]:
     return [pid for pid in _pids() if pid not in spared and lab.holds(pid)]
 
 
+def orphaned(states: Path) -> list[str]:
+    """Names of labs in the folder `states` that are gone, but for processes of theirs.
+
+    Such a process is about to end: it took its lab down itself, or saw it go.
+    """
+    prefix = b"LAB_STATE=" + os.fsencode(states) + b"/"
+    spared = frozenset(_ancestors(os.getpid()))
+    found: set[str] = set()
+    for pid in _pids():
+        if pid in spared:
+            continue
+        try:
+            block = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        for entry in block.split(b"\0"):
+            if entry.startswith(prefix) and not os.path.lexists(entry.partition(b"=")[2]):
+                found.add(os.fsdecode(entry.removeprefix(prefix)))
+    return sorted(found)
+
+
 def thaw_containers(paths: LabPaths) -> None:
     """Let frozen containers of the lab go on, so that they can be ended.
 

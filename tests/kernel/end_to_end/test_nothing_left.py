@@ -132,6 +132,18 @@ def test_a_program_started_by_exec_goes_too(lab: Command):
     assert sleeper.wait(timeout=10) != 0
 
 
+def test_a_process_that_outlived_its_lab_goes_with_all_others(lab: Command, tmp_path: Path):
+    gone, elsewhere = lab.state / lab.name(), tmp_path / "other" / "lab"
+    with (
+        subprocess.Popen(["sleep", "300"], env={"LAB_STATE": str(gone)}) as ours,
+        subprocess.Popen(["sleep", "300"], env={"LAB_STATE": str(elsewhere)}) as anothers,
+    ):
+        lab.ok("down", "--all")
+        assert ours.wait(timeout=10) == -signal.SIGKILL
+        assert anothers.poll() is None
+        anothers.kill()
+
+
 def test_who_follows_the_logs_ends_with_the_lab(lab: Command):
     name = lab.name()
     lab.ok("up", "lan", "--name", name, "--runtime", "process")
