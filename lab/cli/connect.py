@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,14 +84,15 @@ def command(
     }
     records: list[dict[str, Any]] = []
     health: dict[str, Any] = {}
+    began = time.monotonic()
     for answer in client.ask(paths, order):
         if answer.get("event") == "attempt":
             record = answer["record"]
             if prove and record["outcome"] in CONNECTED:
                 record["proof"] = _proof(plan, paths, record)
             records.append(record)
-            if not as_json and sys.stderr.isatty():
-                say(f"{record['technique']}: {record['outcome']}")
+            if not as_json:
+                say(finished(record, time.monotonic() - began))
         health = answer.get("result", health)
     connected = any(record["outcome"] in CONNECTED for record in records)
     surprises = differences(plan.expect, local, remote, records)
@@ -132,6 +133,13 @@ def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any
     from lab.verify.proof import prove
 
     return prove(plan, paths, record).to_json()
+
+
+def finished(record: dict[str, Any], elapsed_s: float) -> str:
+    """A line for an attempt that has just ended, `elapsed_s` after the first began."""
+    line = f"{elapsed_s:6.1f} s  {record['technique']:<11}  {record['outcome']}"
+    to_path = record.get("time_to_path_s")
+    return line if to_path is None else f"{line} in {to_path:.2f} s, {record['path']}"
 
 
 def options(settings: tuple[str, ...]) -> dict[str, float]:
