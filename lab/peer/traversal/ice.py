@@ -24,6 +24,7 @@ from lab.peer.traversal.prober import Part
 from lab.peer.traversal.seal import Seal
 from lab.peer.traversal.settle import settle, silence
 from lab.peer.traversal.signals import More
+from lab.peer.traversal.silence import fresh
 
 if TYPE_CHECKING:  # imported when an attempt begins: it costs 2 MB that others need not pay
     from aioice import Candidate as IceCandidate
@@ -33,8 +34,8 @@ if TYPE_CHECKING:  # imported when an attempt begins: it costs 2 MB that others 
 KIND = "ice"
 MAX_CANDIDATES = 24
 MAX_LINE = 200
-HOSTS_S = 3.0
-"""Three transmissions of each check (RFC 8489, section 6.2.1: after 0, 0.5 and 1.5 s)."""
+HOSTS_S = 1.5
+"""Two transmissions of each check, and time for answers (RFC 8489, section 6.2.1)."""
 _KINDS = {
     "host": CandidateKind.HOST,
     "srflx": CandidateKind.SERVER_REFLEXIVE,
@@ -73,6 +74,8 @@ class Ice:
             call.settings, lambda size: call.tally.count(KIND, size), controlling=controlling
         )
         call.at_close(link.close)
+        silent = call.run.silences.udp
+        link.silent = tuple(server for server in silent if fresh(silent, server, call.now))
         await (link.gather_hosts() if self._trickle else link.gather())
         return link
 

@@ -41,6 +41,8 @@ class Gatherer(Connection):
             use_ipv6=6 in settings.families,
         )
         self._settings = settings
+        self.silent: tuple[Endpoint, ...] = ()
+        """Servers that are not asked over UDP, as it is known that they do not answer."""
         self._stun = self._sent_to(settings.stun_servers)
         self._turn = self._sent_to(settings.relays)
         self.gathered = asyncio.Event()
@@ -65,16 +67,17 @@ class Gatherer(Connection):
         questions = [
             self._reflexive(protocol, server)
             for protocol in tuple(self._protocols)
-            for server in self._stun
+            for server in self._speaking(self._stun)
             if server.family == _family(protocol.local_candidate)
         ]
         found = False
         try:
-            async for candidate in _as_they_come([*questions, *self._relays("udp", 1)]):
+            relays = self._relays(self._speaking(self._turn)[:1], "udp")
+            async for candidate in _as_they_come([*questions, *relays]):
                 found = True
                 yield candidate
             if not found:
-                async for candidate in _as_they_come(self._relays("tcp")):
+                async for candidate in _as_they_come(self._relays(self._turn, "tcp")):
                     yield candidate
         finally:
             self.gathered.set()
@@ -119,8 +122,12 @@ class Gatherer(Connection):
         self._local_candidates.append(candidate)
         return candidate
 
-    def _relays(self, transport: str, most: int | None = None) -> list[_Job]:
-        return [self._relayed(server, transport) for server in self._turn[:most]]
+    def _speaking(self, servers: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        silent = self._sent_to(self.silent)
+        return tuple(server for server in servers if server not in silent)
+
+    def _relays(self, servers: Sequence[Endpoint], transport: str) -> list[_Job]:
+        return [self._relayed(server, transport) for server in servers]
 
     async def _relayed(self, server: Endpoint, transport: str) -> Candidate | None:
         candidate, protocol = await relayed_candidate(
