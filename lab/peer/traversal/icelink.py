@@ -43,6 +43,8 @@ class IceLink(Gatherer):
         """How many of them answered."""
         self.told = 0
         """How many candidates the other end told."""
+        self.all_told = asyncio.Event()
+        """Set when there are no more candidates of the other end to come."""
         # To aioice, a controlling agent with such a peer nominates by a check of its own, and
         # one that is at it already leaves that to others: to `_nominate`.
         self.remote_is_lite = True
@@ -53,7 +55,6 @@ class IceLink(Gatherer):
         self._began: dict[CandidatePair, float] = {}
         self._answered: dict[CandidatePair, float] = {}
         self._requests: dict[CandidatePair, stun.Message] = {}
-        self._all_told = False
         self._timer: asyncio.TimerHandle | None = None
         self._choice: asyncio.Task[None] | None = None
         self._mapped: Endpoint | None = None
@@ -62,7 +63,7 @@ class IceLink(Gatherer):
     async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:
         """A candidate of the other end, or None if there are no more."""
         if remote_candidate is None:
-            self._all_told = True
+            self.all_told.set()
             await super().add_remote_candidate(None)
         else:
             self.told += 1
@@ -141,7 +142,7 @@ class IceLink(Gatherer):
         if self._choice or self._closing or not self.ice_controlling:
             return
         pairs = tuple(self._check_list)
-        more = not (self._all_told and self.gathered.is_set())
+        more = not (self.all_told.is_set() and self.gathered.is_set())
         found = due([self._standing(pair) for pair in pairs], more=more)
         if found is None:
             return
