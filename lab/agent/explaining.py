@@ -64,6 +64,7 @@ async def recorded(
         rules=rules,
         held=held,
         lost=tuple(dict.fromkeys(recorder.lost)),
+        untraced=tuple(recorder.untraced),
         missing=tuple(_missing(before, after)),
         ended_ns=recorder.ended_ns,
     )

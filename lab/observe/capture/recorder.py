@@ -34,14 +34,15 @@ _THREADS = 4
 class Recorder:
     """Records what passes `nodes` and concerns `addresses`, inside a `with` block.
 
-    Where rules can't be traced, packets are recorded without them and `lost`
-    says so.  Raises LabError if packets can't be looked at.
+    Where rules can't be traced, packets are recorded without them; `lost` says
+    so once, and `untraced` where.  Raises LabError if packets can't be looked at.
     """
 
     def __init__(self, paths: LabPaths, nodes: Sequence[Node], addresses: Sequence[str]) -> None:
         self.sightings: list[Sighting] = []
         self.decisions: list[Decision] = []
         self.lost: list[str] = []
+        self.untraced: list[str] = []
         self.ended_ns = 0
         self._paths = paths
         self._nodes = nodes
@@ -124,7 +125,12 @@ class Recorder:
         try:
             self._tracers.append(Tracer(self._paths.netns(node.name), node.name))
         except LabError as error:
-            self.lost.append(f"{error.message}; so nothing is known of decisions at {node.name}")
+            if not self.untraced:
+                self.lost.append(
+                    f"{error.message}, so why a router kept a packet is not known "
+                    "(`lab doctor` says what is missing)"
+                )
+            self.untraced.append(node.name)
 
     def _run(self) -> None:
         poll = select.epoll()

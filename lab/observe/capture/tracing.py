@@ -80,7 +80,7 @@ class Tracer:
         except OSError as error:
             self._socket.close()
             raise LabError(
-                f"can't trace the rules of {node}: {error.strerror}",
+                f"the kernel traces no rules at {node} ({error.strerror})",
                 remedy="this kernel needs nftables with tracing and owned tables (Linux 5.12)",
             ) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -64,6 +65,20 @@ def checks() -> Iterator[Check]:
         "looking into a NAT's state",
         absent=Level.WARNING,
         remedy="modprobe nf_conntrack_netlink",
+    )
+    yield _probe(
+        "packet sockets",
+        _packets,
+        "lab explain: packets as each node sees them",
+        absent=Level.WARNING,
+        remedy="modprobe af_packet",
+    )
+    yield _probe(
+        "rule tracing (nftables)",
+        _tracing,
+        "lab explain: which rule dropped a packet",
+        absent=Level.WARNING,
+        remedy="run Linux 5.12 or later with CONFIG_NF_TABLES, as every Debian since 12 has",
     )
     yield _netem()
     yield _pressure()
@@ -177,6 +192,35 @@ def _connections() -> None:
     kind, code = struct.unpack_from("=H", answer, 4)[0], struct.unpack_from("=i", answer, 16)[0]
     if kind == _NLMSG_ERROR and code != 0:
         raise OSError(-code, os.strerror(-code))
+
+
+_HERE = Path("/proc/thread-self/ns/net")
+_HEARD_S = 2.0
+_DISCARD = ("127.0.0.1", 9)
+
+
+def _packets() -> None:
+    """A packet socket with the filter and the time stamps that explanations need."""
+    from lab.observe.capture.packets import Tap  # noqa: PLC0415 - only who asks pays for it
+
+    Tap(_HERE, "here", ("127.0.0.1",)).close()
+
+
+def _tracing() -> None:
+    """Send a packet past a rule that has it traced, and hear of it."""
+    from lab.observe.capture.tracing import Tracer  # noqa: PLC0415 - only who asks pays for it
+
+    with netlink.Session() as session:
+        session.demand([messages.up("lo")], "probe")
+    tracer = Tracer(_HERE, "a node")
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+            handle.sendto(b"probe", _DISCARD)
+        heard = select.select([tracer.fileno()], [], [], _HEARD_S)[0]
+        if not heard or not list(tracer.read()):
+            raise LabError("the kernel takes the rule and says nothing")
+    finally:
+        tracer.close()
 
 
 def _netem() -> Check:

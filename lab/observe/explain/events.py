@@ -97,6 +97,8 @@ class Capture(Frozen, frozen=True):
     held: tuple[Held, ...] = ()
     lost: tuple[str, ...] = ()
     """What could not be observed, in words."""
+    untraced: tuple[str, ...] = ()
+    """Nodes of which it is not known what their rules said."""
     missing: tuple[Missing, ...] = ()
     """Of links that count what they lose."""
     ended_ns: int = 0

@@ -69,9 +69,10 @@ class Ends:
         packet = last.packet
         if node is None:
             return Fate.ARRIVED, ""
-        if not last.traced and any(
+        unheard = node.name in self._capture.untraced or any(
             text.endswith(f" at {node.name}") for text in self._capture.lost
-        ):
+        )
+        if unheard and not last.traced:
             return Fate.UNSEEN, "what rules said is not known"
         here = packet.many or packet.destination.address in _own(node)
         if here or not node.forwarding:

@@ -140,7 +140,11 @@ def _reached(tale: Story) -> str:
         for key in ("local_candidate", "remote_candidate")
     }
     chosen = [each for each in found if str(each[2].to) in ends] or found
-    for side, other, one in sorted(chosen, key=lambda each: each[2].journey.began_ns):
+    # To who is open anyhow rather than in by a mapping, which somebody must have made before.
+    chosen.sort(
+        key=lambda each: (bool(_turned(each[2].journey, each[1])), each[2].journey.began_ns)
+    )
+    for side, other, one in chosen:
         asked = ""
         if tale.capture.record.get("outcome") == "reversed":
             asked = f"{other.name} asked {side.name} to connect the other way round, and "

@@ -23,7 +23,15 @@ def test_this_machine_can_run_labs():
     before = surroundings()
     checks = {(check.group, check.name): check for check in doctor.examine()}
     assert surroundings() == before
-    for name in ("network namespaces", "veth", "bridge", "TAP devices", "NAT rules"):
+    for name in (
+        "network namespaces",
+        "veth",
+        "bridge",
+        "TAP devices",
+        "NAT rules",
+        "packet sockets",
+        "rule tracing (nftables)",
+    ):
         assert checks["kernel", name].level is doctor.Level.OK, checks["kernel", name]
     for check in checks.values():
         assert check.found, check

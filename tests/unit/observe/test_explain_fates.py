@@ -7,12 +7,14 @@ from collections import Counter
 import pytest
 from msgspec.structs import replace
 
+from lab.observe.explain.arrange import ladder
 from lab.observe.explain.events import Missing
 from lab.observe.explain.fates import Fate, leads
 from lab.observe.explain.formats import lan_message, websocket
 from lab.observe.explain.journeys import journeys
 from lab.observe.explain.sentence import sentence
 from lab.observe.explain.story import story
+from lab.observe.explain.text import ladder_text
 from lab.observe.explain.translator import plain
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Interface, Node, NodeKind, Route
@@ -115,6 +117,16 @@ def test_what_left_just_before_the_end_may_be_on_its_way():
 
     assert fate(until) is Fate.UNDER_WAY
     assert fate(until + 10**9) is Fate.LOST
+
+
+def test_without_tracing_nothing_is_claimed_of_rules():
+    whole = capture("blocked-udp-udp-punch")
+    said = "the kernel traces no rules at home-a (Operation not supported)"
+    deaf = replace(whole, decisions=(), rules=(), untraced=("home-a", "office-b"), lost=(said,))
+    fates = {one.fate for one in journeys(deaf) if one.cause}
+    assert Fate.UNSEEN in fates
+    assert not fates & {Fate.DROPPED, Fate.REFUSED}
+    assert said in ladder_text(ladder(story(deaf)), 120).replace("\n", " ")
 
 
 def explained(name: str) -> str:
