@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.bench import reference_classes as classes
 from tests.bench import reference_paths as paths
+from tests.bench import reference_resets as resets
 from tests.bench.reference_result import Result
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference.md"
@@ -31,7 +32,7 @@ TARGETS: dict[str, Experiment] = {
     "N1": classes.labels,
     "N2": classes.black_hole,
     "N4": paths.late_hole,
-    "N6": paths.resets,
+    "N6": resets.resets,
     "N7": paths.race,
     "N8": paths.prediction,
     "N10": paths.both_hard,

@@ -100,7 +100,7 @@ def outward(record: Record) -> list[str]:
     return [one["outcome"] for one in record["tries"] if one["remote"].startswith("45.")]
 
 
-def _repeats(usual: int, part: float) -> int:
+def repeats(usual: int, part: float) -> int:
     return max(2, round(usual * part))
 
 
@@ -109,7 +109,7 @@ def _repeats(usual: int, part: float) -> int:
 
 def late_hole(part: float, rng: random.Random) -> Iterator[Result]:
     """Address-restricted against symmetric."""
-    count = _repeats(30, part)
+    count = repeats(30, part)
     took = {}
     with near() as lab:
         for name, other in (("symmetric", SYMMETRIC), ("restricted", RESTRICTED)):
@@ -128,37 +128,12 @@ def late_hole(part: float, rng: random.Random) -> Iterator[Result]:
     )
 
 
-# --- N6, N7: what comes early ------------------------------------------------
-
-
-def resets(part: float, rng: random.Random) -> Iterator[Result]:
-    """TCP punching, the callee 0.6 s late, past NATs that drop and NATs that reset."""
-    count = _repeats(20, part)
-    resetting = replace(STRICT, unsolicited=Unsolicited.RST)
-    with shipped("two-homes", "internet=1ms", *NEAR) as lab:
-        found = {}
-        for name, one in (("drop", STRICT), ("rst", resetting)):
-            lab.homes(one, one)
-            options = {"late_s": 0.6, "window_s": 15.0}
-            found[name] = [lab.connect("tcp-punch", **options) for _ in range(count)]
-    ones = sum(outward(record) == ["success"] for record in found["drop"])
-    good = [record for record in found["rst"] if works(record)]
-    tries = statistics.median(len(outward(record)) for record in good)
-    more = statistics.median(record["time_to_path_s"] for record in good)
-    more -= statistics.median(record["time_to_path_s"] for record in found["drop"])
-    yield Result(
-        f"TCP punch, 0.6 s skew, 1 ms between the NATs, {count} times each (Ford §5.2)",
-        "DROP: 1 connect; RST: ≥ 10, ≥ 1 s longer (medians)",
-        f"DROP: 1 connect in {ones} of {count}; RST: {tries:g} connects, {more:.1f} s longer, "
-        f"{len(good)} of {count} within 15 s",
-        ones == count and tries >= 10 and more >= 1 and len(good) > 0.8 * count,
-        "DROP is the control",
-    )
+# --- N7: what comes early ------------------------------------------------
 
 
 def race(part: float, rng: random.Random) -> Iterator[Result]:
     """UDP punching past routers that take early packets for their own."""
-    count = _repeats(10, part)
+    count = repeats(10, part)
     greedy = replace(STRICT, unsolicited=Unsolicited.ACCEPT)
     good = {}
     with near() as lab:
@@ -180,7 +155,7 @@ def race(part: float, rng: random.Random) -> Iterator[Result]:
 
 def prediction(part: float, rng: random.Random) -> Iterator[Result]:
     """A counting NAT that nobody else uses; beside others: tests.bench.guessing."""
-    count = _repeats(20, part)
+    count = repeats(20, part)
     good = dict.fromkeys(("udp-predict", "tcp-predict", "udp-punch"), 0)
     with near() as lab:
         lab.homes(COUNTING, STRICT)
@@ -198,7 +173,7 @@ def prediction(part: float, rng: random.Random) -> Iterator[Result]:
 
 def both_hard(part: float, rng: random.Random) -> Iterator[Result]:
     """Two symmetric NATs with few ports: every packet of one side at every hole of the other."""
-    ports, packets, count = 1024, 724, _repeats(80, part)
+    ports, packets, count = 1024, 724, repeats(80, part)
     narrow = replace(SYMMETRIC, ports=Ports(policy=PortPolicy.RANDOM, first=40000, last=41023))
     first = narrow.ports.first
     span = range(first, first + ports)
@@ -246,7 +221,7 @@ def _meet(lab: Lab, span: range, n: int, m: int, rng: random.Random) -> bool:
 
 def first_try(part: float, rng: random.Random) -> Iterator[Result]:
     """Punching started half a round trip after the answer, and not."""
-    count = _repeats(20, part)
+    count = repeats(20, part)
     resetting = replace(STRICT, unsolicited=Unsolicited.RST)
     first: dict[tuple[str, int], int] = {}
     connects: dict[int, float] = {}
@@ -355,7 +330,7 @@ def _yes(good: bool) -> str:
 
 def pacing(part: float, rng: random.Random) -> Iterator[Result]:
     """When the checks of so many pairs leave (RFC 8445, section 14.2)."""
-    count = _repeats(10, part)
+    count = repeats(10, part)
     with near() as lab:
         ours = asyncio.run(_checks(lab, count, _link))
         bare = asyncio.run(_checks(lab, count, partial(Connection, ice_controlling=True)))
