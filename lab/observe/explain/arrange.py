@@ -56,7 +56,7 @@ def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = 
     )
 
 
-_CHORES = {"ACK": "bare acknowledgements", "IGMP": "memberships of multicast groups"}
+_CHORES = {"ACK": "bare acknowledgements", "IGMP": "IGMP"}
 _CHORES |= dict.fromkeys(("on the LAN: receipt",), "receipts on the LAN")
 _ASKING_THE_LAN = frozenset({"lan", "upnp"})
 """Techniques of which multicast is a part."""
@@ -127,9 +127,13 @@ def _lane(tale: Story, name: str) -> Lane:
 
 def _does(node: Node) -> str:
     parts = []
-    if node.nat is not None:
+    if node.nat64 is not None:
+        parts.append("NAT64")
+    elif node.nat is not None:
         parts.append(f"{words.nat_kind(node.nat)} NAT")
-    if node.firewall is not None:
+    if node.nptv6 is not None:
+        parts.append("NPTv6")
+    if node.firewall is not None or (node.firewall6 is not None and not parts):
         parts.append("firewall")
     return " + ".join(parts)
 

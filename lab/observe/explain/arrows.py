@@ -27,6 +27,9 @@ def arrows(row: Row, scene: Scene) -> Iterator[str]:
     last = found[-1]
     if row.fate == "arrived":
         yield _tip(last, row.kind)
+    elif (end := _end(row, scene)) != (last.x2, last.y2):
+        style = "inside" if row.points[-1].new_source else f"leg k-{row.kind}"
+        yield line(last.x2, last.y2, *end, style)
     yield (
         f'<circle cx="{found[0].x1:.1f}" cy="{found[0].y1:.1f}" r="2.6" class="t-{row.kind}"/></g>'
     )
@@ -37,6 +40,23 @@ def _stub(row: Row, scene: Scene) -> Leg:
     lane, y = row.points[0].lane, scene.clock.y(row.at_ms)
     x, way = scene.lanes.x(lane), 1 if scene.lanes.x(lane) < WIDTH / 2 else -1
     return Leg(x, y, x + way * 40, y)
+
+
+def _end(row: Row, scene: Scene) -> tuple[float, float]:
+    """Where a packet ended that did not arrive.
+
+    That is where it came in, but on the far side of a router that it left
+    again, and in the middle of one that has a translator in which it ended.
+    """
+    last = (legs(row, scene.lanes, scene.clock) or [_stub(row, scene)])[-1]
+    point = row.points[-1]
+    if len(row.points) < 2 or point.left_ms <= point.at_ms or not scene.lanes.half(point.lane):
+        return last.x2, last.y2
+    if row.fate in ("lost", "under-way"):
+        x = scene.lanes.onward(point.lane, row.points[-2].lane)
+    else:
+        x = scene.lanes.x(point.lane)
+    return x, scene.clock.y(point.left_ms)
 
 
 def _through(row: Row, point: Point, scene: Scene) -> Iterator[str]:
@@ -101,6 +121,12 @@ def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[
         (leg.x1, leg.y1, leg.x2, leg.y2) if leg.x1 < leg.x2 else (leg.x2, leg.y2, leg.x1, leg.y1)
     )
     rightwards = Leg(x1, y1, x2, y2)
+    reach = math.hypot(x2 - x1, y2 - y1)
+    above = _fitting(above, reach)
+    if text_width(below, TINY, mono=True) > reach:
+        # Where it goes says more than where it comes from.
+        below = below[below.rfind("to ") :] if " to " in below else ""
+        below = "" if text_width(below, TINY, mono=True) > reach else below
     tries = [words for words in ((above, below), (above, "")) if any(words)]
     if not tries:
         return
@@ -122,6 +148,16 @@ def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[
                 x - off * math.sin(angle), y + off * math.cos(angle), said, size, style,
                 anchor="middle", turn=math.degrees(angle),
             )  # fmt: skip
+
+
+def _fitting(said: str, reach: float) -> str:
+    """`said` as far as an arrow has room for it: without what is in brackets, or cut short."""
+    if text_width(said, 12, bold=True) <= reach:
+        return said
+    said = said.partition(" (")[0]
+    while len(said) > 4 and text_width(said, 12, bold=True) > reach:
+        said = said.rstrip("\N{HORIZONTAL ELLIPSIS}")[:-1] + "\N{HORIZONTAL ELLIPSIS}"
+    return said
 
 
 def _share(leg: Leg, above: str, below: str, room: Room) -> float | None:
@@ -152,8 +188,7 @@ _SHARES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
 def crosses(row: Row, scene: Scene) -> Iterator[str]:
     """A cross where the packet ended, if it did not arrive."""
     if row.fate != "arrived":
-        last = (legs(row, scene.lanes, scene.clock) or [_stub(row, scene)])[-1]
-        x, y = last.x2, last.y2
+        x, y = _end(row, scene)
         yield (
             f'<path d="M{x - 6:.1f} {y - 6:.1f}l12 12M{x + 6:.1f} {y - 6:.1f}l-12 12" '
             'class="cross"/>'

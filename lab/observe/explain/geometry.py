@@ -98,7 +98,9 @@ def _events(ladder: Ladder) -> Iterator[tuple[float, float]]:
             if not index:
                 yield point.at_ms, max(_START, room + 8)
             elif last:
-                yield point.at_ms, max(_END, room + 4)
+                if point.left_ms > point.at_ms:
+                    yield point.at_ms, _POINT
+                yield max(point.at_ms, point.left_ms), max(_END, room + 4)
             else:
                 yield point.at_ms, _POINT
                 yield point.left_ms, max(_POINT, room)
@@ -126,6 +128,11 @@ class Lanes:
     def half(self, name: str) -> float:
         """Half the width of a lane that has one."""
         return self._half[name]
+
+    def onward(self, name: str, before: str) -> float:
+        """Where an arrow that came to `name` from `before` leaves it again."""
+        side = 1 if self._x[name] > self._x[before] else -1
+        return self._x[name] + side * self._half[name]
 
     def edge(self, name: str, other: str) -> float:
         """Where an arrow between `name` and `other` touches `name`."""

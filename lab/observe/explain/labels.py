@@ -68,6 +68,9 @@ _PORTMAP = frozenset((5350, 5351))
 _TLS = re.compile(rb"^[\x14-\x17]\x03[\x00-\x04]")
 _HTTP = re.compile(rb"^(?:(?:GET|POST|PUT|CONNECT|HEAD|M-SEARCH|NOTIFY) \S+ HTTP/1\.[01]"
                    rb"|HTTP/1\.[01] \d\d\d[^\r\n]*)")  # fmt: skip
+_STATUS = re.compile(r"^HTTP/1\.[01] (\d{3}.*)$")
+_TARGET = 21
+"""How much of what a request asks for is shown: an IPv4 endpoint fits."""
 _SOAP = re.compile(rb'^POST .*soapaction: *"[^"#]*#(\w{1,40})"', re.DOTALL | re.IGNORECASE)
 _FRAME = re.compile(rb'^\x00\x00[\x00-\x40].\{"t":"([a-z]+)"', re.DOTALL)
 _BODY_KIND = re.compile(rb'"kind":"(offer|answer|decline|more|end|ping|pong)"')
@@ -287,5 +290,9 @@ def _framed(data: bytes) -> Label | None:
 
 
 def _first_line(data: bytes) -> str:
-    line = data.split(b"\r\n", 1)[0][:60].decode(errors="replace")
-    return line.removesuffix(" HTTP/1.1").removesuffix(" HTTP/1.0")
+    line = data.split(b"\r\n", 1)[0][:90].decode(errors="replace")
+    if answer := _STATUS.match(line):
+        return answer[1]
+    line = line.removesuffix(" HTTP/1.1").removesuffix(" HTTP/1.0")
+    method, _, target = line.partition(" ")
+    return f"{method} {target[:_TARGET]}\N{HORIZONTAL ELLIPSIS}" if len(target) > _TARGET else line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 from textwrap import shorten
@@ -39,6 +40,7 @@ _LOOKS = {
 }
 
 
+_LOST = re.compile(r"^lost (on the link \S+?),?( .*)?$")
 _LONGEST = 54
 """Letters of a note's second line; the tooltip has all of it."""
 
@@ -54,6 +56,8 @@ def _note(note: Note, x: float, y: float, room: Room) -> tuple[float, str]:
     elif note.kind == "opening":
         remote, _, own = note.text.partition(" may now answer to ")
         body = f"{remote} → {own}"
+    elif found := _LOST.match(note.text):
+        head, body = f"lost{found[2] or ''}", found[1]
     mono = note.kind in ("mapping", "mapped-before", "opening")
     body = body if mono else shorten(body, _LONGEST, placeholder="…")
     width = 18 + max(
