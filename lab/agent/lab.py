@@ -287,6 +287,7 @@ class Lab:
             for change in changes
             if isinstance(change, SetActivity)
             and change.activity is Activity.RUNNING
+            and not change.only_paused
             and change.node in ended
             and self._plan.node(change.node).activity is Activity.RUNNING
         ]

@@ -9,10 +9,13 @@ from lab.cli.labs import existing, json_option, need_root
 
 @click.command()
 @click.argument("labs", nargs=-1, metavar="[LAB|FILE]...")
+@click.option("--lab", "-l", "named", multiple=True, metavar="NAME", help="The same as LAB.")
 @click.option("--all", "every", is_flag=True, help="Remove every lab on this machine.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @json_option
-def command(*, labs: tuple[str, ...], every: bool, quiet: bool, as_json: bool) -> None:
+def command(
+    *, labs: tuple[str, ...], named: tuple[str, ...], every: bool, quiet: bool, as_json: bool
+) -> None:
     """Remove a lab, and everything of it: programs, containers, namespaces, files.
 
     It works whatever state the lab is in, and may be run again.  LAB may be
@@ -29,6 +32,7 @@ def command(*, labs: tuple[str, ...], every: bool, quiet: bool, as_json: bool) -
     from lab.runtime.teardown import orphaned
 
     need_root()
+    labs = tuple(dict.fromkeys((*labs, *named)))
     if every:
         names = existing()
         # Looked for afterwards: whatever lab goes meanwhile is seen by the one or the other.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.labs import json_option
+from lab.cli.labs import json_option, lab_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("lab_name", required=False, metavar="[LAB]", envvar="LAB_LAB")
+@lab_argument
 @click.option("--follow", "-f", is_flag=True, help="Go on as more happens, until the lab is down.")
 @json_option
 def command(*, lab_name: str | None, follow: bool, as_json: bool) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from lab.errors import InputError, MissingError
 from lab.paths import LabPaths, state_root
@@ -133,6 +135,21 @@ def lab_option(command: Command) -> Command:
         help="Which lab; may be left out when only one is running.",
         show_default=False,
     )(command)
+
+
+def lab_argument(command: Command) -> Command:
+    """The argument `[LAB]`, and `--lab NAME` for the same, for commands about nothing else."""
+
+    @functools.wraps(command)
+    def merged(*, lab_argument: str | None, lab_name: str | None, **given: Any) -> Any:
+        source = click.get_current_context().get_parameter_source("lab_name")
+        typed = lab_name if source is ParameterSource.COMMANDLINE else None
+        if lab_argument and typed not in (None, lab_argument):
+            raise InputError(f"two labs are named: {lab_argument} and {typed}", remedy="name one")
+        return command(lab_name=lab_argument or lab_name, **given)
+
+    argument = click.argument("lab_argument", required=False, metavar="[LAB]")
+    return cast(Command, argument(lab_option(merged)))
 
 
 def json_option(command: Command) -> Command:

@@ -48,13 +48,15 @@ def pause(*, node: str, lab_name: str | None, as_json: bool) -> None:
 @lab_option
 @json_option
 def resume(*, node: str, lab_name: str | None, as_json: bool) -> None:
-    """Let what was paused in NODE go on."""
-    _order(lab_name, node, "running", as_json=as_json)
+    """Let what was paused in NODE go on; what has ended stays so (`lab node start`)."""
+    _order(lab_name, node, "running", as_json=as_json, only_paused=True)
 
 
-def _order(lab_name: str | None, node: str, activity: str, *, as_json: bool) -> None:
+def _order(
+    lab_name: str | None, node: str, activity: str, *, as_json: bool, only_paused: bool = False
+) -> None:
     from lab.cli.standing import change, tell
     from lab.topology.changes import Activity, SetActivity
 
-    request = SetActivity(node=node, activity=Activity(activity))
+    request = SetActivity(node=node, activity=Activity(activity), only_paused=only_paused)
     tell(change(lab_name, request), as_json=as_json)

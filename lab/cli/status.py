@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.labs import json_option
+from lab.cli.labs import json_option, lab_argument
 
 if TYPE_CHECKING:
     from lab.paths import LabPaths
 
 
 @click.command()
-@click.argument("lab_name", required=False, metavar="[LAB]", envvar="LAB_LAB")
+@lab_argument
 @json_option
 def command(*, lab_name: str | None, as_json: bool) -> None:
     """Show nodes, addresses, NATs, links, programs and health of a lab."""

@@ -100,8 +100,8 @@ def _with(plan: Plan, change: AnyChange) -> Plan:
             return set_link(plan, node, via, link)
         case CutLink(node=node, via=via, down=down):
             return cut_link(plan, node, via, down=down)
-        case SetActivity(node=name, activity=activity):
-            return _with_activity(plan, name, activity)
+        case SetActivity():
+            return _with_activity(plan, change)
         case Divide(groups=groups, on=on):
             if on == (groups in plan.partitions):
                 return plan
@@ -132,13 +132,19 @@ def running(plan: Plan, name: str) -> Node:
     return node
 
 
-def _with_activity(plan: Plan, name: str, activity: Activity) -> Plan:
+def _with_activity(plan: Plan, change: SetActivity) -> Plan:
+    name, activity = change.node, change.activity
     node = running(plan, name)
     if node.activity is activity:
         return plan
     if (node.activity, activity) == (Activity.STOPPED, Activity.PAUSED):
         raise InputError(
             f"{name} is stopped: there is nothing to pause", remedy=f"lab node start {name}"
+        )
+    if node.activity is Activity.STOPPED and change.only_paused:
+        raise InputError(
+            f"{name} is stopped, not paused: there is nothing to resume",
+            remedy=f"lab node start {name}",
         )
     if node.activity is Activity.STOPPED:
         node = told_anew(plan, name)

@@ -87,6 +87,8 @@ class SetActivity(Change, frozen=True):
 
     node: str
     activity: Activity
+    only_paused: bool = False
+    """Nothing is started: what holds still goes on, and that is all."""
 
 
 class Divide(Change, frozen=True):

@@ -59,7 +59,9 @@ class Faults:
         for word, activity in _ACTIVITIES.items():
             if (name := getattr(form, word)) is not None:
                 for one in self.subjects.anybody((*loc, word), name):
-                    yield SetActivity(node=one.name, activity=activity)
+                    yield SetActivity(
+                        node=one.name, activity=activity, only_paused=word == "resume"
+                    )
         if form.partition is not None:
             yield from self._partition((*loc, "partition"), form.partition)
         if form.heal:

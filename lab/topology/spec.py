@@ -6,6 +6,7 @@ by the word that was typed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from lab.topology.overlay import overlay_firewall, overlay_link, overlay_nat
 from lab.topology.override import put
 from lab.topology.presets import Presets
 from lab.topology.problems import Problem, TopologyError, WrongValueError, show
-from lab.topology.schema import FileForm
+from lab.topology.schema import FileForm, LinkForm
 
 NO_FIREWALL = "none"
 
@@ -33,7 +34,7 @@ def nat_of(words: Sequence[str], router: str, running: Nat) -> Nat:
     file = _form(words, "routers", router, "nat")
     form = (file.routers or {})[router].nat
     if form is None:
-        raise _wrong(router, f"{router} is to have no NAT", _USAGE)
+        raise _wrong(router, f"{router} is to have no NAT", _USAGE["nat"])
     try:
         if form.preset is None:
             return replace(overlay_nat(running, form), preset=_changed(running.preset))
@@ -90,15 +91,38 @@ def link_of(words: Sequence[str], node: str, running: LinkSpec) -> LinkSpec:
         raise _wrong(" ".join(words), error.message, error.remedy) from None
 
 
-_USAGE = "name a preset (symmetric), or choices: mapping=address-dependent ports=random"
+_USAGE = {
+    "nat": "name a preset (symmetric), or choices: mapping=address-dependent ports=random",
+    "firewall": "name a preset (udp-blocked), or choices: outbound=[tcp/443] inbound=drop",
+    "link": "name a preset (lte), or choices, a word each: delay=80ms loss=2% up.rate=1mbit",
+}
+"""What is to be typed, by what it is about."""
 
 
 def _form(words: Sequence[str], section: str, name: str, key: str) -> FileForm:
-    """A file with these words at `key` of `name`, and nothing else in it."""
+    """A file with these words at `key` of `name`, and nothing else in it.
+
+    What is wrong is said as of `key`: nobody typed the rest of that path.
+    """
+    try:
+        return _file_with(words, section, name, key)
+    except TopologyError as error:
+        path = f"{section}.{name}.{key}"
+        raise TopologyError(
+            dataclasses.replace(
+                each, message=each.message.replace(f"{path}.", "").replace(path, key)
+            )
+            for each in error.problems
+        ) from None
+
+
+def _file_with(words: Sequence[str], section: str, name: str, key: str) -> FileForm:
     first, choices = words[0], words[1:]
     leaf = Node(None, first)
     if "=" in first.partition("{")[0]:
         choices = words
+    elif key == "link" and first.partition(":")[0] in LinkForm.model_fields:
+        raise _wrong(first, "this is not key=value", _USAGE[key])
     else:
         document = parse(first, first, lambda _: first)
         document.raise_problems()
@@ -109,7 +133,11 @@ def _form(words: Sequence[str], section: str, name: str, key: str) -> FileForm:
     for word in choices:
         path, equals, value = word.partition("=")
         if not equals or not all(path.split(".")):
-            raise _wrong(word, "this is not key=value", _USAGE)
+            raise _wrong(word, "this is not key=value", _USAGE[key])
+        if not value:
+            raise _wrong(word, f"{path} has no value", _USAGE[key])
+        if key == "link" and "=" in value:
+            raise _wrong(word, "this is more than one choice", _USAGE[key])
         try:
             root = put(root, (section, name, key, *path.split(".")), value, word)
         except WrongValueError as error:

@@ -200,6 +200,8 @@ def test_a_program_that_ended_by_itself_starts_again(lab: Lab):
     nodes = lab.command.json("status", lab.name)["nodes"]
     os.kill(next(n for n in nodes if n["node"] == "dave")["program"]["pid"], signal.SIGKILL)
     assert eventually(lambda: state("exited"))
+    assert lab.json("node", "resume", "dave")["operations"] == 0, "it is not paused"
+    assert state("exited")
     lab.json("node", "start", "dave")
     assert state("ready")
     before = ticks(lab)
@@ -293,6 +295,7 @@ def test_an_apply_brings_everything_back(lab: Lab, tmp_path: Path):
         (("link", "down", "alice", "cell"), "no link between alice and cell"),
         (("link", "set", "alice", "wifi", "delay=soon"), "not a duration"),
         (("link", "set", "alice", "wifi", "dealy=5ms"), "did you mean 'delay'?"),
+        (("link", "set", "alice", "wifi", "delay", "5ms"), "this is not key=value"),
         (("node", "stop", "office"), "nothing runs in office"),
         (("partition", "alice / bob"), "carol is behind wifi"),
         (("partition", "alice /"), "empty group"),
@@ -307,6 +310,16 @@ def test_what_makes_no_sense_changes_nothing(lab: Lab, arguments, said):
     assert refused.returncode == 2, refused.stderr
     assert said in refused.stderr
     assert lab.command.paths(lab.name).plan.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["status", "events"])
+def test_a_lab_may_be_named_either_way(lab: Lab, command: str):
+    by_argument = lab.command.ok(command, lab.name)
+    assert by_argument
+    assert lab.command.ok(command, "--lab", lab.name)
+    both = lab.command.run(command, lab.name, "--lab", "another")
+    assert both.returncode == 2
+    assert "two labs are named" in both.stderr
 
 
 TIMELINE = """

@@ -304,7 +304,13 @@ def test_what_makes_no_sense_is_refused(change: AnyChange, said: str, remedy: st
     assert remedy in caught.value.remedy
 
 
-def test_what_is_stopped_can_not_be_paused():
+def test_what_is_stopped_can_not_be_paused_nor_resumed():
     stopped = changed(PLAN, [SetActivity(node="alice", activity=Activity.STOPPED)])
     with pytest.raises(InputError, match="nothing to pause"):
         changed(stopped, [SetActivity(node="alice", activity=Activity.PAUSED)])
+    go_on = SetActivity(node="alice", activity=Activity.RUNNING, only_paused=True)
+    with pytest.raises(InputError, match="nothing to resume"):
+        changed(stopped, [go_on])
+    assert kinds(go_on) == []
+    paused = changed(PLAN, [SetActivity(node="alice", activity=Activity.PAUSED)])
+    assert kinds(go_on, paused) == [ResumeNode]
