@@ -80,8 +80,9 @@ Probe = Callable[[Sequence[_Way]], Iterator[LinkFinding]]
 
 
 def title(link: Link) -> str:
-    """A link's name for people, as `lab link show` has it."""
-    return f"{link.a.node} -- {upper_end(link)}"
+    """A link's name for people, as `lab link show` has it; `home -- its LAN` for a router's own."""
+    upper = upper_end(link)
+    return f"{link.a.node} -- {'its LAN' if upper == link.a.node else upper}"
 
 
 def measure(
