@@ -153,9 +153,12 @@ class Attempts:
         try:
             # It may just be connecting again.
             await client.wait_registered(min(REGISTER_S, timeout_s))
-            key = await client.who(peer)
+            key = run.key if signalling is self.signalling else b""
+            key = key or await client.who(peer)
         except RendezvousError as error:
             raise from_rendezvous(error, peer) from error
+        if run.token and signalling is self.signalling:
+            run.key = key
         attempt = secrets.token_bytes(8)
         mailbox = Mailbox(peer, key, tally)
         signalling.open(attempt, mailbox)

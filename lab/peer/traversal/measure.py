@@ -10,23 +10,26 @@ from lab.peer.traversal.flow import Flow
 
 ROUND_TRIPS = 5
 ROUND_TRIPS_S = 2.0
-"""All of them together."""
+"""All of them together, at most."""
+APART_S = 0.02
+"""Between two of them: more than any of these small packets takes on a slow line."""
+LATE_S = 0.25
+"""How much longer than those before it one may take."""
 MOST_GOODPUT_S = 5.0
 
 
 async def round_trips(path: Established) -> None:
-    """Measure round trips on the path, one after the other; lost ones are missing."""
+    """Measure round trips on the path, begun one after the other; lost ones are missing."""
     driver, prober = path.driver, path.prober
-    until = driver.now + ROUND_TRIPS_S
+    until, enough = driver.now + ROUND_TRIPS_S, len(prober.samples) + ROUND_TRIPS
     for _ in range(ROUND_TRIPS):
-        count = len(prober.samples)
         prober.ping(driver.now)
         driver.step()
-        enough = count + 1
-        await driver.until(
-            lambda enough=enough: len(prober.samples) >= enough,  # type: ignore[misc]  # bound early
-            min(until, driver.now + ROUND_TRIPS_S / ROUND_TRIPS),
-        )
+        await driver.until(lambda: False, driver.now + APART_S)
+    first = enough - ROUND_TRIPS + 1
+    if await driver.until(lambda: len(prober.samples) >= first, until):
+        late = driver.now + max(prober.samples) + LATE_S
+        await driver.until(lambda: len(prober.samples) >= enough, min(until, late))
 
 
 async def goodput(path: Established, duration_s: float) -> float | None:

@@ -35,6 +35,8 @@ class Run:
         self.silences = Silences()
         self.rtt: float | None = None
         """The latest round trip to the other peer over the rendezvous service, in seconds."""
+        self.key = b""
+        """The key by which the rendezvous service knows the other peer; b"" before it was asked."""
         self._watch: Watch | None = None
         self._settings: Settings | None = None
 
@@ -60,7 +62,7 @@ class Run:
         if moved:
             self.close()
             self.silences.clear()
-            self.rtt = None
+            self.rtt, self.key = None, b""
         if not self.token:
             # Nobody has asked meanwhile: what was silent is to be asked again.
             self.silences.age()
