@@ -16,7 +16,11 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["lab.peer", "aioice.stun", "aioice.candidate"]):
+READERS = (
+    *("lab.peer", "lab.runtime.contract", "lab.observe.reported", "lab.observe.explain"),
+    *("lab.agent.wire", "aioice.stun", "aioice.candidate"),
+)
+with atheris.instrument_imports(include=list(READERS)):
     from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")
