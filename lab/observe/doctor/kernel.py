@@ -81,6 +81,7 @@ def checks() -> Iterator[Check]:
         remedy="run Linux 5.12 or later with CONFIG_NF_TABLES, as every Debian since 12 has",
     )
     yield _netem()
+    yield _splices()
     yield _pressure()
 
 
@@ -238,6 +239,21 @@ def _netem() -> Check:
             else "works, without seeds: links with chance in them are carried in user space"
         ),
         why="delay and loss inside the kernel, by seed since Linux 6.6",
+    )
+
+
+def _splices() -> Check:
+    from lab.fabric.links import bpf  # noqa: PLC0415 - for the doctor alone
+
+    return Check(
+        group="kernel",
+        name="tcx",
+        found=(
+            "works"
+            if bpf.supported()
+            else "absent: to delay or lose, a plain wire may be replaced, and packets on it lost"
+        ),
+        why="links change from plain to impaired and back under load (Linux 6.6)",
     )
 
 
