@@ -11,12 +11,12 @@ from lab.paths import LabPaths
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Node, Nptv6, Plan
 from lab.topology.behaviour import Hairpin, Verdict
-from lab.verify import expect, firewall
-from lab.verify.nat import NatProbe
+from lab.verify import expect, firewall, nat
 from lab.verify.probe import INSIDE, Probe
 from lab.verify.report import IPV6, NAT64, Dimension, Finding
 from lab.verify.site import addresses_of
 from lab.verify.site6 import of_nat64, of_router6, wall_of
+from lab.verify.trial import Trial
 
 
 def has_ipv4(node: Node) -> bool:
@@ -46,7 +46,7 @@ def findings(plan: Plan, paths: LabPaths, node: Node) -> Iterator[Finding]:
     if node.nat64 and node.nat:
         with Probe(of_nat64(plan, node), paths) as probe:
             for protocol in ("udp", "tcp"):
-                for found in NatProbe(probe, node.nat, protocol).findings():
+                for found in nat.findings(Trial(probe, node.nat, protocol)):
                     yield _named(NAT64, found)
 
 

@@ -20,10 +20,10 @@ from functools import partial
 
 from lab.peer.endpoint import Endpoint
 from lab.topology.behaviour import Nat, PortPolicy
-from lab.verify.nat import NatProbe
-from lab.verify.packets import ACK, Packet
-from lab.verify.probe import INSIDE, OUTSIDE, Probe, Sent
+from lab.verify.flows import Flow, connection, one_way
+from lab.verify.probe import INSIDE, Probe
 from lab.verify.report import Dimension, Finding
+from lab.verify.trial import Trial
 
 LIMIT_S = 300.0
 """How long a mapping is followed at most."""
@@ -33,17 +33,6 @@ _STEPS = (0.25, 0.5, 0.75)
 """Parts of a lifetime at which a mapping is looked at, to say when it died too early."""
 _TALK_S = (0.8, 1.6, 2.4)
 """When both ends of a conversation speak again: Linux believes in one after two seconds."""
-
-
-@dataclass(slots=True)
-class _Flow:
-    """A flow through a mapping of its own."""
-
-    inside: Endpoint
-    external: Endpoint
-    remote: Endpoint
-    knock: Callable[[], Sent]
-    """A packet from the remote end, which comes in as long as it may."""
 
 
 @dataclass(slots=True)
@@ -72,9 +61,9 @@ class Clocks:
         """All of them; takes as long as the longest life, or the limit."""
         lives: list[_Life] = []
         for protocol in ("udp", "tcp"):
-            nat = NatProbe(self.probe, self.nat, protocol)
-            if nat.destinations:
-                lives += self._of_udp(nat) if protocol == "udp" else self._of_tcp(nat)
+            trial = Trial(self.probe, self.nat, protocol)
+            if trial.destinations:
+                lives += self._of_udp(trial) if protocol == "udp" else self._of_tcp(trial)
         while self._agenda:
             due, _, step = heapq.heappop(self._agenda)
             self.probe.idle(due)
@@ -83,32 +72,32 @@ class Clocks:
         if self._kept:
             yield self._refresh()
 
-    def _of_udp(self, nat: NatProbe) -> Iterator[_Life]:
+    def _of_udp(self, trial: Trial) -> Iterator[_Life]:
         lifetimes = self.nat.lifetimes
-        one_way = lifetimes.udp_one_way_s or lifetimes.udp_s
+        unanswered = lifetimes.udp_one_way_s or lifetimes.udp_s
         permission = lifetimes.permission_s
-        held = partial(self._held, nat)
+        held = partial(self._held, trial)
         # Nobody answers these flows, and whoever may come in shows that they live.
-        shown = held if permission and permission < one_way else self._admitted
-        yield self._life(nat, Dimension.LIFETIME, one_way, shown)
+        shown = held if permission and permission < unanswered else self._admitted
+        yield self._life(trial, Dimension.LIFETIME, unanswered, shown)
         shown = held if permission and permission < lifetimes.udp_s else self._admitted
-        yield self._life(nat, Dimension.TWO_WAY, lifetimes.udp_s, shown, talk=True)
+        yield self._life(trial, Dimension.TWO_WAY, lifetimes.udp_s, shown, talk=True)
         if permission:
             granted = min(permission, lifetimes.udp_s)
-            yield self._life(nat, Dimension.PERMISSION, granted, self._admitted, talk=True)
-        self._refreshes(nat, min(one_way, permission or one_way))
+            yield self._life(trial, Dimension.PERMISSION, granted, self._admitted, talk=True)
+        self._refreshes(trial, min(unanswered, permission or unanswered))
 
-    def _of_tcp(self, nat: NatProbe) -> Iterator[_Life]:
+    def _of_tcp(self, trial: Trial) -> Iterator[_Life]:
         lifetimes = self.nat.lifetimes
-        yield self._life(nat, Dimension.TRANSITORY, lifetimes.tcp_transitory_s, self._admitted)
+        yield self._life(trial, Dimension.TRANSITORY, lifetimes.tcp_transitory_s, self._admitted)
         if self.probe.site.quiet:
             # Where somebody has the address, he resets what he never began.
             yield self._life(
-                nat,
+                trial,
                 Dimension.ESTABLISHED,
                 lifetimes.tcp_established_s,
                 self._admitted,
-                make=self._connection,
+                make=connection,
             )
 
     def _at(self, when: float, step: Callable[[], None]) -> None:
@@ -118,24 +107,24 @@ class Clocks:
 
     def _life(
         self,
-        nat: NatProbe,
+        trial: Trial,
         dimension: Dimension,
         declared_s: int,
-        shown: Callable[[_Flow], bool],
+        shown: Callable[[Flow], bool],
         *,
-        make: Callable[[NatProbe], _Flow | None] | None = None,
+        make: Callable[[Trial], Flow | None] | None = None,
         talk: bool = False,
     ) -> _Life:
         """Begin flows, each to be looked at once, by `shown`.
 
         With `talk` both ends speak for a while before they fall silent.
         """
-        life = _Life(dimension, nat.protocol, declared_s)
+        life = _Life(dimension, trial.protocol, declared_s)
         margin = margin_s(declared_s)
         ages = [declared_s * part for part in _STEPS]
         ages += [declared_s - margin, declared_s + margin]
         for age in sorted({min(age, self.limit_s) for age in ages}):
-            flow = (make or self._flow)(nat)
+            flow = (make or one_way)(trial)
             if flow is None:
                 life.looks[0.0] = False
                 break
@@ -151,7 +140,7 @@ class Clocks:
                 )
         return life
 
-    def _talk(self, flow: _Flow, afterwards: Callable[[], None] | None) -> None:
+    def _talk(self, flow: Flow, afterwards: Callable[[], None] | None) -> None:
         """Both ends speak, the inside last."""
         self.probe.exchange([flow.knock()], [0])
         self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
@@ -161,22 +150,22 @@ class Clocks:
     def _after(self, seconds: float, step: Callable[[], None]) -> None:
         self._at(time.monotonic() + seconds, step)
 
-    def _look(self, life: _Life, age: float, flow: _Flow, shown: Callable[[_Flow], bool]) -> None:
+    def _look(self, life: _Life, age: float, flow: Flow, shown: Callable[[Flow], bool]) -> None:
         life.looks[age] = shown(flow)
 
-    def _admitted(self, flow: _Flow) -> bool:
+    def _admitted(self, flow: Flow) -> bool:
         """Whether the remote end may come in."""
         (outcome,) = self.probe.exchange([flow.knock()])
         return outcome.on(INSIDE) is not None
 
-    def _held(self, nat: NatProbe, flow: _Flow) -> bool:
+    def _held(self, trial: Trial, flow: Flow) -> bool:
         """Whether the mapping has its port still, whoever may come in."""
-        nat.begin()
+        trial.begin()
         source, other = flow.inside, self.probe.hosts[-1]
         keeps = self.nat.ports.policy is PortPolicy.PRESERVE and other != source.address
         if keeps:
             source = Endpoint(other, source.port)
-        external = nat.open(source, flow.remote)
+        external = trial.open(source, flow.remote)
         same = external is not None and external.port == flow.external.port
         return same is not keeps
 
@@ -203,7 +192,7 @@ class Clocks:
 
     # --- refresh --------------------------------------------------------------
 
-    def _refreshes(self, nat: NatProbe, life: int) -> None:
+    def _refreshes(self, trial: Trial, life: int) -> None:
         """Two mappings, each kept busy from one side, and looked at when it could not be so old.
 
         Nothing is sent between a life's end and the look: it would make a new mapping.
@@ -211,7 +200,7 @@ class Clocks:
         if life * 1.25 > self.limit_s:
             return
         for side in (_OUTBOUND, _INBOUND):
-            flow = self._flow(nat)
+            flow = one_way(trial)
             if flow is None:
                 return
             begun = time.monotonic()
@@ -219,13 +208,13 @@ class Clocks:
                 self._at(begun + life * number * 0.3, partial(self._keep, side, flow))
             self._at(begun + life * 1.25, partial(self._kept_alive, side, flow))
 
-    def _keep(self, side: str, flow: _Flow) -> None:
+    def _keep(self, side: str, flow: Flow) -> None:
         if side == _OUTBOUND:
             self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
         else:
             self.probe.exchange([flow.knock()])
 
-    def _kept_alive(self, side: str, flow: _Flow) -> None:
+    def _kept_alive(self, side: str, flow: Flow) -> None:
         self._kept[side] = self._admitted(flow)
 
     def _refresh(self) -> Finding:
@@ -247,65 +236,6 @@ class Clocks:
             observed=observed,
             ok=declared == observed,
         )
-
-    # --- flows ----------------------------------------------------------------
-
-    def _flow(self, nat: NatProbe) -> _Flow | None:
-        """A first packet from inside, answered by nobody."""
-        nat.begin()
-        inside, remote = Endpoint(self.probe.hosts[0], nat.fresh()), nat.destinations[0]
-        first = self.probe.out(nat.protocol, inside, remote)
-        (outcome,) = self.probe.exchange([first], [0])
-        seen = outcome.on(OUTSIDE)
-        if seen is None:
-            return None
-        external = seen.source
-
-        def knock() -> Sent:
-            if nat.protocol == "udp":
-                return self.probe.back("udp", remote, external)
-            return Sent(OUTSIDE, seen.answered(self.probe.tag()))
-
-        return _Flow(inside, external, remote, knock)
-
-    def _connection(self, nat: NatProbe) -> _Flow | None:
-        """A TCP connection: both ends are played."""
-        nat.begin()
-        inside, remote = Endpoint(self.probe.hosts[0], nat.fresh()), nat.destinations[0]
-        first = self.probe.out("tcp", inside, remote)
-        (outcome,) = self.probe.exchange([first], [0])
-        seen = outcome.on(OUTSIDE)
-        if seen is None:
-            return None
-        answer = seen.answered(self.probe.tag())
-        self.probe.exchange([Sent(OUTSIDE, answer)], [0])
-        third = Packet(
-            "tcp",
-            inside,
-            remote,
-            (first.packet.tag + 1) & 0xFFFFFFFF,
-            flags=ACK,
-            acknowledged=answer.tag,
-            ttl=first.packet.ttl,
-        )
-        self.probe.exchange([Sent(INSIDE, third)], [0])
-        external = seen.source
-
-        def knock() -> Sent:
-            # A segment of the connection: its number is the one that the inside awaits.
-            return Sent(
-                OUTSIDE,
-                Packet(
-                    "tcp",
-                    remote,
-                    external,
-                    (answer.tag + 1) & 0xFFFFFFFF,
-                    flags=ACK,
-                    acknowledged=first.packet.tag,
-                ),
-            )
-
-        return _Flow(inside, external, remote, knock)
 
 
 def margin_s(declared_s: float) -> float:

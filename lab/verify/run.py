@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from lab.paths import LabPaths
 from lab.plan.model import Link, Node, NodeKind, Plan
-from lab.verify import firewall, host, ipv6, peers, portmap, sharing, site, site6
+from lab.verify import firewall, host, ipv6, nat, peers, portmap, sharing, site, site6
 from lab.verify.current import ChangedError, steadily
 from lab.verify.lifetimes import LIMIT_S, Clocks
 from lab.verify.links.measure import measure
 from lab.verify.links.toll import Read
-from lab.verify.nat import NatProbe
 from lab.verify.probe import Probe
 from lab.verify.report import IPV4, IPV6, Finding, LinkFinding, PeerFinding, Report
+from lab.verify.trial import Trial
 
 _AT_ONCE = 24
 """Nodes measured together."""
@@ -167,9 +167,9 @@ def _router4(plan: Plan, paths: LabPaths, node: Node, limit_s: float) -> Iterato
     with Probe(where, paths) as probe:
         if node.nat is not None:
             for protocol in ("udp", "tcp"):
-                nat = NatProbe(probe, node.nat, protocol)
-                yield from nat.findings()
-                yield from sharing.findings(nat)
+                trial = Trial(probe, node.nat, protocol)
+                yield from nat.findings(trial)
+                yield from sharing.findings(trial)
         if node.firewall is not None:
             yield from firewall.findings(probe, node.firewall)
         if node.nat is not None:
