@@ -345,6 +345,19 @@ def change_under_traffic_loses_and_overtakes_nothing(wire: Wire) -> None:
     assert [arrival.number for arrival in wire.receive(count)] == list(range(count))
 
 
+def a_wire_that_was_plain_loses_nothing_when_it_is_changed(wire: Wire) -> None:
+    stages = (Impairment(delay_us=20_000), Impairment(rate_bit=20_000_000), Impairment())
+    count = 800
+    for i in pace(count, 0.001):
+        if i and i % 200 == 0:
+            wire.shape(stages[i // 200 - 1], stages[i // 200 - 1])
+        for way in (0, 1):
+            wire.send(i, way=way)
+    for way in (0, 1):
+        numbers = [arrival.number for arrival in wire.receive(count, way=way)]
+        assert numbers == list(range(count))
+
+
 def jitter_is_distributed_as_it_says(wire: Wire) -> None:
     delay, jitter, count = 0.060, 0.015, 1000
     for distribution, deviation in (
@@ -528,6 +541,7 @@ CHECKS: tuple[Callable[[Wire], None], ...] = (
     the_queue_drops_its_tail,
     full_frames_pass_and_longer_ones_do_not,
     change_under_traffic_loses_and_overtakes_nothing,
+    a_wire_that_was_plain_loses_nothing_when_it_is_changed,
     jitter_is_distributed_as_it_says,
     jitter_keeps_the_order,
     bursts_have_their_share_and_length,
