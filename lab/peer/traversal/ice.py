@@ -184,21 +184,25 @@ class IceDriver(Driver):
 async def _checked(call: Call, link: IceLink) -> None:
     """Wait until a pair is chosen; TimeoutError if there is none in time.
 
-    Where all that one of the two has is its own addresses, as neither a STUN
-    server nor a relay answered it, `HOSTS_S` are enough to say so.
+    Where all that one of the two has in the end is its own addresses, as neither a
+    STUN server nor a relay answered it, `HOSTS_S` are enough to say so.
     """
     async with asyncio.timeout_at(call.deadline):
-        work = asyncio.get_running_loop().create_task(link.connect())
+        loop = asyncio.get_running_loop()
+        work = loop.create_task(link.connect())
+        told = loop.create_task(link.all_told.wait())
         try:
             await asyncio.wait((work,), timeout=HOSTS_S)
-            if not work.done() and link.gathered.is_set():
+            await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
                 for candidates in (link.local_candidates, link.remote_candidates):
                     if all(candidate.type == "host" for candidate in candidates):
                         raise TimeoutError("one of the two has nothing but its own addresses")
             await work
         finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            for task in (work, told):
+                task.cancel()
+            await asyncio.gather(work, told, return_exceptions=True)
 
 
 async def _hear(call: Call, link: IceLink, *, more: bool) -> None:
