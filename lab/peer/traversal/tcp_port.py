@@ -31,6 +31,8 @@ from lab.peer.traversal.silence import LEARN_S, fresh
 RETRY_S = 0.1
 """Pause before connecting again after a reset; half of it is drawn at random, so that
 two peers who reset each other do not go on in step."""
+LEAST_RETRY_S, MOST_RETRY_S = 0.01, 5.0
+"""What an attempt may choose instead."""
 PROOF_S = 1.0
 """How long a connection may take to prove itself before it is made anew."""
 _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EPIPE)
@@ -55,6 +57,8 @@ class TcpPort:
         self._port = 0
         self.outcomes: Counter[TryOutcome] = Counter()
         """How connects ended."""
+        self.retry_s = RETRY_S
+        """Pause before connecting again, of which up to a half is left out by chance."""
         self.reset = False
         """Whether one ended with a reset, so that another is worth a try."""
         try:
@@ -156,7 +160,7 @@ class TcpPort:
     async def _reach(self, remote: Endpoint, until: float) -> None:
         while self._call.now < until:
             if await self._try(remote, until):
-                await asyncio.sleep(RETRY_S * self._rng.uniform(0.5, 1))
+                await asyncio.sleep(self.retry_s * self._rng.uniform(0.5, 1))
             elif remote not in self.driver.remotes or await self._proves(remote):
                 return
             else:

@@ -34,7 +34,7 @@ from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import candidates, established, probing_until, said, settle
 from lab.peer.traversal.start import agreed, answer_and_begin
-from lab.peer.traversal.tcp_port import TcpPort
+from lab.peer.traversal.tcp_port import LEAST_RETRY_S, MOST_RETRY_S, RETRY_S, TcpPort
 
 KIND = "punch"
 LEAST_WINDOW_S = 4.0
@@ -58,7 +58,8 @@ class TcpPunch:
         learned = await port.learn_own()
         hosts = call.hosts(port.driver)
         ours = candidates(hosts, learned)
-        details = await agreed(call, synchronised=True)
+        port.retry_s = call.option("retry_s", RETRY_S, LEAST_RETRY_S, MOST_RETRY_S)
+        details = {**await agreed(call, synchronised=True), "retry_s": port.retry_s}
         answer = await call.offer(ours, {**details, "trouble": learned.trouble})
         theirs = answer.candidates
         # Where one is seen by nobody outside, only a network that both are on is left.
@@ -84,6 +85,9 @@ class TcpPunch:
         prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), call.deadline, KIND)
         port.carry(prober)
         port.listen()
+        wanted = call.incoming.details.get("retry_s")
+        if isinstance(wanted, int | float) and LEAST_RETRY_S <= wanted <= MOST_RETRY_S:
+            port.retry_s = float(wanted)
         await answer_and_begin(call, ours, {"trouble": learned.trouble})
         started = call.now
         remotes = [c.endpoint for c in theirs]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from lab.study.matrix import classic, pairs, run
+from lab.topology.behaviour import Unsolicited
 from tests.bench import reference_classes as classes
 from tests.bench import reference_paths as paths
 
@@ -100,3 +102,15 @@ def test_syns_that_start_together_cross_at_once():
     results = list(paths.first_try(0.1, random.Random(1)))
     assert results[0].met, results[0]
     assert results[1].met, results[1]
+
+
+def test_who_asks_for_long_pauses_connects_seldom():
+    """N6: the pause after a reset is the caller's choice, for both."""
+    resetting = replace(paths.STRICT, unsolicited=Unsolicited.RST)
+    with paths.near() as lab:
+        lab.homes(resetting, resetting)
+        record = lab.connect("tcp-punch", window_s=2.5, late_s=0.6, retry_s=1.0)
+        # A half of the pause at least: no more than six fit.
+        assert 1 <= len(paths.outward(record)) <= 6, record["tries"]
+        wrong = lab.connect("tcp-punch", retry_s=0.0)
+    assert (wrong["outcome"], wrong["reason"]) == ("failed", "option retry_s is from 0.01 to 5")
