@@ -22,12 +22,13 @@ def command(*, lab_name: str | None, as_json: bool) -> None:
     from lab.agent.client import AgentGoneError, result
     from lab.cli.labs import choose, plan_of
     from lab.cli.terminal import print_json
+    from lab.fabric.claimed import with_claimed
     from lab.observe.health import HealthSample
     from lab.observe.state import AgentState, programs_from_wire
     from lab.observe.status import render, status_json
 
     paths = choose(lab_name)
-    plan = plan_of(paths)
+    plan = with_claimed(plan_of(paths), paths)
     try:
         known = result(paths, {"do": "status"})
         agent = msgspec.convert(known["agent"], AgentState)

@@ -6,6 +6,7 @@ The words for a plan's data are in `lab.plan.words`.
 from __future__ import annotations
 
 from lab.plan import words
+from lab.plan.linklocal import CLAIMED, claims_address
 from lab.plan.model import Interface, Node
 from lab.topology.behaviour import Firewall, Impairment, Nat
 
@@ -75,6 +76,8 @@ def addresses(node: Node, *, brief: bool = False) -> str:
     if outside is not None and inside is not None:
         parts = [outside] if brief else [outside, inside]
         return "  ".join(filter(None, (_bare(part, brief=brief) for part in parts)))
+    if claims_address(node):
+        return CLAIMED
     return ", ".join(filter(None, (_bare(part, brief=brief) for part in node.interfaces)))
 
 

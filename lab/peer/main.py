@@ -172,9 +172,16 @@ class Node:
     async def _claim(self) -> None:
         """Come by an address, where there is none and one may be claimed."""
         settings = self._settings
-        if not settings.link_local or settings.addresses:
+        if settings.addresses:
             return
-        own = LinkLocal(settings, self._claimed)
+        there = tuple(a for a in here() if ipaddress.ip_address(a).is_link_local and ":" not in a)
+        if not settings.link_local:
+            # Somebody claims one for this host, and defends it.
+            self._told = self._settings = replace(settings, addresses=there)
+            return
+        # A program that starts again finds what it had.
+        first = (*there, settings.link_local_first)[0]
+        own = LinkLocal(settings.link_local, settings.seed, first, self._claimed)
         self._services.append(own)
         await own.start()
 

@@ -25,8 +25,8 @@ _HEADER = struct.Struct("=IHHII")
 _IFADDR = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _ADDRESS, _LOCAL = 1, 2
-_GLOBAL = 0
-"""The scope of addresses that others than neighbours know."""
+_GLOBAL, _LINK = 0, 253
+"""The scope of addresses that others than neighbours know, and of those that these do."""
 SETTLE_S = 0.05
 """Addresses come and go in twos and threes: those that go together are looked at together."""
 
@@ -117,9 +117,10 @@ def _netlink(groups: int) -> socket.socket:
 
 
 def _address(message: bytes) -> str:
-    """The global address in a RTM_NEWADDR; "" if it has none."""
+    """The global address in a RTM_NEWADDR, or one of IPv4 that a host claimed; "" if none."""
     family, _, _, scope, _ = _IFADDR.unpack_from(message)
-    if scope != _GLOBAL or family not in (socket.AF_INET, socket.AF_INET6):
+    claimed = (family, scope) == (socket.AF_INET, _LINK)
+    if (scope != _GLOBAL and not claimed) or family not in (socket.AF_INET, socket.AF_INET6):
         return ""
     attributes: dict[int, bytes] = {}
     rest = message[_IFADDR.size :]

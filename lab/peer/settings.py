@@ -176,8 +176,8 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         volunteer=_volunteer(env),
         nat64=_nat64(env),
         lan_name=_lan_name(env),
-        link_local=env.get("LINK_LOCAL", "").partition(",")[0],
-        link_local_first=env.get("LINK_LOCAL", "").partition(",")[2],
+        link_local=env.get("LAB_LINK_LOCAL", ""),
+        link_local_first=env.get("LINK_LOCAL_FIRST", ""),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.plan import words
+from lab.plan.linklocal import CLAIMED, claims_address
 from lab.plan.model import Fence, Link, Node, NodeKind, Plan
 from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6
 from lab.plan.operations import (
@@ -113,7 +114,8 @@ def _configuration(before: Node | None, after: Node) -> str:
     elif len(changed) > _MANY:
         parts.append(words.plural(len(changed), "interface"))
     else:
-        parts.extend(f"{each.name} {' '.join(each.addresses)}" for each in changed)
+        none = CLAIMED if claims_address(after) else ""
+        parts.extend(f"{each.name} {' '.join(each.addresses) or none}".rstrip() for each in changed)
     if gone:
         parts.append(f"without {', '.join(sorted(gone))}")
     if len(routes) > _MANY:

@@ -175,7 +175,8 @@ class Daemon(Frozen, frozen=True):
     """Names and texts, written into its folder each time before it starts."""
     ready: tuple[str, ...] = ()
     """Ports that are open when it is ready: `tcp/8888`, `udp/53`; or `tun/nat64`, a device that
-    it holds.  Started means ready if there are none."""
+    it holds; or `address/eth0`, an interface that has one of IPv4.  Started means ready if there
+    are none."""
 
     def key(self, node: str) -> str:
         """What it is called in `node`: `router/upnpd`."""

@@ -10,6 +10,7 @@ from lab.plan.cores import core_nodes
 from lab.plan.history import History
 from lab.plan.ipv4 import address_text
 from lab.plan.ipv6 import LAN_LENGTH, Prefix6
+from lab.plan.linklocal import claimer
 from lab.plan.model import Daemon, Interface, Nat64, Node, NodeKind, Program, Route
 from lab.plan.names import DEFAULT_ROUTE, DEFAULT_ROUTE6, HOST_UPLINK, LAN, WAN, segment_name
 from lab.plan.portmap import daemons_of
@@ -32,7 +33,7 @@ class Network:
     regions: Regions | None = None
 
     def nodes(self) -> Iterator[Node]:
-        """The internet, then every router with its segment."""
+        """The internet, then every router with its segment, then switches."""
         routed = self._routed()
         yield from core_nodes(
             {
@@ -44,12 +45,9 @@ class Network:
         )
         for spec in self.tree.routers.values():
             yield self._router(spec, routed)
-            if ports := self.ports.get(segment_name(spec.name)):
-                yield Node(
-                    name=segment_name(spec.name),
-                    kind=NodeKind.SEGMENT,
-                    interfaces=tuple(Interface(name=port) for port in ports.values()),
-                )
+            if segment_name(spec.name) in self.ports:
+                yield self._segment(segment_name(spec.name))
+        yield from map(self._segment, self.tree.switches)
 
     def host(
         self, spec: NodeSpec, program: Program | None, daemons: tuple[Daemon, ...] = ()
@@ -62,8 +60,12 @@ class Network:
             routes=self._defaults(spec.name, HOST_UPLINK),
             firewall=spec.firewall,
             program=program,
-            daemons=daemons,
+            daemons=(*daemons, *claimer(spec, program, self.seed)),
         )
+
+    def _segment(self, name: str) -> Node:
+        ports = tuple(Interface(name=port) for port in self.ports[name].values())
+        return Node(name=name, kind=NodeKind.SEGMENT, interfaces=ports)
 
     def _attachment(
         self, name: str, routed: dict[str, tuple[str, ...]], core: str

@@ -11,7 +11,7 @@ from lab.plan.ipv4 import address_text
 from lab.plan.ipv6 import Prefix6
 from lab.plan.model import Daemon
 from lab.plan.tree import Tree
-from lab.topology.model import NodeSpec
+from lab.topology.model import Ip, NodeSpec
 
 STUN_PORT = 3478
 """RFC 8489, section 8; the port of the first address."""
@@ -73,6 +73,10 @@ class Services:
             "LAB_ROLE": ",".join(roles),
             "LAB_ADDRESSES": ",".join((*self._addresses4(node), *self._addresses6(node))),
         }
+        if node.ip is Ip.LINK_LOCAL:
+            # What it will have is its own to find out, and no service is on its link.
+            del variables["LAB_ADDRESSES"]
+            return variables
         if not node.ip.v4 and (prefix := self.tree.nat64(node.via)):
             variables["LAB_NAT64"] = prefix
         for service, nodes in self.offering.items():

@@ -16,7 +16,7 @@ from lab.topology.changes import Move
 from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
 
 Attached = RouterSpec | NodeSpec
-"""What can be attached to the internet or to a router."""
+"""What can be attached to the internet, to a router, or to a switch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,13 @@ class Tree:
 
     routers: dict[str, RouterSpec]
     members: dict[str, tuple[Attached, ...]]
-    """Who is attached to the internet or to a router's LAN."""
+    """Who is attached to the internet, to a router's LAN, or to a switch."""
     realms: dict[str, str]
-    """The realm of a router's LAN: the router with the NAT above it, or the internet."""
+    """The realm of a router's LAN: the router with the NAT above it, or the internet.  A switch
+    is one of its own."""
     top_down: tuple[RouterSpec, ...]
     nodes: tuple[NodeSpec, ...]
+    switches: tuple[str, ...] = ()
     roamed: frozenset[str] = frozenset()
     """Routers that hosts leave or come to while the lab runs."""
 
@@ -47,24 +49,27 @@ class Tree:
         """
         routers = {router.name: router for router in topology.routers}
         attached: tuple[Attached, ...] = (*topology.routers, *topology.nodes)
-        members: dict[str, list[Attached]] = {INTERNET: [], **{name: [] for name in routers}}
-        seen = {INTERNET}
+        switches = tuple(switch.name for switch in topology.switches)
+        members: dict[str, list[Attached]] = {name: [] for name in (INTERNET, *routers, *switches)}
+        seen = {INTERNET, *switches}
         for spec in attached:
             if spec.name in seen:
                 raise InputError(
                     f"the name {spec.name} is used twice",
-                    remedy="Routers and nodes share one space of names, and `internet` is taken.",
+                    remedy="Routers, switches and nodes share one space of names, and "
+                    "`internet` is taken.",
                     where=spec.where,
                 )
             seen.add(spec.name)
             if spec.via not in members:
                 raise InputError(
-                    f"{spec.name} is attached to {spec.via}, which is not a router",
-                    remedy="`via` names a router of this topology, or `internet`.",
+                    f"{spec.name} is attached to {spec.via}, which is not a router or switch",
+                    remedy="`via` names a router or switch of this topology, or `internet`.",
                     where=spec.where,
                 )
             members[spec.via].append(spec)
-        realms, top_down = {INTERNET: INTERNET}, []
+        realms = {INTERNET: INTERNET, **{name: name for name in switches}}
+        top_down: list[RouterSpec] = []
         below = [INTERNET]
         for upstream in below:
             for spec in members[upstream]:
@@ -85,6 +90,7 @@ class Tree:
             realms=realms,
             top_down=tuple(top_down),
             nodes=topology.nodes,
+            switches=switches,
             roamed=frozenset(_roamed(topology)),
         )
 
@@ -106,6 +112,9 @@ class Tree:
     def outward(self, upstream: str) -> Iterator[str]:
         """The realms that a member of `upstream` can open a flow to, nearest first."""
         realm = self.realms[upstream]
+        if realm in self.switches:
+            yield realm
+            return
         while realm != INTERNET:
             yield realm
             realm = self.realms[self.routers[realm].via]
@@ -113,7 +122,7 @@ class Tree:
 
     def nat64(self, upstream: str) -> str:
         """The prefix of the nearest NAT64 above a member of `upstream`; empty if there is none."""
-        while upstream != INTERNET:
+        while upstream in self.routers:
             if prefix := self.routers[upstream].nat64:
                 return prefix
             upstream = self.routers[upstream].via

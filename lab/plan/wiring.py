@@ -74,6 +74,8 @@ def links_of(
             interface = ports[node][spec.name]
         elif (segment := segment_name(spec.via)) in ports:
             node, interface = segment, ports[segment][spec.name]
+        elif spec.via in tree.switches:
+            interface = ports[spec.via][spec.name]
         wire = Link(a=end(spec.name, uplink_of(spec)), b=end(node, interface), core=core)
         link = shaped(wire, spec.link, netem=machine.netem, seed=machine.netem_seed)
         if link is None:
@@ -113,7 +115,7 @@ def _transit(internet: InternetSpec, region: str) -> Impairment:
 
 
 def port_tables(tree: Tree, history: History) -> dict[str, dict[str, str]]:
-    """The interface names of the internet and of each segment, by node and attached node."""
+    """The interface names of the internet, of segments and switches, by attached node."""
     tables = {}
     parts = cores(tree)
     for core, attached in parts.items():
@@ -123,6 +125,8 @@ def port_tables(tree: Tree, history: History) -> dict[str, dict[str, str]]:
         if has_segment(tree, router, history):
             members = [spec.name for spec in tree.members[router]]
             tables[segment_name(router)] = port_names([router, *members])
+    for switch in tree.switches:
+        tables[switch] = port_names([spec.name for spec in tree.members[switch]])
     return tables
 
 

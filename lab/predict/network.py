@@ -12,8 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
+import msgspec
+
 from lab.plan.ipv4 import Prefix
 from lab.plan.ipv6 import Prefix6
+from lab.plan.linklocal import claims_address
 from lab.plan.model import Node, NodeKind, Plan
 from lab.predict.middlebox import Middlebox, has_behaviour, is_router
 from lab.predict.packet import Arrived, Endpoint, Lost, Packet, Step, Why
@@ -49,7 +52,7 @@ class Map:
     """What does not change while packets travel: who is where, and what leads whereto."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        self.plan = plan = _with_addresses(plan)
         self.nodes: dict[str, Node] = {node.name: node for node in plan.nodes}
         self._tables: dict[str, tuple[_Entry, ...]] = {}
 
@@ -180,6 +183,29 @@ class Map:
                 if way:
                     found.append(_Entry(Prefix(Prefix.number(lent), 32), "", way.interface))
         return found
+
+
+def _with_addresses(plan: Plan) -> Plan:
+    """`plan` with any address for each host that claims one: which it will be is not declared."""
+    last = itertools.count(1)
+
+    def with_address(node: Node) -> Node:
+        if not claims_address(node):
+            return node
+        faces = (
+            msgspec.structs.replace(face, addresses=(_claimable(next(last)),))
+            for face in node.interfaces
+        )
+        return msgspec.structs.replace(node, interfaces=tuple(faces))
+
+    if not any(map(claims_address, plan.nodes)):
+        return plan
+    return msgspec.structs.replace(plan, nodes=tuple(map(with_address, plan.nodes)))
+
+
+def _claimable(number: int) -> str:
+    """The address of that number among those that can be claimed (RFC 3927, section 2.1)."""
+    return f"169.254.{1 + number // 256 % 254}.{number % 256}/16"
 
 
 def _of(text: str) -> type[Prefix]:

@@ -86,6 +86,8 @@ def _open(pid: int, port: str) -> bool:
     protocol, _, number = port.partition("/")
     if protocol == "tun":
         return _attached(pid, number)
+    if protocol == "address":
+        return _addressed(pid, number)
     wanted = f"{int(number):04X}"
     for table in (protocol, f"{protocol}6"):
         try:
@@ -98,6 +100,15 @@ def _open(pid: int, port: str) -> bool:
             if state == _LISTENING[protocol] and local.rpartition(":")[2] == wanted:
                 return True
     return False
+
+
+def _addressed(pid: int, interface: str) -> bool:
+    """Whether the interface has an IPv4 address: there is a route to the network of each."""
+    try:
+        routes = Path(f"/proc/{pid}/net/route").read_text().splitlines()[1:]
+    except OSError:
+        return False
+    return any(route.split()[0] == interface for route in routes)
 
 
 def _attached(pid: int, device: str) -> bool:

@@ -74,7 +74,7 @@ def _wrong_type(kind: str, loc: Loc, value: Any) -> tuple[str, str]:
     if form is not None and form.terse:
         wanted, terse = f"a word or {wanted}", f"a word stands for its '{form.terse}'; "
     keys = f"keys: {', '.join(_keys(form))}" if form is not None else ""
-    if loc in (("routers",), ("nodes",)):
+    if loc in (("routers",), ("nodes",), ("switches",)):
         keys = f"write each by its name: {loc[0]}: {{a: ..., b: ...}}"
     message = f"{_dotted(loc)} is {show(value)}, and has to be {wanted}"
     return message, terse + keys or f"write {wanted}"
@@ -90,7 +90,7 @@ def _unknown_key(loc: Loc) -> tuple[str, str]:
     if not near and other is not None and key in _keys(other):
         kind, section = ("node", "nodes") if other is NodeForm else ("router", "routers")
         return message, f"that is for a {kind}, under {section}:"
-    return message, one_of(key, words, "keys")
+    return message, one_of(key, words, "keys") if words else "a switch is its name and no more"
 
 
 def _keys(form: type[Form]) -> list[str]:

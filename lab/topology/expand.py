@@ -40,6 +40,7 @@ class Declared:
     nodes: Mapping[str, NodeForm]
     unusable: frozenset[str]
     """Names under `routers` or `nodes` whose declaration is wrong in itself."""
+    switches: tuple[str, ...] = ()
 
     def forms(self) -> list[tuple[Loc, str, Form]]:
         """Place, name and form of each usable declaration, in order, routers first."""
@@ -62,16 +63,19 @@ def expand(document: Document, declared: Declared) -> list[Instance]:
         )
         document.raise_problems()
     owners: dict[str, Loc] = {}
+    for name in declared.switches:
+        if name_is_right(document, ("switches", name), name, name):
+            owners[name] = ("switches", name)
     instances: list[Instance] = []
     for loc, name, form in declared.forms():
-        if not _name_is_right(document, loc, name, form):
-            continue
         names = instance_names(name, form)
+        if not name_is_right(document, loc, name, names[-1]):
+            continue
         if taken := next((one for one in names if one in owners), None):
             document.report(
                 loc,
                 f"the name {show(taken)} is given twice",
-                f"routers and nodes share one space of names, and it stands at "
+                "routers, switches and nodes share one space of names, and it stands at "
                 f"{document.where(owners[taken])} already",
             )
             continue
@@ -100,8 +104,8 @@ def instance_names(name: str, form: Form) -> list[str]:
     return [name] if form.count is None else [f"{name}-{i}" for i in range(1, form.count + 1)]
 
 
-def _name_is_right(document: Document, loc: Loc, name: str, form: Form) -> bool:
-    longest = instance_names(name, form)[-1]
+def name_is_right(document: Document, loc: Loc, name: str, longest: str) -> bool:
+    """Whether `name` can be one, also as `longest` with its number; if not, it is reported."""
     if name == INTERNET:
         document.report(loc, f"the name {INTERNET!r} is taken", "it is the core: choose another")
     elif not NAME.fullmatch(name):
@@ -119,6 +123,15 @@ def _vias(document: Document, loc: Loc, form: Form, declared: Declared) -> list[
     router = declared.routers.get(via)
     if via == INTERNET or (router is not None and router.count is None):
         return [via] * count
+    if via in declared.switches:
+        if loc[0] == "nodes":
+            return [via] * count
+        document.report(
+            (*loc, "via"),
+            f"{loc[-1]} is a router, and {via} is a network without one",
+            f"leave the switch out, and attach its hosts to {loc[-1]}",
+        )
+        return []
     if router is not None and router.count is not None:
         if form.count is None:
             document.report(
@@ -163,7 +176,7 @@ def _report_unknown_via(document: Document, loc: Loc, via: str, declared: Declar
             "via names a router or internet: declare it under routers if it is one",
         )
         return
-    words = [INTERNET, *(name for name in declared.routers if name != loc[-1])]
+    words = [INTERNET, *declared.switches, *(name for name in declared.routers if name != loc[-1])]
     document.report(
         at,
         f"{loc[-1]} is attached to {show(via)}, which does not exist",

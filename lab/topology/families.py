@@ -22,7 +22,7 @@ def families(
     whatever is asked of it.  Routers must not lead in a circle.
     """
     routers = {one.name: one for one in instances if one.loc[0] == "routers"}
-    known: dict[str, Ip] = {}
+    known = dict.fromkeys(declared.switches, Ip.LINK_LOCAL)
 
     def lan(name: str) -> Ip:
         """What the LAN of a router has; what attachments to the internet have unless they say."""
@@ -46,7 +46,8 @@ def families(
             ip = known[one.name] = form.ip or lan(one.via)
         if one.loc not in checked:
             checked.add(one.loc)
-            around = Ip.DUAL if one.via == INTERNET or one.via not in routers else lan(one.via)
+            inside = one.via in routers or one.via in declared.switches
+            around = lan(one.via) if inside else Ip.DUAL
             _Check(document, one, form, ip, around).run()
     return known
 
@@ -62,6 +63,16 @@ class _Check:
     around: Ip
 
     def run(self) -> None:
+        if self.around is Ip.LINK_LOCAL and self.ip is not Ip.LINK_LOCAL:
+            self._report(
+                "ip",
+                f"{self.one.name} has ip: {self.ip}, and on the switch {self.one.via} nobody "
+                "gives addresses",
+                "leave ip out, or attach it to a router",
+            )
+            return
+        if self.ip is Ip.LINK_LOCAL and isinstance(self.form, NodeForm):
+            self._link_local(self.form)
         for family, has, offered in (
             (Ip.V4, self.ip.v4, self.around.v4),
             (Ip.V6, self.ip.v6, self.around.v6),
@@ -96,6 +107,21 @@ class _Check:
                 "address",
                 f"{self.one.name} has the IPv6 address {self.form.address.six}, and no IPv6",
                 "leave it out, or write ip: dual",
+            )
+
+    def _link_local(self, form: NodeForm) -> None:
+        name = self.one.name
+        if self.one.via == INTERNET:
+            self._report(
+                "ip",
+                f"{name} claims an address of its network, and the internet is none",
+                "attach it to a router or a switch, or leave ip out",
+            )
+        if form.service or form.services:
+            self._report(
+                "service" if form.service else "services",
+                f"{name} is a service, and nobody knows what address it will claim",
+                "attach it to a router, or leave the service out: peers find each other by lan",
             )
 
     def _router(self, form: RouterForm) -> None:

@@ -88,7 +88,7 @@ def _word(kind: type[StrEnum], value: Any, more: dict[Any, Any] | None = None) -
     words = [*kind, *(word for word in more if isinstance(word, str))]
     if value in words:
         return kind(value)
-    raise WrongValueError(f"unknown word {show(value)}", one_of(str(value), words, "words"))
+    raise WrongValueError(f"unknown word {show(str(value))}", one_of(str(value), words, "words"))
 
 
 def _between(least: float, most: float, value: Any, what: str) -> Any:
@@ -159,6 +159,22 @@ def _memory(value: Any) -> Any:
 def _ip(value: Any) -> Any:
     number = isinstance(value, int) and not isinstance(value, bool)
     return _word(Ip, str(value) if number else value)
+
+
+_NETWORK_IPS = (Ip.V4, Ip.V6, Ip.DUAL)
+
+
+def _network_ip(value: Any) -> Any:
+    if value == Ip.LINK_LOCAL:
+        raise WrongValueError(
+            f"{value} is for nodes", "write it at each, or attach them to a switch without a router"
+        )
+    if str(value) not in _NETWORK_IPS:
+        words = list(map(str, _NETWORK_IPS))
+        raise WrongValueError(
+            f"unknown word {show(str(value))}", one_of(str(value), words, "words")
+        )
+    return _ip(value)
 
 
 NAT64_PREFIX = "64:ff9b::/96"
@@ -468,7 +484,11 @@ CountField = Annotated[
 SeedField = Annotated[
     int, BeforeValidator(_seed), WithJsonSchema({"type": "integer", "minimum": 0})
 ]
-IpField = Annotated[Ip, BeforeValidator(_ip), WithJsonSchema({"enum": [4, 6, "4", "6", "dual"]})]
+_IPS: list[int | str] = [4, 6, "4", "6", "dual"]
+IpField = Annotated[Ip, BeforeValidator(_network_ip), WithJsonSchema({"enum": _IPS})]
+NodeIpField = Annotated[
+    Ip, BeforeValidator(_ip), WithJsonSchema({"enum": [*_IPS, str(Ip.LINK_LOCAL)]})
+]
 Nat64Field = Annotated[
     str, BeforeValidator(_nat64), WithJsonSchema({"type": ["boolean", "string"]})
 ]

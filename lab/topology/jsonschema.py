@@ -36,9 +36,10 @@ def json_schema() -> dict[str, Any]:
     mapping = forms[PortMappingForm.__name__]
     _allow_word(forms, PortMappingForm.__name__, mapping["properties"]["protocols"])
     _allow_word(forms, InternetForm.__name__, {"type": ["string", "integer"]})
-    forms["RouterForm"]["type"] = ["object", "null"]
+    for form in ("RouterForm", "SwitchForm"):
+        forms[form]["type"] = ["object", "null"]
     names = {"pattern": f"^{NAME.pattern}$", "not": {"const": "internet"}}
-    for section in ("routers", "nodes"):
+    for section in ("routers", "switches", "nodes"):
         schema["properties"][section]["anyOf"][0]["propertyNames"] = names
     for form in (schema, *forms.values()):
         _untitle(form)

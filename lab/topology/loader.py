@@ -40,6 +40,7 @@ from lab.topology.model import (
     NodeSpec,
     Regions,
     RouterSpec,
+    SwitchSpec,
     Topology,
 )
 from lab.topology.overlay import internet
@@ -157,6 +158,10 @@ class _Understanding:
                 for one in instances
                 if one.loc[0] == "routers"
             ),
+            switches=tuple(
+                SwitchSpec(name=one, where=document.where(("switches", one)))
+                for one in declared.switches
+            ),
             nodes=tuple(
                 _node(
                     one,
@@ -198,6 +203,7 @@ class _Understanding:
             routers=file.routers or {},
             nodes=usable,
             unusable=frozenset(name for name in written if name not in usable),
+            switches=tuple(file.switches or ()),
         )
 
     def _nat(self, loc: Loc, form: RouterForm) -> Nat | None:
@@ -283,7 +289,7 @@ def _drop(raw: Any, loc: Loc) -> None:
 
     That is a whole router or node, or else a whole key of the file.
     """
-    depth = 2 if loc[0] in ("routers", "nodes") and len(loc) > 1 else 1
+    depth = 2 if loc[0] in ("routers", "switches", "nodes") and len(loc) > 1 else 1
     container = raw if depth == 1 else raw.get(loc[0])
     if isinstance(container, dict):
         container.pop(loc[depth - 1], None)

@@ -21,21 +21,23 @@ CORE_MTU = 9000
 
 
 class Ip(StrEnum):
-    """Which address families a network has."""
+    """Which address families a network has that somebody gives addresses in."""
 
     V4 = "4"
     V6 = "6"
     DUAL = "dual"
+    LINK_LOCAL = "link-local"
+    """Nobody does: hosts claim addresses of IPv4 that only their link knows (RFC 3927)."""
 
     @property
     def v4(self) -> bool:
         """Whether IPv4 is one of them."""
-        return self is not Ip.V6
+        return self in (Ip.V4, Ip.DUAL)
 
     @property
     def v6(self) -> bool:
         """Whether IPv6 is one of them."""
-        return self is not Ip.V4
+        return self in (Ip.V6, Ip.DUAL)
 
 
 class Regions(Frozen, frozen=True):
@@ -104,6 +106,13 @@ class RouterSpec(Frozen, frozen=True):
     where: str = ""
 
 
+class SwitchSpec(Frozen, frozen=True):
+    """An Ethernet segment that no router is on: its hosts have what they claim themselves."""
+
+    name: str
+    where: str = ""
+
+
 class NodeSpec(Frozen, frozen=True):
     """A host and the program in it."""
 
@@ -151,6 +160,7 @@ class Topology(Frozen, frozen=True):
     name: str
     routers: tuple[RouterSpec, ...] = ()
     nodes: tuple[NodeSpec, ...] = ()
+    switches: tuple[SwitchSpec, ...] = ()
     internet: InternetSpec = InternetSpec()
     description: str = ""
     seed: int = 1

@@ -35,6 +35,7 @@ from lab.topology.fields import (
     MountsField,
     MtuField,
     Nat64Field,
+    NodeIpField,
     OutboundField,
     OutcomeField,
     PartitionField,
@@ -321,12 +322,23 @@ class RouterForm(_Attached):
         return {} if value is None else value
 
 
+class SwitchForm(Form):
+    """A network of hosts alone, without a router: they claim their addresses (RFC 3927)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
 class NodeForm(_Attached):
     """A host and what runs in it: the built-in peer, services, or a program of one's own."""
 
-    via: str = Field(description="The router it is attached to, or internet.")
-    ip: IpField | None = Field(
-        None, description="What it has; absent, what the network has that it is attached to."
+    via: str = Field(description="The router or switch it is attached to, or internet.")
+    ip: NodeIpField | None = Field(
+        None,
+        description="What it has; absent, what the network has that it is attached to. "
+        "link-local: an address that it claims itself.",
     )
     peer: bool = Field(False, description="Runs the built-in peer.")
     service: ServicesField | None = Field(
@@ -452,6 +464,9 @@ class FileForm(Form):
         None, description="The core. `delay` is from one edge to another, one way."
     )
     routers: dict[str, RouterForm] | None = Field(None, description="Routers by name.")
+    switches: dict[str, SwitchForm] | None = Field(
+        None, description="Networks without a router, by name."
+    )
     nodes: dict[str, NodeForm] | None = Field(None, description="Hosts by name.")
     expect: list[ExpectForm] | None = Field(
         None, description="What connecting peers must find; checked by `lab connect`."

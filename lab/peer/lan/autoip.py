@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable
 
 from lab.peer.lan.claim import Action, Claim, Send, Take, parse
-from lab.peer.settings import Settings
 
 _ETH_ARP = 0x0806
 _EVERYONE = b"\xff" * 6
@@ -23,14 +22,17 @@ _ADDRESS, _LOCAL = 1, 2
 class LinkLocal:
     """Claims an address of 169.254/16 and defends it; needs CAP_NET_RAW and CAP_NET_ADMIN.
 
-    `on_address` hears of the first address, and of another that follows a
-    conflict which could not be won.
+    `first` is the address to try first, "" for one by chance.  `on_address` hears
+    of the first one claimed, and of another that follows a conflict which could
+    not be won.
     """
 
-    def __init__(self, settings: Settings, on_address: Callable[[str], None]) -> None:
-        self._interface = settings.link_local
-        self._first = settings.link_local_first
-        self._seed = settings.seed
+    def __init__(
+        self, interface: str, seed: int, first: str, on_address: Callable[[str], None]
+    ) -> None:
+        self._interface = interface
+        self._first = first
+        self._seed = seed
         self._on_address = on_address
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +89,8 @@ class LinkLocal:
                     if self._socket:
                         self._socket.sendto(action.packet.encode(), to)
             elif isinstance(action, Take):
-                _change(_NEWADDR, self._interface, action.address)
+                with contextlib.suppress(FileExistsError):
+                    _change(_NEWADDR, self._interface, action.address)
                 self._on_address(action.address)
                 self._done.set()
             else:

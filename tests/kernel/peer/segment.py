@@ -156,11 +156,9 @@ class Avahi:
         bus = f"--config-file={folder}/bus.conf"
         self._bus = segment.start(host, "dbus-daemon", bus, "--nofork", "--print-address=1")
         self._bus.until(r"unix:path")
-        # Its folder in /run is its own: another one may run on this machine.
+        # With a /run of its own: another one may run on this machine.
         daemon = f"avahi-daemon -f {folder}/avahi.conf --no-drop-root --no-chroot --no-rlimits"
-        own = (
-            f"mkdir -p /run/avahi-daemon && mount -t tmpfs none /run/avahi-daemon && exec {daemon}"
-        )
+        own = f"mount -t tmpfs none /run && mkdir /run/avahi-daemon && exec {daemon}"
         command = ("unshare", "-m", "sh", "-c", own)
         self.daemon = segment.start(host, *command, env=self._environment)
 

@@ -46,7 +46,12 @@ def test_who_wants_an_address_that_is_taken_gets_another_and_all_connect(segment
 
         def start(name):
             prefix = ("ip", "netns", "exec", f"{segment}.{name}")
-            more = {"LINK_LOCAL": f"eth0,{WANTED}", "wait": False, "prefix": prefix}
+            more = {
+                "LAB_LINK_LOCAL": "eth0",
+                "LINK_LOCAL_FIRST": WANTED,
+                "wait": False,
+                "prefix": prefix,
+            }
             program = Program(tmp_path, name, "peer", "", **more)
             stack.callback(program.stop)
             return program

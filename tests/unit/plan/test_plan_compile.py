@@ -454,15 +454,15 @@ def test_long_names_make_short_interfaces():
         (
             [NodeSpec(name="a", via="nowhere", where="x:1")],
             (
-                "x:1: a is attached to nowhere, which is not a router\n"
-                "  `via` names a router of this topology, or `internet`."
+                "x:1: a is attached to nowhere, which is not a router or switch\n"
+                "  `via` names a router or switch of this topology, or `internet`."
             ),
         ),
         (
             [NodeSpec(name="a", via="internet"), NodeSpec(name="a", via="internet", where="x:2")],
             (
                 "x:2: the name a is used twice\n"
-                "  Routers and nodes share one space of names, and `internet` is taken."
+                "  Routers, switches and nodes share one space of names, and `internet` is taken."
             ),
         ),
         (
