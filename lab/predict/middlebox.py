@@ -5,8 +5,8 @@ endpoint and a destination's address, or to these and its port (RFC 4787,
 section 4.1), and has an external port that no other mapping has.  A filter
 admits everybody to a mapping, whom the inside has sent to by that mapping, or
 only the very endpoints it has sent to (section 5).  Once admitted, a flow
-passes both ways.  A firewall judges the first packet of a flow and admits the
-rest.
+passes both ways.  A firewall judges the first packet of a flow (`lab.predict.wall`)
+and admits the rest.
 
 Time does not pass here: an attempt is shorter than any lifetime, and nothing
 is ever forgotten, so more packets never close what fewer have opened.  Ports
@@ -19,21 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 
 from lab.plan.ipv6 import Prefix6
 from lab.plan.model import Node, NodeKind
 from lab.predict.packet import Endpoint, Lost, Packet, Why
+from lab.predict.wall import refused, wall_of
 from lab.topology.behaviour import (
     Dependence,
-    Direction,
-    Firewall,
     Hairpin,
     Pooling,
     PortPolicy,
-    Rule,
     Unsolicited,
-    Verdict,
 )
 
 Route = Callable[[str], str]
@@ -114,7 +110,7 @@ class Middlebox:
         if known := self.flows.get(packet.key):
             moved = packet.moved(*known)
             inward = packet.moved(packet.source, known[1])
-            answering = arrived == self.node.wan and bool(self._refused(inward, inbound=True))
+            answering = arrived == self.node.wan and bool(refused(self.node, inward, inbound=True))
             return Passed(moved, turned=turned, answering=answering)
         if packet.key in self.taken:
             return Lost(Why.FILTERED, self.node.name, packet)
@@ -134,7 +130,7 @@ class Middlebox:
             return Lost(Why.UNTRANSLATED, self.node.name, packet)
         inward = packet.moved(packet.source, destination)
         unasked = arrived == wan and not asked
-        if lost := self._refused(inward, inbound=unasked, outbound=leaves == wan):
+        if lost := refused(self.node, inward, inbound=unasked, outbound=leaves == wan):
             return lost
         source = packet.source
         if leaves == wan and arrived != wan:
@@ -155,7 +151,7 @@ class Middlebox:
     def _at_host(self, packet: Packet, *, inbound: bool) -> Lost | None:
         if wall_of(self.node, packet.family) is None or packet.key in self.flows:
             return None
-        if lost := self._refused(packet, inbound=inbound, outbound=not inbound):
+        if lost := refused(self.node, packet, inbound=inbound, outbound=not inbound):
             return lost
         self._confirm(packet, packet.source, packet.destination)
         return None
@@ -257,54 +253,12 @@ class Middlebox:
     def _has(self, key: tuple[str, Endpoint, Endpoint]) -> bool:
         return key in self.flows or key in self.taken
 
-    # --- firewall ---------------------------------------------------------
-
-    def _refused(
-        self, packet: Packet, *, inbound: bool = False, outbound: bool = False
-    ) -> Lost | None:
-        wall = wall_of(self.node, packet.family)
-        if wall is None:
-            return None
-        if wall.portal and not inbound and self.node.kind is NodeKind.ROUTER:
-            return Lost(Why.CAPTIVE, self.node.name, packet)
-        if inbound and not _passes(wall.inbound, packet, packet.source):
-            return Lost(Why.INBOUND, self.node.name, packet)
-        if outbound and not _passes(wall.outbound, packet, packet.destination):
-            return Lost(Why.OUTBOUND, self.node.name, packet)
-        return None
-
 
 def has_behaviour(node: Node) -> bool:
     """Whether `node` is a middlebox at all, or a host with a firewall."""
     return any((node.nat, node.nptv6, node.firewall, node.firewall6))
 
 
-def wall_of(node: Node, family: int) -> Firewall | None:
-    """What filters packets of a family at `node`."""
-    return node.firewall or (node.firewall6 if family == 6 else None)
-
-
 def is_router(node: Node) -> bool:
     """Whether packets pass through `node`."""
     return node.kind in (NodeKind.ROUTER, NodeKind.INTERNET)
-
-
-def _passes(direction: Direction, packet: Packet, remote: Endpoint) -> bool:
-    """Whether the first packet of a flow is admitted: the first rule that matches decides."""
-    for rule in direction.rules:
-        if _matches(rule, packet, remote):
-            return rule.verdict is Verdict.ACCEPT
-    return direction.default is Verdict.ACCEPT
-
-
-def _matches(rule: Rule, packet: Packet, remote: Endpoint) -> bool:
-    if rule.protocol not in ("any", packet.protocol):
-        return False
-    port = packet.destination.port
-    if rule.ports and not any(first <= port <= last for first, last in rule.ports):
-        return False
-    if not rule.remote:
-        return True
-    network = ip_network(rule.remote, strict=False)
-    address = ip_address(remote.address)
-    return network.version == address.version and address in network
