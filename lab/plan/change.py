@@ -206,7 +206,8 @@ def describe_change(change: AnyChange) -> str:
 
 def _link(spec: LinkSpec) -> str:
     name = f"{spec.preset}: " if spec.preset else ""
-    return name + (words.ways(spec.up, spec.down) or "plain wire")
+    mtu = f"MTU {spec.mtu}" if spec.mtu != LinkSpec().mtu else ""
+    return name + (", ".join(filter(None, (words.ways(spec.up, spec.down), mtu))) or "plain wire")
 
 
 def as_it_is(plan: Plan, change: AnyChange) -> AnyChange | None:

@@ -162,6 +162,11 @@ def test_an_apply_leaves_links_on_their_wires():
     assert {type(op) for op in diff(anew, plain)} == {ShapeLink}
 
 
+def test_an_mtu_is_told():
+    told = describe_change(SetLink(node="bob", via="office", link=LinkSpec(mtu=1400)))
+    assert told == "bob -- office: MTU 1400"
+
+
 def test_a_link_that_will_be_slow_is_carried_by_the_ferry_from_the_start():
     text = FILE + "timeline:\n  - {at: 1s, set: {link: [carol, wifi], delay: 5ms}}\n"
     plan = compile_topology(loads(text, "f.yaml"), NO_NETEM)
