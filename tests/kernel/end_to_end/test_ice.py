@@ -120,3 +120,10 @@ def test_who_has_ipv6_alone_meets_who_has_ipv4_alone_at_the_relay(network):
         for technique in TECHNIQUES:
             record = here.connect(caller, callee, technique)
             assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+
+
+def test_who_has_to_ask_the_relay_by_tcp_is_waited_for(network):
+    """Servers are silent over UDP at first: the only useful candidate comes late."""
+    here = network("corporate")
+    record = here.connect("alice", "bob", "ice-trickle")
+    assert (record["outcome"], record["path"]) == ("success", "relayed"), record
