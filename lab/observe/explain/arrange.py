@@ -57,7 +57,10 @@ def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = 
 
 
 _CHORES = {"ACK": "bare acknowledgements", "IGMP": "IGMP"}
-_CHORES |= dict.fromkeys(("on the LAN: receipt",), "receipts on the LAN")
+_CHORES |= {
+    "on the LAN: receipt": "receipts on the LAN",
+    "HTTP header, continued": "parts of HTTP headers",
+}
 _ASKING_THE_LAN = frozenset({"lan", "upnp"})
 """Techniques of which multicast is a part."""
 
@@ -120,9 +123,14 @@ def _lane(tale: Story, name: str) -> Lane:
             does=_does(node),
             mirrored=name in tale.way.above_remote and name not in tale.way.shared,
         )
-    peer = name in (tale.way.local, tale.way.remote)
+    peer = name in (tale.way.local, tale.way.remote) or _is_peer(node)
     first = next((one for group in addresses.values() for one in group), "")
     return Lane(name=name, role="peer" if peer else "server", outside=first)
+
+
+def _is_peer(node: Node) -> bool:
+    """Whether it is a third peer: one that relays."""
+    return node.program is not None and "peer" in node.program.roles
 
 
 def _does(node: Node) -> str:

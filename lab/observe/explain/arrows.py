@@ -90,13 +90,28 @@ _BAND_AND_NOTES = 70.0
 def words(row: Row, scene: Scene) -> Iterator[str]:
     """What the packet is, along its longest stretch; addresses along each where they are new."""
     found = legs(row, scene.lanes, scene.clock) or [_stub(row, scene)]
-    name = max(range(len(found)), key=lambda index: abs(found[index].x2 - found[index].x1))
+    name = _named(row, found, scene.room)
     room = abs(found[name].x2 - found[name].x1) - _BAND_AND_NOTES
     said = named(row) if text_width(named(row), 12, bold=True) < room else counted(row)
     for index, leg in enumerate(found):
         above = said if index == name else ""
         yield from _along(leg, above, _addresses(row, index), row.kind, scene.room)
     yield text(16, scene.clock.y(row.at_ms) + 4, moment(row.at_ms), 10.5, "mono soft")
+
+
+def _named(row: Row, found: list[Leg], room: Room) -> int:
+    """The stretch that says what the packet is: the longest, or the longest with a free place."""
+    longest = sorted(range(len(found)), key=lambda index: -abs(found[index].x2 - found[index].x1))
+    for index in longest:
+        leg = _rightwards(found[index])
+        said = _fitting(counted(row), math.hypot(leg.x2 - leg.x1, leg.y2 - leg.y1))
+        if said.startswith(row.text) and _share(leg, said, "", room) is not None:
+            return index
+    return longest[0]
+
+
+def _rightwards(leg: Leg) -> Leg:
+    return leg if leg.x1 < leg.x2 else Leg(leg.x2, leg.y2, leg.x1, leg.y1)
 
 
 def _addresses(row: Row, index: int) -> str:
@@ -117,10 +132,8 @@ def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[
     Where there is no place for both lines the lower one goes: the tooltip has
     the addresses too.
     """
-    x1, y1, x2, y2 = (
-        (leg.x1, leg.y1, leg.x2, leg.y2) if leg.x1 < leg.x2 else (leg.x2, leg.y2, leg.x1, leg.y1)
-    )
-    rightwards = Leg(x1, y1, x2, y2)
+    rightwards = _rightwards(leg)
+    x1, y1, x2, y2 = rightwards.x1, rightwards.y1, rightwards.x2, rightwards.y2
     reach = math.hypot(x2 - x1, y2 - y1)
     above = _fitting(above, reach)
     if text_width(below, TINY, mono=True) > reach:

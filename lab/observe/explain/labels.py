@@ -68,9 +68,10 @@ _PORTMAP = frozenset((5350, 5351))
 _TLS = re.compile(rb"^[\x14-\x17]\x03[\x00-\x04]")
 _HTTP = re.compile(rb"^(?:(?:GET|POST|PUT|CONNECT|HEAD|M-SEARCH|NOTIFY) \S+ HTTP/1\.[01]"
                    rb"|HTTP/1\.[01] \d\d\d[^\r\n]*)")  # fmt: skip
+_HEADER = re.compile(rb"^[A-Z][A-Za-z-]{1,30}: [^\r\n]{1,200}\r\n")
 _STATUS = re.compile(r"^HTTP/1\.[01] (\d{3}.*)$")
-_TARGET = 21
-"""How much of what a request asks for is shown: an IPv4 endpoint fits."""
+_TARGET = 10
+"""How much of the path that a request asks for is shown."""
 _SOAP = re.compile(rb'^POST .*soapaction: *"[^"#]*#(\w{1,40})"', re.DOTALL | re.IGNORECASE)
 _FRAME = re.compile(rb'^\x00\x00[\x00-\x40].\{"t":"([a-z]+)"', re.DOTALL)
 _BODY_KIND = re.compile(rb'"kind":"(offer|answer|decline|more|end|ping|pong)"')
@@ -247,6 +248,8 @@ def _tcp(packet: Packet) -> Label:
         return Label(Kind.PORTMAP, f"UPnP {action[1].decode()}")
     if _HTTP.match(data):
         return Label(Kind.WEB, _first_line(data))
+    if _HEADER.match(data):
+        return Label(Kind.CHORE, "HTTP header, continued")
     if _TLS.match(data):
         return Label(Kind.WEB, f"TLS, {len(data)} bytes")
     ports = {packet.source.port, packet.destination.port}
@@ -295,4 +298,10 @@ def _first_line(data: bytes) -> str:
         return answer[1]
     line = line.removesuffix(" HTTP/1.1").removesuffix(" HTTP/1.0")
     method, _, target = line.partition(" ")
-    return f"{method} {target[:_TARGET]}\N{HORIZONTAL ELLIPSIS}" if len(target) > _TARGET else line
+    if target.startswith("http://"):
+        # As a proxy is asked; the path says more than the server does.
+        target = "/" + target.removeprefix("http://").partition("/")[2]
+        line = f"{method} {target}"
+    if target.startswith("/") and len(target) > _TARGET:
+        return f"{method} {target[:_TARGET]}\N{HORIZONTAL ELLIPSIS}"
+    return line

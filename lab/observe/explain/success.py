@@ -111,7 +111,14 @@ def _way(tale: Story, side: Side, relays: set[str]) -> str:
     if tale.capture.technique == "http":
         through = [one.journey.end for one in mine if one.arrived and one.label.kind is Kind.WEB]
         proxies = [name for name in dict.fromkeys(through) if name in side.routers]
-        return f"{side.name} went through the web proxy of {names(proxies)}" if proxies else ""
+        how = "spoke WebSocket with it"
+        if not any(one.label.text.startswith("WebSocket") for one in mine):
+            how = "polled it by GET and POST"
+        by = f" through the web proxy of {names(proxies)}" if proxies else ""
+        refused = (
+            f"{names(proxies)} refused {side.name} a tunnel, so " if _refused(tale, side) else ""
+        )
+        return f"{refused}{side.name} {how}{by}"
     carried = [one for one in there if one.label.kind in _CARRIED]
     if not carried or any(one.journey.packet.protocol == "udp" for one in carried):
         return ""
@@ -125,6 +132,15 @@ def _way(tale: Story, side: Side, relays: set[str]) -> str:
     udp = [one.journey for one in kept if one.journey.packet.protocol == "udp"]
     why = f", because {udp[0].end} lets no UDP out ({udp[0].cause})" if udp else ""
     return f"{side.name} got there by {how} to port {last.to.port}{why}"
+
+
+def _refused(tale: Story, side: Side) -> bool:
+    """Whether a proxy above a peer answered that it opens no tunnel."""
+    return any(
+        one.label.text.startswith("403") and one.journey.end == side.name and one.arrived
+        for one in tale.told
+        if one.journey.source in side.routers
+    )
 
 
 def _reached(tale: Story) -> str:

@@ -164,11 +164,13 @@ def _legend(ladder: Ladder, y: float) -> Iterator[str]:
         yield line(x, y - 4, x + 22, y - 4, f"leg k-{kind}")
         yield text(x + 28, y, name, SMALL)
         x += 28 + text_width(name, SMALL) + 20
-    yield line(x, y - 4, x + 22, y - 4, "inside")
-    yield text(x + 28, y, "translated", SMALL)
-    x += 28 + text_width("translated", SMALL) + 20
-    yield f'<path d="M{x:.1f} {y - 9:.1f}l10 10m0 -10l-10 10" class="cross"/>'
-    yield text(x + 18, y, "stopped here", SMALL)
+    if any(point.new_source or point.new_destination for r in ladder.rows for point in r.points):
+        yield line(x, y - 4, x + 22, y - 4, "inside")
+        yield text(x + 28, y, "translated", SMALL)
+        x += 28 + text_width("translated", SMALL) + 20
+    if any(row.fate != "arrived" for row in ladder.rows):
+        yield f'<path d="M{x:.1f} {y - 9:.1f}l10 10m0 -10l-10 10" class="cross"/>'
+        yield text(x + 18, y, "stopped here", SMALL)
     for index, remark in enumerate(_remarks(ladder)):
         yield text(_MARGIN, y + 20 * (index + 1), remark, SMALL, "soft")
 
