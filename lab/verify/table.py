@@ -77,13 +77,16 @@ def _findings(
         name = line.link if line.link != former else ""
         former = line.link
         distorted = line.verdict is LinkVerdict.DISTORTED
+        open_ = line.verdict is LinkVerdict.UNMEASURED
         table.add_row(
             Text(name, style="bold"),
             str(line.dimension),
             Text(line.way, style="dim"),
             Text(line.declared),
             _with_detail(
-                _mark(line.observed, ok=None if distorted else line.ok, unclear=distorted),
+                Text(f"- {line.observed}", style="dim")
+                if open_
+                else _mark(line.observed, ok=None if distorted else line.ok, unclear=distorted),
                 f"distorted: {line.detail}" if distorted else line.detail,
             ),
         )
@@ -101,7 +104,7 @@ def _noteworthy(links: Sequence[LinkFinding]) -> list[LinkFinding]:
     merged: dict[tuple[str, ...], LinkFinding] = {}
     for one in links:
         absent = one.declared in (NOTHING, UNLIMITED)
-        if absent and one.verdict is LinkVerdict.AS_DECLARED:
+        if absent and one.verdict in (LinkVerdict.AS_DECLARED, LinkVerdict.UNMEASURED):
             continue
         key = (one.link, one.dimension, one.declared, one.observed, str(one.verdict), one.detail)
         had = merged.get(key)

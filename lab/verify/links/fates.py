@@ -152,6 +152,11 @@ def _bursts(about: Bearings, fates: Sequence[bool]) -> Iterator[LinkFinding]:
     way = about.way
     chain = _usual(way)
     begun, ended = ends(fates)
+    if way.bursts is None:
+        low, high = intervals.share(sum(fates), len(fates), about.alpha)
+        if not low <= way.loss <= high:
+            # Another loss has other runs, in any case.
+            return
     if begun < _LOSSES_NEEDED:
         if way.bursts is not None and way.bursts.p:
             lost = f"{begun} of {len(fates)} packets lost"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 from lab.topology.behaviour import Bursts
@@ -90,12 +90,32 @@ def quantile(ascending: Sequence[float], where: float) -> float:
 def _below(hits: int, count: int, p: float) -> float:
     """The probability of fewer than `hits`."""
     if hits > count / 2:
-        return max(0.0, 1.0 - _sum(range(hits, count + 1), count, p))
-    return _sum(range(hits), count, p)
+        return max(0.0, 1.0 - _between(hits, count, count, p))
+    return _between(0, hits - 1, count, p)
 
 
-def _sum(hits: Iterable[int], count: int, p: float) -> float:
-    return min(1.0, sum(math.exp(_log_binomial(one, count, p)) for one in hits))
+def _between(first: int, last: int, count: int, p: float) -> float:
+    """The probability of at least `first` and at most `last`, summed from its likeliest term on."""
+    if first > last:
+        return 0.0
+    if p <= 0 or p >= 1:
+        return float(first == 0) if p <= 0 else float(last == count)
+    likeliest = min(max(int((count + 1) * p), first), last)
+    begin = total = math.exp(_log_binomial(likeliest, count, p))
+    odds = p / (1 - p)
+    term = begin
+    for hits in range(likeliest, first, -1):
+        term *= hits / ((count - hits + 1) * odds)
+        total += term
+        if term < total * 1e-17:
+            break
+    term = begin
+    for hits in range(likeliest, last):
+        term *= (count - hits) * odds / (hits + 1)
+        total += term
+        if term < total * 1e-17:
+            break
+    return min(1.0, total)
 
 
 def _log_binomial(hits: int, count: int, p: float) -> float:

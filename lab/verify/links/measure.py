@@ -16,6 +16,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lab.errors import LabError
 from lab.fabric.links.transmitter import serialisation_ns
@@ -27,7 +28,7 @@ from lab.verify.links import delivery, fates, frames, loaded, mtu, quiet
 from lab.verify.links.bearings import Bearings
 from lab.verify.links.loaded import Load
 from lab.verify.links.schedule import begins
-from lab.verify.links.toll import Read
+from lab.verify.links.toll import Read, Toll
 from lab.verify.links.traffic import Flow, Wire, carry
 from lab.verify.links.words import unmeasured
 from lab.verify.report import LinkDimension, LinkFinding, LinkVerdict
@@ -63,8 +64,8 @@ _SLOW = _Effort(frames=2500, seconds=10.0, fill_s=30.0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One direction of a link that is open."""
+class Way:
+    """One direction of a link whose ends are open."""
 
     about: Bearings
     wire: Wire
@@ -75,8 +76,10 @@ class _Way:
         return Flow(*ends, size=size, offsets_ns=offsets_ns, settle_s=settle_s)
 
 
-Probe = Callable[[Sequence[_Way]], Iterator[LinkFinding]]
+Probe = Callable[[Sequence[Way]], Iterator[LinkFinding]]
 """Yields what it finds of some directions."""
+Carry = Callable[[Sequence[Flow]], Toll]
+"""Sends flows and hears what comes of them; what that cost."""
 
 
 def title(link: Link) -> str:
@@ -92,12 +95,10 @@ def measure(
 
     `read` tells how the machine that carries them fares.
     """
-    effort = _SLOW if slow else _QUICK
     alpha = FAMILY / max(1, 2 * len(links) * _TIMES)
     lost: list[tuple[str, str]] = []
-    found: list[LinkFinding] = []
     with contextlib.ExitStack() as stack:
-        ways: list[_Way] = []
+        ways: list[Way] = []
         for link in links:
             try:
                 wire = stack.enter_context(Wire(paths, link.a, link.b))
@@ -106,16 +107,21 @@ def measure(
                 continue
             for forth, impairment in ((True, link.a_to_b), (False, link.b_to_a)):
                 where = (title(link), link.name, "up" if forth else "down")
-                ways.append(_Way(Bearings(link, where, impairment, alpha), wire, forth))
-        round_ = _Round(effort, read)
-        for probe in (round_.quiet, round_.in_a_row, round_.loaded, round_.longest):
-            found += _twice(probe, ways)
+                ways.append(Way(Bearings(link, where, impairment, alpha), wire, forth))
+        found = judge(ways, partial(carry, read=read), slow=slow)
     order = {link.name: place for place, link in enumerate(links)}
     found.sort(key=lambda one: order[one.name])
     return found, lost
 
 
-def _twice(probe: Probe, ways: Sequence[_Way]) -> list[LinkFinding]:
+def judge(ways: Sequence[Way], carry: Carry, *, slow: bool = False) -> list[LinkFinding]:
+    """What is found of directions when `carry` has their frames pass."""
+    round_ = _Round(_SLOW if slow else _QUICK, carry)
+    probes = (round_.quiet, round_.in_a_row, round_.loaded, round_.longest)
+    return [one for probe in probes for one in _twice(probe, ways)]
+
+
+def _twice(probe: Probe, ways: Sequence[Way]) -> list[LinkFinding]:
     """What `probe` finds; of ways that seem to differ, what it finds then: once was chance."""
     found = [*probe(ways)]
     suspects = {(one.name, one.way) for one in found if one.verdict not in _SETTLES}
@@ -136,11 +142,11 @@ class _Round:
     """The probes."""
 
     effort: _Effort
-    read: Read
+    carry: Carry
     passed: set[tuple[str, str, str]] = field(default_factory=set)
     """Through where frames of full length came."""
 
-    def quiet(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+    def quiet(self, ways: Sequence[Way]) -> Iterator[LinkFinding]:
         """Small frames on all links at once."""
         if not ways:
             return
@@ -160,7 +166,7 @@ class _Round:
                 yield from fates.order_of_losses(about, flow)
             yield from quiet.findings(about, flow)
 
-    def in_a_row(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+    def in_a_row(self, ways: Sequence[Way]) -> Iterator[LinkFinding]:
         """Small frames one after another, where it matters what came of the one before."""
         chosen = [way for way in ways if fates.train(way.about.way) and not way.about.link.down]
         flows = []
@@ -173,9 +179,9 @@ class _Round:
             yield from fates.order_of_losses(about, flow)
             yield from quiet.correlation(about, flow)
 
-    def loaded(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+    def loaded(self, ways: Sequence[Way]) -> Iterator[LinkFinding]:
         """More than they carry on some links at a time."""
-        chosen: list[_Way] = []
+        chosen: list[Way] = []
         turns: list[delivery.Turn | None] = []
         loads: list[Load] = []
         for way in ways:
@@ -210,18 +216,20 @@ class _Round:
             else:
                 yield from loaded.findings(about, load, flow)
 
-    def longest(self, ways: Sequence[_Way]) -> Iterator[LinkFinding]:
+    def longest(self, ways: Sequence[Way]) -> Iterator[LinkFinding]:
         """The longest that pass."""
         whole = [way for way in ways if not way.about.link.down]
-        yield from mtu.findings([way.about for way in whole], _passes(whole), self.passed)
+        yield from mtu.findings(
+            [way.about for way in whole], _passes(whole, self.carry), self.passed
+        )
 
     def _carried(
-        self, ways: Sequence[_Way], flows: Sequence[Flow]
+        self, ways: Sequence[Way], flows: Sequence[Flow]
     ) -> Iterator[tuple[Bearings, Flow]]:
         """What came of them, each beside what its judge is to know."""
         if not flows:
             return
-        toll = carry(flows, self.read)
+        toll = self.carry(flows)
         for way, flow in zip(ways, flows, strict=True):
             about = way.about
             felt = toll.felt(about.link.backend)
@@ -232,7 +240,7 @@ def _on_its_way_s(way: Impairment) -> float:
     return (way.delay_us + 10 * way.jitter_us) / 1e6
 
 
-def _passes(ways: Sequence[_Way]) -> mtu.Passes:
+def _passes(ways: Sequence[Way], carry: Carry) -> mtu.Passes:
     """Sends each so often that it is not by chance that none comes."""
 
     def passes(sizes: Mapping[int, int]) -> Mapping[int, bool]:

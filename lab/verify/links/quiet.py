@@ -72,7 +72,7 @@ def _early(about: Bearings, flow: Flow, stamps: dict[int, int]) -> tuple[int, fl
         return (hits, threshold) if hits <= len(stamps) * max(0.5, way.reorder + 0.3) else None
     # Nobody may: who comes before one that was sent earlier is early.
     least, hits, overtakers = len(flow.sent), 0, []
-    for number, at_ns in sorted(stamps.items(), key=lambda one: -one[1]):
+    for number, at_ns in sorted(stamps.items(), key=lambda one: (-one[1], -one[0])):
         if number > least:
             hits += 1
             overtakers.append((at_ns - flow.sent[number][0]) / 1e9)

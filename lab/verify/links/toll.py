@@ -14,7 +14,7 @@ one.  So what is not explained by that is the link's.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -77,7 +77,7 @@ class Trail:
 
     def busy(self, from_ns: int, until_ns: int) -> float:
         """The share of that time in which it ran, or would have; 0 where nothing is known."""
-        first = max(bisect_left(self._moments, from_ns) - 1, 0)
+        first = max(bisect_right(self._moments, from_ns) - 1, 0)
         last = min(bisect_left(self._moments, until_ns), len(self._moments) - 1)
         if last <= first:
             return 0.0
@@ -141,9 +141,7 @@ class Felt:
     def late_s(self, frames: float) -> float:
         """By how much so many frames of a flow may all have come late, seconds.
 
-        A frame may be late twice, when it is fetched and when it is sent, and
-        by about as much.  That is counted by the ferry for the latter only, in
-        powers of two.
+        The ferry counts in powers of two: it is the larger one.
         """
         if not self.late:
             return self.own_s
@@ -151,7 +149,7 @@ class Felt:
         for place in range(len(self.late) - 1, -1, -1):
             left -= self.late[place]
             if left <= 0:
-                return 2 * self.bounds_s[min(place, len(self.bounds_s) - 1)]
+                return self.bounds_s[min(place, len(self.bounds_s) - 1)]
         return 0.0
 
     def saturated(self, from_ns: int, until_ns: int) -> str:

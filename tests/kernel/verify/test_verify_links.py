@@ -46,9 +46,9 @@ def test_what_a_lagging_machine_explains_is_not_the_links_fault(tmp_path: Path) 
         counts = itertools.count()
 
         def late() -> Reading:
-            """All frames of each probe were sent 8 to 17 ms late."""
+            """All frames of each probe were sent 17 to 33 ms late."""
             lateness = [0] * BUCKETS
-            lateness[14] = 100_000 * next(counts)
+            lateness[15] = 100_000 * next(counts)
             return Reading(tuple(lateness))
 
         found = wires.measured(late)
