@@ -102,6 +102,8 @@ def links(report: Report) -> Iterator[Row]:
     yield Row(what, f"{error:.0f} µs", "≤ 5000 µs", error <= 5000)
     jitter = report["ferry_flood_with_jitter"]["kpps"]
     yield Row("user-space link with jitter", f"{jitter:.0f} kpps", "", None)
+    spliced = report["spliced_flood"]["kpps"]
+    yield Row("the ferry in a wire that was plain before", f"{spliced:.0f} kpps", "", None)
     if tcp := report.get("ferry_tcp_100mbit_50ms"):
         # A full frame of 1514 bytes carries 1448 of TCP's.
         share = tcp["steady_mbit_s"] * 1514 / 1448 / 100

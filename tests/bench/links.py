@@ -36,6 +36,7 @@ from lab.fabric.links import kernel, tap
 from lab.fabric.links.ferry import Ferry
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
+from lab.plan.names import SPLICED
 from lab.topology.behaviour import Backend, Distribution, Impairment
 
 _SO_RCVBUFFORCE = 33
@@ -90,12 +91,27 @@ class Bed:
             self.ferry.attach(link, *ends)
             self._address(i)
 
+    def spliced(self, impairment: Impairment) -> None:
+        """A veth pair that the ferry was put into while it was there."""
+        self.veth()
+        self.ferry = Ferry.start(self.paths, 1)
+        macs = [mac_of(path) for path in (self.a, self.b)]
+        link = Link(
+            a=End(node="a", interface="e0", mac=macs[0]),
+            b=End(node="b", interface="e0", mac=macs[1]),
+            a_to_b=impairment,
+            b_to_a=impairment,
+            backend=Backend.FERRY,
+            spliced=True,
+        )
+        self.splices = Splices({"a": self.a, "b": self.b}.__getitem__)
+        self.splices.insert(link, self.ferry)
+
     def _address(self, i: int) -> None:
         ways = ((self.a, 1, self.b, 2), (self.b, 2, self.a, 1))
         for path, own, peer, other in ways:
             ip = ("ip", "-n", path.name)
-            shown = json.loads(run("ip", "-n", peer.name, "-j", "link", "show", f"e{i}"))
-            mac = shown[0]["address"]
+            mac = mac_of(peer, f"e{i}")
             run(*ip, "address", "add", f"10.{i}.0.{own}/24", "dev", f"e{i}")
             run(*ip, "link", "set", f"e{i}", "up")
             run(*ip, "neighbour", "replace", f"10.{i}.0.{other}", "lladdr", mac, "dev", f"e{i}")
@@ -120,8 +136,16 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def mac_of(path: Path, interface: str = "e0") -> str:
+    shown = json.loads(run("ip", "-n", path.name, "-j", "link", "show", interface))
+    return str(shown[0]["address"])
+
+
 def received(path: Path, interface: str = "e0") -> int:
     with netns.inside(path):
+        if any(name.startswith(SPLICED) for _, name in socket.if_nameindex()):
+            # The interface itself also counts what is dropped before anybody sees it.
+            interface = f"{SPLICED}{socket.if_nametoindex(interface)}"
         for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
             name, _, numbers = line.strip().partition(":")
             if name == interface:
@@ -301,10 +325,19 @@ def main() -> int:
     with bed() as made:
         made.ferried(1, rich)
         result["ferry_flood_with_jitter"] = throughput(made, given.seconds, _GSO_SEGMENTS)
+    with bed() as made:
+        made.spliced(wire)
+        result["spliced_flood"] = throughput(made, given.seconds, _GSO_SEGMENTS)
+    with bed() as made:
+        made.spliced(wire)
+        result["spliced_10kpps_20ms"] = delay(made, given.seconds, 100_000, 1, wire.delay_us)
     if shutil.which("iperf3"):
         with bed() as made:
             made.ferried(1, TCP_LINK)
             result["ferry_tcp_100mbit_50ms"] = tcp(made, 10)
+        with bed() as made:
+            made.spliced(TCP_LINK)
+            result["spliced_tcp_100mbit_50ms"] = tcp(made, 10)
     if kernel.supported():
         with bed() as made:
             made.shaped(wire)

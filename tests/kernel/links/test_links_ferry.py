@@ -68,6 +68,22 @@ def test_ferry_conforms(check, wire):
     check(wire)
 
 
+def test_a_link_is_drained_once_what_is_on_it_has_come(wire):
+    wire.shape(Impairment(delay_us=100_000), Impairment(delay_us=50_000))
+    for way in (0, 1):
+        for i in range(20):
+            wire.send(i, way=way)
+    wire.shape(Impairment())
+    assert wire.ferry
+    wire.ferry.drain(wire.link.name)
+    (link,) = wire.ferry.stats().links
+    for direction in (link.a_to_b, link.b_to_a):
+        assert (direction.packets, direction.waiting) == (20, 0)
+    wire.ferry.drain(wire.link.name)
+    with pytest.raises(LabError, match="not carried"):
+        wire.ferry.drain("another")
+
+
 def test_equal_seeds_lose_the_same_packets(tmp_path):
     def received(seed: int, loss: float) -> list[int]:
         with Wire(Backend.FERRY, tmp_path, seed=seed) as wire:
