@@ -34,8 +34,10 @@ from pathlib import Path
 from lab.fabric import netns
 from lab.fabric.links import kernel, tap
 from lab.fabric.links.ferry import Ferry
+from lab.fabric.splice import Splices
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
+from lab.plan.names import SPLICED
 from lab.plan.names import SPLICED
 from lab.topology.behaviour import Backend, Distribution, Impairment
 
