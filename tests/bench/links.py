@@ -38,7 +38,6 @@ from lab.fabric.splice import Splices
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
 from lab.plan.names import SPLICED
-from lab.plan.names import SPLICED
 from lab.topology.behaviour import Backend, Distribution, Impairment
 
 _SO_RCVBUFFORCE = 33
