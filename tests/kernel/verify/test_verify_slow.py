@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 from verify_support import Running, lab_command, new_name
@@ -94,6 +97,16 @@ CASES: dict[str, tuple[Nat, Nat, set[tuple[str, str]]]] = {
         {("refresh", UDP)},
     ),
 }
+BRIEF = """\
+name: brief
+internet: 0ms
+routers:
+  home:
+    nat: {preset: home, lifetimes: {udp: 2s, tcp-transitory: 2s, tcp-established: 3s}}
+    link: {delay: 5ms}
+nodes:
+  alice: {via: home}
+"""
 NAMES = {name: f"r{number}" for number, name in enumerate(CASES)}
 
 
@@ -158,3 +171,37 @@ def test_how_they_are_said(slowly: dict[str, list[Finding]]) -> None:
     low, high = said("shorter")["lifetime"].removesuffix(" s").split(" to ")
     assert float(low) <= 2 <= float(high)
     assert said("half-open for too long")["lifetime, transitory"].startswith("more than")
+
+
+def test_slowly_a_report_has_lifetimes_and_longer_looks_at_links(tmp_path: Path) -> None:
+    file = tmp_path / "brief.yaml"
+    file.write_text(BRIEF)
+    name = new_name("brief")
+    try:
+        running = Running.up(tmp_path / "s", str(file), name)
+        quick, slow = (
+            json.loads(done.stdout)
+            for done in (
+                lab_command(running.state, "verify", name, "--json"),
+                lab_command(running.state, "verify", name, "--slow", "--limit", "5", "--json"),
+            )
+        )
+    finally:
+        lab_command(tmp_path / "s", "down", name, "--quiet")
+    assert set(quick) == set(slow)
+    dimensions = [{one["dimension"] for one in report["findings"]} for report in (quick, slow)]
+    assert dimensions[1] - dimensions[0] >= {"lifetime", "lifetime, established", "refresh"}
+    assert [(one["dimension"], one["observed"]) for one in slow["findings"] if not one["ok"]] == []
+    few, many = (
+        {
+            (one["name"], one["way"]): one["samples"]
+            for one in report["links"]
+            if one["dimension"] == "loss"
+        }
+        for report in (quick, slow)
+    )
+    assert few.keys() == many.keys()
+    assert all(many[key] > 3 * few[key] for key in few)
+    # What is not told says why, and nothing else does.
+    for one in slow["links"]:
+        assert (one["verdict"] == "not measured") == (one["observed_value"] is None)
