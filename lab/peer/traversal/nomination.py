@@ -7,7 +7,8 @@ all checks have failed takes 40 s.  Here a valid pair is nominated as soon as no
 better one can be expected any more:
 
 - A relayed pair waits for direct ones: for each until its check has gone out
-  twice and the relayed pair's round trip has passed, and a second in all.
+  twice and there was time for an answer, which is the relayed pair's round trip
+  or 0.2 s, if that is more; and for a second in all.
   While candidates are still to come, a direct pair is still to come.
 - Any pair waits for better ones of its own sort for one and a half of its own
   round trips since their check: whoever is nearer would have answered.
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 
 AGAIN_S = 0.5
 """When a check goes out the second time (RFC 8489, section 6.2.1: RTO)."""
+ANSWER_S = 0.2
+"""For an answer, at least: programs are woken late, too."""
 RELAYED_S = 1.0
 DIRECT_S = 0.25
 """The longest that a valid pair waits: one by a relay, and one without."""
@@ -79,5 +82,5 @@ def due(pairs: Sequence[Standing], *, more: bool) -> tuple[int, float] | None:
 def _patience(best: Standing, rival: Standing) -> float:
     """How long a better pair has since its check."""
     if best.relayed and not rival.relayed:
-        return AGAIN_S + best.round_trip
+        return AGAIN_S + max(ANSWER_S, best.round_trip)
     return 1.5 * best.round_trip
