@@ -115,7 +115,8 @@ def test_the_rule_of_a_firewall_is_named(network):
 def test_a_mapped_port_is_reached_directly(network, lab):
     house = Network(lab, "upnp-home")
     found = house.explain("upnp")
-    assert "home-b passed it on to 192.168.2.2:" in found["sentence"]
+    assert "because alice asked for it (UPnP)" in found["sentence"]
+    assert "home-a passed it on to 192.168.1.2:" in found["sentence"]
 
 
 def test_a_packet_is_followed_through_a_nat64(network):
