@@ -60,7 +60,8 @@ def set_(
     lab link set alice home delay=80ms loss=2%
     lab link set home internet lte up.rate=1mbit
 
-    Choices without a preset change what runs.
+    Choices are KEY=VALUE, a word each, and about both ways unless `up.` or
+    `down.` is before them.  Without a preset they change what runs.
     """
     from lab.cli.labs import choose, plan_of
     from lab.cli.standing import change, tell

@@ -69,6 +69,7 @@ class Splices:
             ferry.attach(link, *files)
             undo.callback(ferry.detach, link.name)
             for end, half in zip(ends, halves, strict=True):
+                undo.callback(half.end_diverting)
                 with self._at(end):
                     half.divert()
             if not queued:
