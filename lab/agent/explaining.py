@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+from lab.fabric.claimed import with_claimed
 from lab.fabric.links.ferry.protocol import FerryStats
 from lab.observe.capture import Recorder
 from lab.observe.explain.events import Capture, Missing
@@ -34,6 +35,7 @@ async def recorded(
     Raises LabError if the network can't be looked at or the attempt not be made.
     """
     local, remote = str(request["local"]), str(request["remote"])
+    plan = with_claimed(plan, paths)
     found = way(plan, local, remote)
     nodes = [plan.node(name) for name in dict.fromkeys(found.nodes)]
     recorder = Recorder(paths, nodes, own_addresses(plan, found))

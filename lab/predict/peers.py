@@ -40,7 +40,9 @@ class Peer:
         node = plan.node(name)
         told = _environment(plan, node)
         own = tuple(filter(None, told.get("LAB_ADDRESSES", "").split(",")))
-        addresses = (own if node.program else ()) or addresses
+        if node.program and set(own) <= set(addresses):
+            # It may have been told one of several; a host that moved has none of them.
+            addresses = own or addresses
         families = {6 if ":" in address else 4 for address in addresses}
         if "LAB_NAT64" in told:
             families.add(4)

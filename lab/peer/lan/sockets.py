@@ -16,8 +16,10 @@ from lab.peer.endpoint import Endpoint
 MAX_BYTES = 8192
 """Of a datagram that is read."""
 _SIOCGIFADDR = 0x8915
-_ON_LINK = 255
-"""The TTL of multicast: it says that a packet crossed no router (RFC 6762, section 11)."""
+_RESPONDER_TTL = 255
+"""Of multicast: that it is still that says that it crossed no router (RFC 6762, section 11)."""
+_ASKER_TTL = 1
+"""Of multicast from a port of one's own: SSDP's group would else be beyond a router, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def member(group: Endpoint, address: str) -> socket.socket:
         sock.bind((group.address, group.port))
         joined = socket.inet_aton(group.address) + socket.inet_aton(address)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
-        _near(sock, address)
+        _near(sock, address, _RESPONDER_TTL)
     except BaseException:
         sock.close()
         raise
@@ -66,7 +68,7 @@ def bound(address: str) -> socket.socket:
     sock = _datagrams()
     try:
         sock.bind((address, 0))
-        _near(sock, address)
+        _near(sock, address, _ASKER_TTL)
     except BaseException:
         sock.close()
         raise
@@ -77,9 +79,9 @@ def _datagrams() -> socket.socket:
     return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
 
-def _near(sock: socket.socket, address: str) -> None:
+def _near(sock: socket.socket, address: str, ttl: int) -> None:
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, _ON_LINK)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
     # Nothing else of this crosses a router, so that nobody beyond one is answered.
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
 
