@@ -1,21 +1,16 @@
-"""Asking the router: each protocol as a client with `map` and `release`.
-
-A router that does not speak a protocol says so at once, because its port is
-closed; one that says nothing is asked three times in 1.75 s.
-"""
+"""Asking the router: each protocol as a client with `map` and `release`."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.portmap import igd, natpmp, pcp, ssdp
+from lab.peer.portmap.exchange import Host, exchange, open_socket
 from lab.peer.portmap.lease import (
     MAX_LEASE_S,
     Lease,
@@ -23,29 +18,17 @@ from lab.peer.portmap.lease import (
     PortmapError,
     SilentError,
 )
-from lab.peer.record import Tally
 from lab.peer.web.fetch import fetch
 from lab.peer.web.message import HttpError, Message
 
 _T = TypeVar("_T")
 
-PAUSES_S = (0.25, 0.5, 1.0)
-"""After each try (RFC 6886, section 3.1: 250 ms, doubled)."""
 SEARCH_S = 2.0
 """For answers to a search: MX and what the way takes."""
 CALL_S = 3.0
 OTHER_PORTS = 3
 """So many ports are tried if the router has given the first to another (error 718)."""
 _CONFLICTS = frozenset({718, 729})
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """Who asks, whom, and where it is counted."""
-
-    address: str
-    gateway: str
-    tally: Tally
 
 
 class Client(Protocol):
@@ -56,6 +39,9 @@ class Client(Protocol):
 
     async def release(self, lease: Lease) -> None:
         """Give a port back."""
+
+    async def look(self) -> None:
+        """Return if the router speaks the protocol; SilentError if it does not."""
 
 
 class NatPmp:
@@ -74,8 +60,11 @@ class NatPmp:
         request = natpmp.mapping_request(lease.protocol, lease.internal_port, 0, 0)
         await self._ask(request, lambda data: natpmp.parse_mapping(data, lease.protocol))
 
+    async def look(self) -> None:
+        await self._ask(natpmp.address_request(), bytes)
+
     async def _ask(self, request: bytes, parse: Callable[[bytes], _T]) -> _T:
-        return await _ask(self._host, natpmp.PORT, request, parse, "nat-pmp")
+        return await exchange(self._host, natpmp.PORT, request, parse, "nat-pmp")
 
 
 class Pcp:
@@ -92,10 +81,13 @@ class Pcp:
     async def release(self, lease: Lease) -> None:
         await self._ask(lease.protocol, lease.internal_port, lease.external, 0)
 
+    async def look(self) -> None:
+        await exchange(self._host, pcp.PORT, pcp.announce(self._host.address), bytes, "pcp")
+
     async def _ask(self, protocol: int, port: int, external: Endpoint, life: int) -> pcp.Mapped:
         own, nonce = Endpoint(self._host.address, port), self._nonce
         request = pcp.map_request(own, nonce, protocol, external, life)
-        return await _ask(
+        return await exchange(
             self._host, pcp.PORT, request, lambda data: pcp.parse_map(data, nonce, protocol), "pcp"
         )
 
@@ -129,6 +121,9 @@ class Upnp:
         arguments = igd.delete_port_mapping(lease.protocol, lease.external.port)
         await self._call("DeletePortMapping", arguments)
 
+    async def look(self) -> None:
+        await self._search()
+
     async def _call(self, action: str, arguments: dict[str, object]) -> dict[str, str]:
         service = self._service or await self._find()
         headers, body = igd.call_headers(service, action), igd.call(service, action, arguments)
@@ -149,14 +144,14 @@ class Upnp:
     async def _search(self) -> str:
         host = self._host
         # Told directly, a router without SSDP says at once that there is nobody.
-        found = await _ask(
+        found = await exchange(
             host, ssdp.GROUP.port, ssdp.search(ssdp.GATEWAY), ssdp.parse_found, "upnp", quick=True
         )
         if found is not None:
             return found.location
         loop = asyncio.get_running_loop()
         search = _Search(host)
-        sock = _socket(host.address)
+        sock = open_socket(host.address)
         transport, _ = await loop.create_datagram_endpoint(lambda: search, sock=sock)
         try:
             data = ssdp.search(ssdp.GATEWAY)
@@ -209,77 +204,6 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _socket(address: str) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        sock.bind((address, 0))
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def _ask(
-    host: Host,
-    port: int,
-    request: bytes,
-    parse: Callable[[bytes], _T],
-    kind: str,
-    *,
-    quick: bool = False,
-) -> _T:
-    """The router's answer to a datagram.  What is not an answer is not looked at.
-
-    SilentError if there is none, or if the port is closed; PortmapError for a
-    refusal.  `quick`: one try, and what `parse` makes of nothing counts as one.
-    """
-    loop = asyncio.get_running_loop()
-    asked = _Asked()
-    sock = _socket(host.address)
-    sock.connect((host.gateway, port))
-    transport, _ = await loop.create_datagram_endpoint(lambda: asked, sock=sock)
-    try:
-        for pause in PAUSES_S[:1] if quick else PAUSES_S:
-            host.tally.count(kind, len(request))
-            transport.sendto(request)
-            deadline = loop.time() + pause
-            while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        data = await asked.queue.get()
-                except TimeoutError:
-                    break
-                if not data:
-                    raise SilentError(f"the router {host.gateway} does not speak it")
-                host.tally.count(kind, len(data))
-                try:
-                    return parse(data)
-                except MalformedAnswerError:
-                    continue
-    finally:
-        transport.close()
-    if quick:
-        return parse(b"")
-    raise SilentError(f"the router {host.gateway} does not answer")
-
-
-class _Asked(asyncio.DatagramProtocol):
-    """Answers as they come; b"" if the port is closed."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[bytes] = asyncio.Queue(16)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if data and not self.queue.full():
-            self.queue.put_nowait(data)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self.queue.full():
-            self.queue.put_nowait(b"")
 
 
 class _Search(asyncio.DatagramProtocol):

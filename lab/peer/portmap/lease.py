@@ -27,6 +27,10 @@ class SilentError(PortmapError):
     answered = False
 
 
+class ClosedError(SilentError):
+    """The router says that nobody does: its port is closed."""
+
+
 class MalformedAnswerError(PortmapError):
     """What came is not an answer of the protocol."""
 

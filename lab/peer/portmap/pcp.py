@@ -24,7 +24,7 @@ VERSION = 2
 NONCE_BYTES = 12
 MAX_BYTES = 1100
 """Of any message (section 7)."""
-_MAP = 1
+_ANNOUNCE, _MAP = 0, 1
 _ANSWER = 0x80
 _HEADER, _MAP_DATA = "!BBBBI", "!12sBxxxHH16s"
 _HEADER_BYTES = 24
@@ -54,6 +54,11 @@ class Mapped:
     external: Endpoint
     internal: int
     lifetime_s: int
+
+
+def announce(client: str) -> bytes:
+    """A request that wants nothing but an answer (section 14.1)."""
+    return struct.pack(_HEADER, VERSION, _ANNOUNCE, 0, 0, 0) + _wide(client)
 
 
 def map_request(

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 from lab.peer.driver import UdpDriver
 from lab.peer.endpoint import Endpoint
-from lab.peer.portmap.ask import CLIENTS, Host
+from lab.peer.portmap.ask import CLIENTS
+from lab.peer.portmap.exchange import Host
 from lab.peer.portmap.gateway import gateway, own_address
 from lab.peer.portmap.keep import keep
-from lab.peer.portmap.lease import LEASE_S, UDP, PortmapError
+from lab.peer.portmap.lease import LEASE_S, UDP, ClosedError, PortmapError
 from lab.peer.record import Candidate, CandidateKind, Outcome
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import AttemptError, Call, Established, IncomingCall, OutgoingCall
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import established, probing_until, settle, silence
+from lab.peer.traversal.silence import ROUTER_FRESH_S, fresh
 
 ASK_S = 6.0
 """The longest that a router is waited for."""
@@ -86,11 +88,18 @@ class PortMapped:
         router = gateway()
         if not router:
             return _Granted(trouble=f"{call.me} has no IPv4 default route", answer=_SILENT)
+        silent, who = call.run.silences.router, (self.name, router)
+        if fresh(silent, who, call.now, ROUTER_FRESH_S):
+            age = call.now - silent[who]
+            trouble = f"the router {router} does not answer so far, asked again {age:.1f} s ago"
+            return _Granted(trouble=trouble, answer=_SILENT)
         try:
             client = CLIENTS[self.name](Host(own_address(router), router, call.tally))
             async with asyncio.timeout_at(min(call.now + ASK_S, call.deadline)):
                 kept = await keep(client, UDP, driver.local.port, LEASE_S)
         except PortmapError as error:
+            if not (error.answered or isinstance(error, ClosedError)):
+                silent[who] = call.now
             heard = _REFUSED if error.answered else _SILENT
             trouble = f"{call.me}'s router {router}: {error}" if error.answered else str(error)
             return _Granted(trouble=trouble, answer=heard)

@@ -16,6 +16,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from lab.peer.portmap.ask import CLIENTS
+from lab.peer.portmap.gateway import gateway
 from lab.peer.settings import Settings
 from lab.peer.traversal.silence import Silences, Watch
 
@@ -37,6 +39,8 @@ class Run:
         """The latest round trip to the other peer over the rendezvous service, in seconds."""
         self.key = b""
         """The key by which the rendezvous service knows the other peer; b"" before it was asked."""
+        self._router = ""
+        """Which router was asked in all protocols."""
         self._watch: Watch | None = None
         self._settings: Settings | None = None
 
@@ -55,14 +59,15 @@ class Run:
 
         With other addresses than before, this is another network: all is
         forgotten.  The first of several techniques has the servers asked that
-        the others will want, if it has no use for them itself.
+        the others will want, if it has no use for them itself; and the first
+        that asks the router has it asked in the other protocols, too.
         """
         before, self._settings = self._settings, settings
         moved = before is not None and before.addresses != settings.addresses
         if moved:
             self.close()
             self.silences.clear()
-            self.rtt, self.key = None, b""
+            self.rtt, self.key, self._router = None, b"", ""
         if not self.token:
             # Nobody has asked meanwhile: what was silent is to be asked again.
             self.silences.age()
@@ -72,6 +77,9 @@ class Run:
             if technique in EASY:
                 stun, relays = settings.stun_servers, settings.reachable(settings.relays)
                 self._watch.survey((*stun, *relays), stun)
+        if technique in CLIENTS and not self._router and (router := gateway()):
+            self._router = router
+            self._watch.survey_router(router, but=technique)
         self._watch.carry_on()
 
     def close(self) -> None:

@@ -10,18 +10,28 @@ within that moment, and nothing is concluded from how things were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 from lab.peer.driver import open_tcp, open_udp
 from lab.peer.endpoint import Endpoint
+from lab.peer.portmap.ask import CLIENTS
+from lab.peer.portmap.exchange import Host
+from lab.peer.portmap.gateway import own_address
+from lab.peer.portmap.lease import ClosedError, PortmapError
 from lab.peer.record import Tally
 from lab.peer.settings import Settings
 from lab.peer.stun.codec import Method, request
 from lab.peer.stun.transaction import QUICK, Schedule, Transaction
 
+_Who = TypeVar("_Who", bound=Hashable)
+
 FRESH_S = 1.5
 """For how long a server that has just been silent need not be asked: a question and a half."""
+ROUTER_FRESH_S = 3.0
+"""The same of a router, which is asked by schedules of two seconds."""
 AGAIN_S = 0.5
 """Between two questions of a watch over UDP (RFC 8489, section 6.2.1: the usual RTO)."""
 CONNECT_S = 1.0
@@ -41,23 +51,31 @@ class Silences:
 
     udp: dict[Endpoint, float] = field(default_factory=dict)
     tcp: dict[Endpoint, float] = field(default_factory=dict)
+    router: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Protocol and address of a router."""
 
     def clear(self) -> None:
         """Forget everything: this is another network."""
         self.udp.clear()
         self.tcp.clear()
+        self.router.clear()
 
     def age(self) -> None:
         """Nothing is fresh any more."""
-        for silent in (self.udp, self.tcp):
-            for server, at in silent.items():
-                silent[server] = at - FRESH_S
+        _age(self.udp)
+        _age(self.tcp)
+        _age(self.router)
 
 
-def fresh(silent: dict[Endpoint, float], server: Endpoint, now: float) -> bool:
-    """Whether `server` has been silent so lately that asking it again would tell nothing new."""
-    at = silent.get(server)
-    return at is not None and now - at < FRESH_S
+def fresh(silent: dict[_Who, float], who: _Who, now: float, within: float = FRESH_S) -> bool:
+    """Whether `who` has been silent so lately that asking again would tell nothing new."""
+    at = silent.get(who)
+    return at is not None and now - at < within
+
+
+def _age(silent: dict[_Who, float]) -> None:
+    for who, at in silent.items():
+        silent[who] = at - ROUTER_FRESH_S
 
 
 class Watch:
@@ -69,22 +87,28 @@ class Watch:
     def __init__(self, settings: Settings, silences: Silences) -> None:
         self._settings = settings
         self._silences = silences
-        self._tasks: dict[tuple[str, Endpoint], asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[str, Hashable], asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._used_at = self._loop.time()
         self._timer = self._loop.call_later(AGAIN_S, self._look)
 
     @property
-    def watched(self) -> tuple[tuple[str, Endpoint], ...]:
-        """Whom it is asking now, by transport."""
+    def watched(self) -> tuple[tuple[str, Hashable], ...]:
+        """Whom it is asking now: `udp`, `tcp` or `router`, and whom of these."""
         return tuple(key for key, task in self._tasks.items() if not task.done())
 
     def survey(self, udp: Iterable[Endpoint], tcp: Iterable[Endpoint]) -> None:
         """Ask each server once by the whole schedule; who is silent is watched from then on."""
         for server in dict.fromkeys(udp):
-            self._start("udp", server, known=False)
+            self._start("udp", server, partial(self._udp, server, known=False))
         for server in dict.fromkeys(tcp):
-            self._start("tcp", server, known=False)
+            self._start("tcp", server, partial(self._tcp, server, known=False))
+
+    def survey_router(self, router: str, *, but: str) -> None:
+        """Ask a router in all protocols at one time, `but` the one in which others do."""
+        for protocol in CLIENTS:
+            if protocol != but:
+                self._start("router", (protocol, router), partial(self._router, protocol, router))
 
     def carry_on(self) -> None:
         """Go on for another while; to be called when an attempt begins."""
@@ -95,9 +119,11 @@ class Watch:
     def _look(self) -> None:
         """Watch also those that attempts have found silent meanwhile."""
         for server in self._silences.udp:
-            self._start("udp", server, known=True)
+            self._start("udp", server, partial(self._udp, server, known=True))
         for server in self._silences.tcp:
-            self._start("tcp", server, known=True)
+            self._start("tcp", server, partial(self._tcp, server, known=True))
+        for who in self._silences.router:
+            self._start("router", who, partial(self._router, *who))
         if not self._idle():
             self._timer = self._loop.call_later(AGAIN_S, self._look)
 
@@ -107,11 +133,12 @@ class Watch:
         for task in self._tasks.values():
             task.cancel()
 
-    def _start(self, transport: str, server: Endpoint, *, known: bool) -> None:
-        running = self._tasks.get((transport, server))
+    def _start(
+        self, transport: str, who: Hashable, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        running = self._tasks.get((transport, who))
         if running is None or running.done():
-            work = self._udp if transport == "udp" else self._tcp
-            self._tasks[transport, server] = self._loop.create_task(work(server, known=known))
+            self._tasks[transport, who] = self._loop.create_task(work())
 
     def _idle(self) -> bool:
         return self._loop.time() - self._used_at > IDLE_S
@@ -151,3 +178,18 @@ class Watch:
                 driver.close()
                 break
         silent.pop(server, None)
+
+    async def _router(self, protocol: str, router: str) -> None:
+        silent = self._silences.router
+        while not self._idle():
+            try:
+                await CLIENTS[protocol](Host(own_address(router), router, Tally())).look()
+            except (ClosedError, OSError):
+                break  # Whoever asks is told so at once.
+            except PortmapError as error:
+                if error.answered:
+                    break
+                silent[protocol, router] = self._loop.time()
+            else:
+                break
+        silent.pop((protocol, router), None)

@@ -18,7 +18,8 @@ import pytest
 
 from lab.fabric import netns
 from lab.paths import NETNS_DIR
-from lab.peer.portmap.ask import CLIENTS, Host
+from lab.peer.portmap.ask import CLIENTS
+from lab.peer.portmap.exchange import Host
 from lab.peer.portmap.keep import keep
 from lab.peer.portmap.lease import UDP
 from lab.peer.record import Tally

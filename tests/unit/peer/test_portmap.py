@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.portmap import igd, natpmp, pcp, ssdp
-from lab.peer.portmap.ask import Host, _Search
+from lab.peer.portmap.ask import _Search
+from lab.peer.portmap.exchange import Host
 from lab.peer.portmap.gateway import default_gateway
 from lab.peer.portmap.keep import keep
 from lab.peer.portmap.lease import (

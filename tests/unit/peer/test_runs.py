@@ -11,13 +11,14 @@ import pytest
 
 from lab.peer.driver import open_udp
 from lab.peer.endpoint import Endpoint
+from lab.peer.portmap import natpmp
 from lab.peer.record import Tally
 from lab.peer.settings import Settings
 from lab.peer.stun.responder import Site
 from lab.peer.stun.service import StunService
 from lab.peer.traversal.learn import ONCE, learn
 from lab.peer.traversal.run import MAX_RUNS, Run, Runs
-from lab.peer.traversal.silence import FRESH_S, Silences, Watch, fresh
+from lab.peer.traversal.silence import FRESH_S, ROUTER_FRESH_S, Silences, Watch, fresh
 from tests.unit.peer.support import Program, network
 
 PATIENCE_S = 20.0
@@ -136,6 +137,33 @@ def test_connections_that_get_no_answer_are_told_from_refused_ones():
             assert refusing not in silences.tcp
         # Now that nobody is there, it is refused, too.
         await holds(lambda: not silences.tcp)
+        watch.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_router_is_asked_in_all_protocols_at_one_time():
+    async def scenario():
+        loop, silences = asyncio.get_running_loop(), Silences()
+        router = f"{network()}.1"
+        both = {("nat-pmp", router), ("pcp", router)}
+        watch = Watch(settings(), silences)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((router, natpmp.PORT))
+            sock.setblocking(False)
+            watch.survey_router(router, but="upnp")
+            await holds(lambda: set(silences.router) == both)
+            assert all(fresh(silences.router, who, loop.time(), ROUTER_FRESH_S) for who in both)
+            # It comes to life in one of the two.
+            while silences.router.keys() == both:
+                data, source = await loop.sock_recvfrom(sock, 2048)
+                if data == natpmp.address_request():
+                    answer = b"\x00\x80" + bytes(10)
+                    await loop.sock_sendto(sock, answer, source)
+            assert set(silences.router) == {("pcp", router)}
+        # The port is closed now, and says so to who asks.
+        await holds(lambda: not silences.router)
+        await holds(lambda: not watch.watched)
         watch.close()
 
     asyncio.run(scenario())
