@@ -21,7 +21,7 @@ from pathlib import Path
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
 from lab.peer.machine import Datagram, Machine
-from lab.peer.main import Node
+from lab.peer.node import Node
 from lab.peer.record import Candidate, CandidateKind
 from lab.peer.relay.allocation import Client
 from lab.peer.relay.client import TurnClient

@@ -12,7 +12,7 @@ from lab.peer.addresses import worth_telling
 from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import first_connected, preferred
 from lab.peer.families import Embedding, mapped
-from lab.peer.main import stun_sites
+from lab.peer.servers import stun_sites
 from lab.peer.settings import SettingsError, from_environment
 from lab.peer.stun.responder import Site
 

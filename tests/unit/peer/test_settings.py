@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.main import stun_sites
+from lab.peer.servers import stun_sites
 from lab.peer.settings import SettingsError, UnsupportedRoleError, from_environment
 from lab.peer.stun.responder import Site
 
