@@ -43,7 +43,8 @@ def strayer(impairment: Impairment, rng: Random) -> Callable[[], int]:
 
     With correlation the draws are those of a Gaussian process of the first
     order, so the distribution stays what it is and only the sequence changes
-    (netem mixes uniform draws, which makes the distribution narrower).
+    (netem correlates random numbers and then uses their remainders, which are
+    as independent as ever).
     """
     spread = impairment.jitter_us * 1000
     quantile = _quantiles(impairment, rng) if impairment.correlation else rng.random

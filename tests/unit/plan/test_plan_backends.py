@@ -31,7 +31,7 @@ FILE = DataFile(path="/x", digest="")
         (Impairment(rate_bit=9, queue=Queue(length=9000, unit=QueueUnit.BYTES)), ""),
         (Impairment(trace=FILE), "no packet-delivery traces"),
         (Impairment(pattern=LossPattern(lost=(1,), of=2)), "by chance alone"),
-        (Impairment(delay_us=5, jitter_us=1, correlation=0.2), "narrower"),
+        (Impairment(delay_us=5, jitter_us=1, correlation=0.2), "not correlated"),
         (Impairment(delay_us=5_000_000, jitter_us=3_000_000), "two seconds"),
         (Impairment(rate_bit=9, duplicate=0.1), "duplicates no packets"),
         (Impairment(rate_bit=9, discipline=Discipline.CODEL, delay_us=5, jitter_us=1), "jitter"),
@@ -51,9 +51,18 @@ def test_a_kernel_without_netem_or_seed():
     assert kernel_lacks(Impairment(loss=1.0), netem=True, seed=False) == ""
     assert kernel_lacks(chance, netem=False, seed=False) == "this kernel has no netem"
     assert kernel_lacks(Impairment(rate_bit=5), netem=False, seed=False) == ""
-    fair = Impairment(rate_bit=5, discipline=Discipline.FQ_CODEL)
+    fair = Impairment(rate_bit=4_000_000, discipline=Discipline.FQ_CODEL)
     assert "fq_codel" in kernel_lacks(fair, netem=True, seed=True)
     assert kernel_cannot(fair, netem=True) == ""
+    faster = Impairment(rate_bit=5_000_000, discipline=Discipline.FQ_CODEL)
+    assert kernel_lacks(faster, netem=True, seed=True) == ""
+
+
+@pytest.mark.parametrize("discipline", [Discipline.CODEL, Discipline.FQ_CODEL])
+def test_an_active_queue_is_the_ferrys_where_the_kernel_was_built_without(discipline):
+    active = Impairment(rate_bit=50_000_000, discipline=discipline)
+    assert kernel_cannot(active, netem=False) == "there is no netem, and likely no CoDel"
+    assert kernel_cannot(Impairment(discipline=discipline), netem=False) == "", "no rate, no queue"
 
 
 def plan_of(link: str, **machine: bool):
