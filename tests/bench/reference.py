@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench import reference_classes as classes
+from tests.bench import reference_ice as ice
 from tests.bench import reference_paths as paths
 from tests.bench import reference_resets as resets
 from tests.bench.reference_result import Result
@@ -40,7 +41,7 @@ TARGETS: dict[str, Experiment] = {
     "N18": paths.hairpin,
     "N19": classes.nested,
     "N20": paths.costs,
-    "N22": paths.pacing,
+    "N22": ice.pairs,
 }
 
 

@@ -1,22 +1,18 @@
-"""Whether and how fast two peers connect: punching, guessing, hairpins, relays, ICE's pace."""
+"""Whether and how fast two peers connect: punching, guessing, hairpins, relays."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 import random
 import select
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from aioice import Candidate, Connection
 from msgspec.structs import replace
 
 from lab.agent import client
@@ -25,8 +21,6 @@ from lab.cli.scratch import scratch_labs, scratch_name
 from lab.fabric import netns, rules
 from lab.paths import LabPaths
 from lab.peer.endpoint import parse_list
-from lab.peer.settings import Settings
-from lab.peer.traversal.icelink import IceLink
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
 from lab.plan.model import Plan, encode
@@ -323,62 +317,3 @@ def _leg(lab: Lab, name: str) -> float:
 
 def _yes(good: bool) -> str:
     return "yes" if good else "no"
-
-
-# --- N22 ---------------------------------------------------------------------
-
-
-def pacing(part: float, rng: random.Random) -> Iterator[Result]:
-    """When the checks of so many pairs leave (RFC 8445, section 14.2)."""
-    count = repeats(10, part)
-    with near() as lab:
-        ours = asyncio.run(_checks(lab, count, _link))
-        bare = asyncio.run(_checks(lab, count, partial(Connection, ice_controlling=True)))
-    took, least = (ours[-1] - ours[0]) * 1000, (count - 1) * 50
-    yield Result(
-        f"ICE, {count} candidate pairs that lead nowhere",
-        f"the last check ≥ {least} ms less 5 % after the first",
-        f"{took:.0f} ms",
-        took >= least * 0.95,
-        f"aioice by itself, which has 20 ms: {(bare[-1] - bare[0]) * 1000:.0f} ms",
-    )
-
-
-def _link() -> Connection:
-    """The connection of the technique `ice`, without servers."""
-    settings = Settings(
-        lab="t", node="alice", seed=1, roles=("peer",), folder=Path(), addresses=("192.168.1.2",)
-    )
-    return IceLink(settings, lambda _: None, controlling=True)
-
-
-async def _checks(lab: Lab, count: int, make: Callable[[], Connection]) -> list[float]:
-    """When each of `count` endpoints that don't answer was first checked, in order."""
-    loop = asyncio.get_running_loop()
-    at: dict[int, float] = {}
-    with netns.inside(lab.paths.netns("alice")), contextlib.ExitStack() as stack:
-        connection = make()
-        await connection.gather_candidates()
-        host = connection.local_candidates[0].host
-
-        def heard(sock: socket.socket, index: int) -> None:
-            sock.recv(2048)
-            at.setdefault(index, loop.time())
-
-        for index in range(count):
-            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            sock.bind((host, 0))
-            loop.add_reader(sock, heard, sock, index)
-            stack.callback(loop.remove_reader, sock)
-            port = sock.getsockname()[1]
-            candidate = Candidate(str(index), 1, "udp", 1000 + index, host, port, "host")
-            await connection.add_remote_candidate(candidate)
-        await connection.add_remote_candidate(None)
-        connection.remote_username, connection.remote_password = "abcd", "a" * 22
-        work = loop.create_task(connection.connect())
-        while len(at) < count:
-            await asyncio.sleep(0.01)
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-        await connection.close()
-    return sorted(at.values())
