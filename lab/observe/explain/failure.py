@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from lab.observe.explain.fates import Fate
 from lab.observe.explain.labels import Kind
@@ -85,7 +86,9 @@ def _kept_in(tale: Story, side: Side) -> Iterator[str]:
     first = Counter((o.journey.end, o.journey.cause, o.journey.fate) for o in kept).most_common(1)
     (node, cause, fate), _ = first[0]
     protocols = names(list(dict.fromkeys(one.journey.packet.protocol.upper() for one in kept)))
-    among = f"among them {article(kept[0].label.text)} to {kept[0].to}"
+    # To somewhere that it could have reached, if there is such a one.
+    told = next((one for one in kept if not ip_address(one.to.address).is_private), kept[0])
+    among = f"among them {article(told.label.text)} to {told.to}"
     if fate is Fate.LOST:
         number = count(len(kept), "packet")
         yield f"{side.name}'s {protocols} came nowhere: {number}, {among}, {cause}"

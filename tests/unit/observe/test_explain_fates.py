@@ -18,6 +18,7 @@ from lab.observe.explain.text import ladder_text
 from lab.observe.explain.translator import plain
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Interface, Node, NodeKind, Route
+from lab.topology.behaviour import Backend
 from tests.unit.observe.explain_support import capture, told
 
 
@@ -98,6 +99,31 @@ def test_a_link_says_itself_what_it_lost(missing, said):
     counted = Missing(link=link.name, up=True, **dict.fromkeys(missing, 3))
     found = causes("loss-udp-punch", Fate.LOST, missing=(counted,))
     assert f"lost on the link home-b\N{EM DASH}internet {said}" in found
+
+
+def test_what_a_queue_of_the_kernel_dropped_was_not_seen_to_leave():
+    whole = capture("two-homes-udp-punch")
+    probe = next(
+        one
+        for one in journeys(whole)
+        if one.fate is Fate.ARRIVED and one.source == "alice" and one.end == "bob"
+    )
+    beyond = {(stop.node, stop.came_ns) for stop in probe.stops if stop.node != "home-a"}
+    beyond |= {(stop.node, stop.went_ns) for stop in probe.stops if stop.node != "alice"}
+    links = tuple(
+        replace(link, backend=Backend.KERNEL, a_to_b=replace(link.a_to_b, loss=0.1))
+        if link.a.node == "home-a"
+        else link
+        for link in whole.plan.links
+    )
+    cut = replace(
+        whole,
+        plan=replace(whole.plan, links=links),
+        sightings=tuple(one for one in whole.sightings if (one.node, one.at_ns) not in beyond),
+    )
+    (found,) = (one for one in journeys(cut) if one.began_ns == probe.began_ns)
+    assert (found.fate, found.end) == (Fate.LOST, "home-a")
+    assert "home-a\N{EM DASH}internet by chance (10 % loss declared)" in found.cause
 
 
 def test_what_left_just_before_the_end_may_be_on_its_way():
