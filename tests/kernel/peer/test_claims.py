@@ -159,3 +159,20 @@ def test_what_is_had_is_not_taken_by_avahi_autoipd(segment):
     theirs = autoipd(segment, "alice").until(r"Callout BIND, address (\S+) on")[1]
     assert theirs != WANTED
     assert addresses(segment, "bob") == [WANTED]
+
+
+def test_a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_path):
+    # As in a container, whose program has no right to claim.
+    claimers = {host: claiming(segment, host) for host in ("alice", "bob")}
+    before = {host: claimed(claimer) for host, claimer in claimers.items()}
+    alice, bob = (segment.peer(tmp_path, host) for host in ("alice", "bob"))
+    (record,) = alice.connect("bob", "lan")
+    assert record["remote_candidate"]["endpoint"].startswith(f"{before['bob']}:")
+    assert bob.event("named")["name"] == "bob.local"
+    for _ in range(2):
+        forge(segment, "carol", before["bob"])
+    after = claimed(claimers["bob"], 2)
+    assert bob.event("readdressed")["addresses"] == [after]
+    assert bob.event("named")["name"] == "bob.local"
+    (record,) = alice.connect("bob", "lan")
+    assert record["remote_candidate"]["endpoint"].startswith(f"{after}:")
