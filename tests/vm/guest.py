@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from typing import Any
 
 import pytest
 from vm import CannotBootError, boot
@@ -13,7 +14,7 @@ from vm import CannotBootError, boot
 GUEST_SLACK_S = 0.02
 
 
-def results_of(module: str, *arguments: str) -> dict[str, dict[str, str]]:
+def results_of(module: str, *arguments: str) -> dict[str, dict[str, Any]]:
     """What `python -m module` says of netem in a guest, by check; skips where none can boot."""
     script = (
         "modprobe -a sch_netem sch_tbf veth tun && mount -t tmpfs none /run &&"

@@ -1,21 +1,25 @@
 """A Debian kernel in a virtual machine (virtme-ng, QEMU), on this machine's own files.
 
 The kernel is Debian's package, unpacked into a cache folder and never
-installed: `~/.cache/lab-vm`, or LAB_VM_CACHE.  The machine's root file system
-is seen read-only, with what the guest writes kept in its memory.
+installed: `~/.cache/lab-vm`, or LAB_VM_CACHE.  It is the newest that apt has
+(a stable release gets those of later ones, too), or the package that
+LAB_VM_KERNEL names.  The machine's root file system is seen read-only, with
+what the guest writes kept in its memory.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-META_PACKAGE = os.environ.get("LAB_VM_KERNEL", "linux-image-amd64")
+_META_PACKAGE = re.compile(r"linux-image-(?:\d+\.\d+-)?amd64")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,7 +27,7 @@ class CannotBootError(Exception):
     """This machine lacks what a virtual machine needs; the text says what."""
 
 
-def boot(command: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+def boot(script: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
     """Run a shell command as root in a fresh guest; its output.
 
     Raises CannotBootError if something is missing.
@@ -39,23 +43,45 @@ def boot(command: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess
     machine = ("--disable-kvm", "--force-9p", "--cpus", "2", "--memory", "1G", "--cwd", str(ROOT))
     # vng wants its own interpreter's tools beside it.
     path = f"{Path(vng).parent}:{os.environ.get('PATH', '')}"
-    return subprocess.run(
-        (vng, "--run", str(image), *machine, "--", command),
-        check=False,
-        capture_output=True,
+    command = (vng, "--run", str(image), *machine, "--", script)
+    # A session of its own: what is to be ended at the deadline is QEMU, below vng and a shell.
+    guest = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        stdin=subprocess.DEVNULL,
-        timeout=timeout_s,
         env={**os.environ, "PATH": path},
+        start_new_session=True,
     )
+    with guest:
+        try:
+            output, complaints = guest.communicate(timeout=timeout_s)
+        except BaseException:
+            os.killpg(guest.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, guest.returncode, output, complaints)
 
 
 def kernel_image() -> Path:
-    """Debian's kernel, unpacked, with its modules; made once."""
+    """Debian's kernel, unpacked, with its modules; made once.
+
+    Where the newest can't be had, the next: a package list may be out of date.
+    """
     given = os.environ.get("LAB_VM_CACHE")
     cache = Path(given) if given else Path.home() / ".cache" / "lab-vm"
-    package = _package()
+    refused = CannotBootError("no package of a kernel: apt-get update, on Debian")
+    for package in _packages():
+        try:
+            return _unpacked(package, cache)
+        except CannotBootError as error:
+            refused = error
+    raise refused
+
+
+def _unpacked(package: str, cache: Path) -> Path:
+    """The kernel of `package`, fetched if it is not in `cache`."""
     home = cache / package
     release = package.removeprefix("linux-image-").removesuffix("-unsigned")
     image = home / "boot" / f"vmlinuz-{release}"
@@ -72,16 +98,25 @@ def kernel_image() -> Path:
     return image
 
 
-def _package() -> str:
-    """The package that the meta package stands for today."""
-    for line in _tool("apt-cache", "depends", META_PACKAGE).splitlines():
+def _packages() -> list[str]:
+    """Packages with a kernel, the newest first; the one that was asked for alone, if one was."""
+    named = os.environ.get("LAB_VM_KERNEL")
+    names = [named] if named else _tool("apt-cache", "pkgnames", "linux-image-").split()
+    found = {_behind(name) for name in names if named or _META_PACKAGE.fullmatch(name)}
+    return sorted(found, key=_version, reverse=True)
+
+
+def _behind(package: str) -> str:
+    """The package that a meta package stands for today; any other stands for itself."""
+    for line in _tool("apt-cache", "depends", package).splitlines():
         kind, _, name = line.strip().partition(": ")
         if kind == "Depends" and name.startswith("linux-image-"):
             return name
-        if kind == "PreDepends" and name == "linux-base":
-            # No meta package, but a kernel.
-            return META_PACKAGE
-    raise CannotBootError(f"no package {META_PACKAGE}: apt-get update, on Debian")
+    return package
+
+
+def _version(package: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", package))
 
 
 def _tool(*command: str, cwd: Path | None = None) -> str:
