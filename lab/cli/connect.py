@@ -111,7 +111,7 @@ def command(
             }
         )
     else:
-        from lab.observe.status import render_attempts
+        from lab.observe.attempts_table import render_attempts
 
         render_attempts(records)
         for record in records:

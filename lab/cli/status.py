@@ -25,7 +25,8 @@ def command(*, lab_name: str | None, as_json: bool) -> None:
     from lab.fabric.claimed import with_claimed
     from lab.observe.health import HealthSample
     from lab.observe.state import AgentState, programs_from_wire
-    from lab.observe.status import render, status_json
+    from lab.observe.status import render
+    from lab.observe.status_json import status_json
 
     paths = choose(lab_name)
     plan = with_claimed(plan_of(paths), paths)

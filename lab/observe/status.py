@@ -1,38 +1,30 @@
-"""`lab status` and the table of `lab connect`: a running lab as a person likes to read it.
+"""`lab status`: a running lab as a person likes to read it.
 
-`overview` and `attempts_table` build what is shown, `render` and
-`render_attempts` print it on stdout; `status_json` has the same for programs.
-A terminal gets colour and its own width; anything else gets plain text whose
-lines are as long as they need to be.
+`overview` builds what is shown, `render` prints it on stdout; `lab.observe.status_json`
+has the same for programs.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lab.observe import words
-from lab.observe.attempts import latest, seconds_of
+from lab.observe.attempts_table import Record, connections
 from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
+from lab.observe.page import PLAIN_WIDTH, WIDE, console, plain, printable, show, table_of
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.backends import why_ferry
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.words import ipv6, plural
 from lab.topology.behaviour import Backend
 from lab.topology.changes import Activity
-from lab.topology.fields import CONNECTED
-
-Record = Mapping[str, Any]
 
 _STAGES = {
     Stage.STARTING: ("◌", "yellow"),
@@ -41,17 +33,8 @@ _STAGES = {
     Stage.EXITED: ("✗", "red"),
     Stage.FAILED: ("✗", "red"),
 }
-_OUTCOMES = {
-    **dict.fromkeys(CONNECTED, ("✓", "green")),
-    **dict.fromkeys(("unsupported", "cancelled"), ("○", "dim")),
-}
-_ATTEMPTS_SHOWN = 10
-_PLAIN_WIDTH = 200
-_WIDE = 100
-"""Columns from which on links, inner addresses and details of attempts have room."""
 _VERY_WIDE = 140
 """Columns from which on NATs have room for more than their name."""
-_ASCII = str.maketrans(dict(zip("├└│─●◌○✗✓→…‖■", "|`|-*ooxv>~=#", strict=True)))
 
 
 def render(
@@ -62,15 +45,9 @@ def render(
     agent: AgentState,
 ) -> None:
     """Print the state of a running lab; `health` is None if nobody watched."""
-    console = _console()
-    shown = overview(plan, programs, health, attempts, agent, now=time.time(), width=console.width)
-    _print(console, shown)
-
-
-def render_attempts(records: Sequence[Record]) -> None:
-    """Print what became of connection attempts (docs/contract.md)."""
-    console = _console()
-    _print(console, attempts_table(records, width=console.width))
+    terminal = console()
+    shown = overview(plan, programs, health, attempts, agent, now=time.time(), width=terminal.width)
+    show(terminal, shown)
 
 
 def overview(
@@ -81,129 +58,16 @@ def overview(
     agent: AgentState,
     *,
     now: float,
-    width: int = _PLAIN_WIDTH,
+    width: int = PLAIN_WIDTH,
 ) -> RenderableType:
     """Header, tree of nodes, last connections, health; `now` in seconds since the epoch."""
     known = programs if agent.pid is not None else {}
     parts: list[RenderableType] = [_header(plan, known, agent, now), Text()]
     parts.append(_nodes(plan, known, now, width))
     if attempts:
-        parts += [Text(), _connections(attempts, now, width)]
+        parts += [Text(), connections(attempts, now, width)]
     parts += [Text(), *_carriers(plan), _health(health)]
     return Group(*parts)
-
-
-def attempts_table(records: Sequence[Record], *, width: int = _PLAIN_WIDTH) -> RenderableType:
-    """A line for each attempt: how it went, how fast, what it cost, and why."""
-    table = _table("technique", "outcome", "path")
-    numbers = ["time to path", "rtt"]
-    if width >= _WIDE:
-        numbers += ["jitter", "packets"]
-        if any(seconds_of(record.get("goodput_bps")) for record in records):
-            numbers.insert(-1, "goodput")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column()
-    for record in records:
-        cells = {
-            "time to path": words.latency(seconds_of(record.get("time_to_path_s"))),
-            "rtt": words.latency(seconds_of(record.get("rtt_after_s"))),
-            "jitter": words.latency(seconds_of(record.get("jitter_s"))),
-            "goodput": words.rate(seconds_of(record.get("goodput_bps"))),
-            "packets": _packets(record),
-        }
-        table.add_row(
-            Text(_word(record, "technique")),
-            _outcome(record),
-            Text(_word(record, "path")),
-            *(cells[name] for name in numbers),
-            _explanation(record),
-        )
-    return table
-
-
-def status_json(
-    plan: Plan,
-    programs: Mapping[str, ProgramState],
-    health: HealthSample | None,
-    attempts: Sequence[Record],
-    agent: AgentState,
-    *,
-    now: float | None = None,
-) -> dict[str, Any]:
-    """What `overview` shows, as JSON-ready data."""
-    now = time.time() if now is None else now
-    return {
-        "lab": plan.lab,
-        "description": plan.description,
-        "source": plan.source,
-        "agent": {
-            "pid": agent.pid,
-            "alive": agent.pid is not None,
-            "uptime_s": agent.uptime_s(now),
-            "metrics": agent.metrics or None,
-        },
-        "nodes": [
-            {
-                "node": node.name,
-                "kind": str(node.kind),
-                "addresses": {face.name: list(face.addresses) for face in node.interfaces},
-                "nat": _stated(node.nat),
-                "firewall": _stated(node.firewall),
-                "firewall6": _stated(node.firewall6),
-                "nptv6": _stated(node.nptv6),
-                "nat64": _stated(node.nat64),
-                "activity": str(node.activity),
-                "program": _program_json(node.program, programs.get(node.name), agent, now),
-                "daemons": {
-                    daemon.name: _daemon_json(programs.get(daemon.key(node.name)), agent, now)
-                    for daemon in node.daemons
-                },
-            }
-            for node in plan.nodes
-        ],
-        "links": [
-            {"name": link.name, **msgspec.to_builtins(link), "backend": str(link.backend)}
-            for link in plan.links
-        ],
-        "attempts": [dict(record) for record in latest(attempts, _pair)],
-        "health": health
-        and {
-            **{field: getattr(health, field) for field in health.__struct_fields__},
-            "distorted": health.distorted,
-            "reasons": list(health.reasons),
-        },
-    }
-
-
-def _stated(data: Any) -> Any:
-    """`data` for a program that reads it: with every field, also where it is the default."""
-    if isinstance(data, msgspec.Struct):
-        return {field: _stated(getattr(data, field)) for field in data.__struct_fields__}
-    if isinstance(data, list | tuple):
-        return [_stated(item) for item in data]
-    return msgspec.to_builtins(data)
-
-
-def _program_json(program: Any, state: ProgramState | None, agent: AgentState, now: float) -> Any:
-    if program is None:
-        return None
-    return {
-        "program": program_words(program),
-        "runtime": str(program.runtime),
-        **_daemon_json(state, agent, now),
-    }
-
-
-def _daemon_json(state: ProgramState | None, agent: AgentState, now: float) -> dict[str, Any]:
-    known = state if agent.pid is not None else None
-    return {
-        "state": str(known.state) if known else "unknown",
-        "pid": known.pid if known else None,
-        "exit_code": known.exit_code if known else None,
-        "reason": known.reason if known else "",
-        "uptime_s": known.uptime_s(now) if known else 0.0,
-    }
 
 
 def _header(
@@ -242,8 +106,8 @@ def _header(
 def _nodes(
     plan: Plan, programs: Mapping[str, ProgramState], now: float, width: int
 ) -> RenderableType:
-    wide, brief = width >= _WIDE, width < _VERY_WIDE
-    table = _table("node", "address")
+    wide, brief = width >= WIDE, width < _VERY_WIDE
+    table = table_of("node", "address")
     table.add_column("nat or program")
     table.add_column(no_wrap=True)
     if wide:
@@ -278,7 +142,7 @@ def _nodes(
         table.add_row(
             drawn.append(node.name, style="bold not dim"),
             "" if internet else words.addresses(node, brief=not wide),
-            _plain(what),
+            plain(what),
             _states(node, programs, now, wide=wide),
             *([link] if wide else []),
         )
@@ -312,29 +176,8 @@ def _state(state: ProgramState | None, now: float, *, wide: bool) -> Text:
         case Stage.EXITED:
             text.append(f" {state.exit_code}")
         case Stage.FAILED if state.reason:
-            text.append(f": {_printable(state.reason)}")
+            text.append(f": {printable(state.reason)}")
     return text
-
-
-def _connections(attempts: Iterable[Record], now: float, width: int) -> RenderableType:
-    table = _table("last connections", "technique", "outcome", "path")
-    for name in ("time", "rtt"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if width >= _WIDE:
-        table.add_column(style="dim", no_wrap=True)
-    for record in latest(attempts, _pair)[-_ATTEMPTS_SHOWN:]:
-        began = seconds_of(record.get("started_at"))
-        when = f"{words.duration(max(now - began, 0.0))} ago" if began else ""
-        table.add_row(
-            Text(f"{_word(record, 'local')} → {_word(record, 'remote')}"),
-            Text(_word(record, "technique")),
-            _outcome(record),
-            Text(_word(record, "path")),
-            words.latency(seconds_of(record.get("time_to_path_s"))),
-            words.latency(seconds_of(record.get("rtt_after_s"))),
-            *([when] if width >= _WIDE else []),
-        )
-    return table
 
 
 def _carriers(plan: Plan) -> Iterator[Text]:
@@ -368,64 +211,3 @@ def _health(health: HealthSample | None) -> RenderableType:
     if health.queue_drops:
         facts.append(f"slow links dropped {plural(health.queue_drops, 'packet')}")
     return Text("machine  ").append("● keeps up", style="green").append(f": {', '.join(facts)}")
-
-
-def _outcome(record: Record) -> Text:
-    outcome = _word(record, "outcome")
-    sign, style = _OUTCOMES.get(outcome, ("✗", "red"))
-    return Text(f"{sign} {outcome}", style=style)
-
-
-def _explanation(record: Record) -> Text:
-    """Why it failed, or between which endpoints it worked."""
-    ends = [record.get(f"{side}_candidate") for side in ("local", "remote")]
-    if record.get("outcome") in CONNECTED and all(isinstance(end, dict) for end in ends):
-        shown = (_printable(str(end.get("endpoint", "?"))) for end in ends if isinstance(end, dict))
-        return Text(" → ".join(shown), style="dim")
-    return Text(_word(record, "reason"))
-
-
-def _packets(record: Record) -> str:
-    packets = record.get("packets")
-    if not isinstance(packets, dict):
-        return ""
-    return str(sum(count for count in packets.values() if isinstance(count, int)))
-
-
-def _pair(record: Record) -> tuple[str, ...]:
-    return tuple(_word(record, key) for key in ("local", "remote", "technique"))
-
-
-def _word(record: Record, key: str) -> str:
-    value = record.get(key)
-    return _printable(value) if isinstance(value, str) else ""
-
-
-def _printable(text: str) -> str:
-    """`text` on one line and harmless: a program chose it, and escape codes move the cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _plain(text: str) -> Text:
-    """`text` as it is: a string in a table would be read for markup."""
-    return Text(_printable(text))
-
-
-def _table(*names: str) -> Table:
-    """A table without lines; the columns given here keep what they hold on one line."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    return table
-
-
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
-
-
-def _print(console: Console, shown: RenderableType) -> None:
-    with console.capture() as capture:
-        console.print(shown)
-    text = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
-    encoding = (sys.stdout.encoding or "ascii").lower()
-    sys.stdout.write(text if encoding.startswith("utf") else text.translate(_ASCII))

@@ -170,7 +170,7 @@ def as_nobody(lab: Command, *arguments: str) -> subprocess.CompletedProcess[str]
     program = (
         "import os, sys; import lab.cli.main as m;"
         "import lab.cli.terminal, lab.agent.lock, lab.agent.client, lab.observe.status;"
-        "import lab.observe.graph, lab.runtime.enter, lab.observe.expect;"
+        "import lab.observe.graph, lab.observe.status_json, lab.runtime.enter, lab.observe.expect;"
         "[m.cli.get_command(None, name) for name in m.COMMANDS];"
         f"os.setuid(65534); m.main({list(arguments)!r})"
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 from lab.observe import status
 from lab.observe.collector import _programs
 from lab.observe.state import AgentState, ProgramState, Stage
+from lab.observe.status_json import status_json
 from lab.plan.model import Daemon
 from lab.topology.behaviour import Runtime
 from tests.unit.observe_support import double_nat
@@ -48,7 +49,7 @@ def test_a_router_shows_its_daemon_and_what_became_of_it():
 
 
 def test_the_same_for_programs():
-    data = status.status_json(plan(), state(Stage.READY), None, [], AGENT, now=NOW)
+    data = status_json(plan(), state(Stage.READY), None, [], AGENT, now=NOW)
     nodes = {node["node"]: node for node in data["nodes"]}
     assert nodes["home-b"]["daemons"]["miniupnpd"]["state"] == "ready"
     assert nodes["home-b"]["program"] is None

@@ -10,10 +10,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from lab.observe import status, words
+from lab.observe import attempts_table, status, words
 from lab.observe.health import HealthSample
 from lab.observe.outline import lines, tree
 from lab.observe.state import AgentState, ProgramState, Stage, programs_from_wire, to_wire
+from lab.observe.status_json import status_json
 from lab.topology.behaviour import Impairment, Runtime
 from tests.unit.observe_support import attempt, double_nat, many_homes
 
@@ -91,7 +92,9 @@ def test_a_lab_whose_agent_died_and_whose_machine_is_overloaded():
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_attempts_at_a_terminals_width(width):
-    held(f"attempts-{width}.txt", shown(status.attempts_table(ATTEMPTS, width=width), width))
+    held(
+        f"attempts-{width}.txt", shown(attempts_table.attempts_table(ATTEMPTS, width=width), width)
+    )
 
 
 def test_five_hundred_homes_fit_on_a_screen_and_the_odd_one_shows():
@@ -107,7 +110,7 @@ def test_five_hundred_homes_fit_on_a_screen_and_the_odd_one_shows():
 
 def test_what_a_program_says_is_neither_markup_nor_a_cursor_movement():
     evil = attempt("[red]x[/]", "failed", reason="\x1b[2J[/bold] gone\nline", local="[link]")
-    text = shown(status.attempts_table([evil]), 200)
+    text = shown(attempts_table.attempts_table([evil]), 200)
     assert "[red]x[/]" in text
     assert "[2J[/bold] gone line" in text
     assert "\x1b" not in text
@@ -119,14 +122,14 @@ def test_what_a_program_says_is_neither_markup_nor_a_cursor_movement():
 
 def test_records_with_nothing_in_them_are_shown_too():
     odd = {"packets": {"stun": "many"}, "time_to_path_s": "soon", "outcome": "success"}
-    assert "success" in shown(status.attempts_table([{}, odd]), 200)
+    assert "success" in shown(attempts_table.attempts_table([{}, odd]), 200)
 
 
 def test_plain_output_where_there_is_no_terminal(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
     status.render(double_nat(), PROGRAMS, HEALTHY, ATTEMPTS, AGENT)
-    status.render_attempts(ATTEMPTS)
+    attempts_table.render_attempts(ATTEMPTS)
     sys.stdout.flush()
     text = raw.getvalue().decode("ascii")
     assert "|- carrier-a" in text
@@ -135,7 +138,7 @@ def test_plain_output_where_there_is_no_terminal(monkeypatch):
 
 
 def test_the_same_for_programs():
-    data = status.status_json(double_nat(), PROGRAMS, HEALTHY, ATTEMPTS, AGENT, now=NOW)
+    data = status_json(double_nat(), PROGRAMS, HEALTHY, ATTEMPTS, AGENT, now=NOW)
     home = next(node for node in data["nodes"] if node["node"] == "home-a")
     assert home["nat"]["mapping"] == "endpoint-independent"  # stated, though it is the default
     assert json.loads(json.dumps(data)) == data
@@ -163,7 +166,7 @@ def test_the_same_for_programs():
 
 
 def test_a_dead_agents_programs_are_unknown():
-    data = status.status_json(double_nat(), PROGRAMS, None, [], AgentState(), now=NOW)
+    data = status_json(double_nat(), PROGRAMS, None, [], AgentState(), now=NOW)
     assert {node["program"]["state"] for node in data["nodes"] if node["program"]} == {"unknown"}
     assert data["health"] is None
     assert data["agent"] == {"pid": None, "alive": False, "uptime_s": 0.0, "metrics": None}
