@@ -1,9 +1,9 @@
 """Small BPF programs that divert what passes an interface: tcx(7) and XDP, by bpf(2).
 
-tcx (Linux 6.6) and not filters of tc(8): to make room for a filter on an
-interface that is up, the kernel takes its queue away for some milliseconds,
-and what is sent meanwhile is lost.  A program of tcx begins, ends and is
-exchanged between two packets.
+tcx (Linux 6.6) and not filters of tc(8): with what those hang on (clsact)
+made and removed on an interface in use, one to five packets were lost of a
+thousand a second, each time (Linux 6.18).  A program of tcx begins, ends and
+is exchanged between two packets.
 
 A program is attached as long as the descriptor of its attachment is open, and
 its interface is there.
