@@ -11,6 +11,8 @@ from lab.observe.explain.labels import Kind
 from lab.observe.explain.phrases import SPOKEN, article, both, count, joined, names, stopped, times
 from lab.observe.explain.story import Side, Story, Told
 from lab.observe.explain.translator import plain, prefixes
+from lab.plan.model import NodeKind
+from lab.plan.names import segment_owner
 
 _LOCAL_ONLY = frozenset({"lan"})
 
@@ -32,6 +34,8 @@ def failed(tale: Story) -> str:
             )
     if astray := _astray(tale):
         return f"It failed: {astray}."
+    if apart := _apart(tale):
+        return f"It failed: {apart}."
     said = f" {tale.local.name} says: {reason}." if reason else ""
     if not tale.local.sent and not tale.remote.sent:
         return f"It failed before a packet was sent from peer to peer.{said}"
@@ -213,6 +217,24 @@ def _stopped(tale: Story) -> str:
     if not drops or any(side.got_through for side in (tale.local, tale.remote)):
         return ""
     return f"nothing of what the peers sent one another got through: {joined(drops)}"
+
+
+def _apart(tale: Story) -> str:
+    """That a partition divides the network of the two, where not even ARP passes."""
+    wires = {
+        end.node
+        for link in tale.capture.plan.links
+        if link.a.node in (tale.local.name, tale.remote.name)
+        for end in (link.a, link.b)
+    }
+    for node in tale.capture.plan.nodes:
+        if node.kind is NodeKind.SEGMENT and node.name in wires:
+            for fence in node.fences:
+                return (
+                    f"{segment_owner(node.name)}'s network is divided ({fence.partition}), and "
+                    f"neither of the two finds the other there, as not even ARP passes"
+                )
+    return ""
 
 
 def _astray(tale: Story) -> str:

@@ -235,7 +235,8 @@ def _steps(tale: Story, m: Side, n: Side) -> Iterator[tuple[int, Journey, str]]:
     if learned:
         yield 1, learned, m.name
     telling = "offer" if m is tale.local else "answer"
-    for journey in [one.journey for one in tale.told if one.label.signal == telling][:2]:
+    heard = [one.journey for one in tale.told if one.label.signal == telling and one.arrived]
+    for journey in heard[:2]:
         yield 1, journey, journey.end
     crossing = [one.journey for one in _crossing(n, m)]
     if not crossing:

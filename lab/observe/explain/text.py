@@ -157,7 +157,7 @@ class _Page:
     def _arrow(self, row: Row) -> Line:
         line, colour = self._empty(), _COLOURS[Kind(row.kind)]
         line.put(0, moment(row.at_ms).rjust(_TIME - 2), "bright_black")
-        columns = [self._column[point.lane] for point in row.points]
+        columns = self._columns(row)
         first, last = columns[0], columns[-1]
         way = 1 if last >= first else -1
         for before, after in itertools.pairwise(columns):
@@ -177,6 +177,14 @@ class _Page:
             line.put(column + (way if column == last else -way), _BALLS[number], "yellow",
                      bold=True)  # fmt: skip
         return line
+
+    def _columns(self, row: Row) -> list[int]:
+        """Where the row's points are; what did not leave its lane has an end beside it."""
+        columns = [self._column[point.lane] for point in row.points]
+        if len(columns) == 1:
+            inward = 1 if columns[0] < self._width / 2 else -1
+            columns.append(columns[0] + inward * (self._step * 3 // 4))
+        return columns
 
     def _words(self, line: Line, row: Row, columns: list[int], colour: str) -> None:
         """The packet's name on its longest stretch, or beside it where there is no room."""

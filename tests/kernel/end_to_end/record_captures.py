@@ -40,6 +40,7 @@ ATTEMPTS: dict[str, tuple[str, str, str]] = {
     "two-homes-pcp": ("two-homes", "pcp", ""),
     "two-homes-lan": ("two-homes", "lan", ""),
     "partition-udp-punch": ("two-homes", "udp-punch", "partition alice / bob"),
+    "lan-partition-direct": ("lan", "direct", "partition alice / bob"),
     "loss-udp-punch": ("two-homes", "udp-punch", "link set home-b internet loss=10%"),
     "cut-direct": ("two-homes", "direct", "link down home-b internet"),
 }

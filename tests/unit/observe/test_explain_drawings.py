@@ -102,6 +102,15 @@ def test_a_ladder_travels_as_json():
     assert msgspec.convert(there, Ladder) == drawn
 
 
+def test_what_did_not_leave_its_lane_ends_beside_it():
+    whole = ladder(told(PUNCH))
+    row = next(row for row in whole.rows if row.points[0].lane == "alice")
+    lost = msgspec.structs.replace(row, points=row.points[:1], fate="lost", notes=(), steps=())
+    text = ladder_text(msgspec.structs.replace(whole, rows=(lost,)), 120)
+    (line,) = (line for line in click.unstyle(text).splitlines() if "●" in line)
+    assert line.index("●") < line.index("✗")
+
+
 def test_an_attempt_without_packets_is_drawn_too():
     empty = msgspec.structs.replace(ladder(told(PUNCH)), rows=(), proven_ms=None, steps=())
     assert "alice" in ladder_text(empty, 100)

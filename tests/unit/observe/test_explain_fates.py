@@ -78,6 +78,11 @@ def test_a_partition_is_the_cause_of_what_the_internet_drops():
     }
 
 
+def test_a_partition_of_a_lan_keeps_even_arp_apart():
+    sentence = explained("lan-partition-direct")
+    assert "home's network is divided (partition of alice from bob)" in sentence
+
+
 def test_a_cut_link_is_named():
     name = "home-b\N{EM DASH}internet"
     assert set(causes("cut-direct", Fate.LOST)) == {f"lost on the link {name}, which is cut"}
