@@ -13,6 +13,11 @@ CASES = (
     "delay, longer",
     "loss where there is none",
     "rate, lower",
+    "jitter where there is none",
+    "reordering",
+    "more bursts",
+    "queue, shorter",
+    "duplication",
 )
 
 

@@ -7,7 +7,7 @@ frame that finds the queue as full as it gets waits for all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.fabric.links.transmitter import queue_packets, serialisation_ns
@@ -136,7 +136,7 @@ def findings(about: Bearings, loaded: Load, flow: Flow) -> Iterator[LinkFinding]
     if loaded.unfilled or not right:
         yield _unfilled(about, loaded.unfilled or "its rate is another")
         return
-    yield _queue(about, loaded, flow, came)
+    yield _queue(about, flow, came)
 
 
 def _unfilled(about: Bearings, why: str) -> LinkFinding:
@@ -223,21 +223,34 @@ def _unlimited(  # noqa: PLR0917 - what came, and what is made of it
     )
 
 
-def _queue(
-    about: Bearings, loaded: Load, flow: Flow, came: Sequence[tuple[int, int]]
-) -> LinkFinding:
+def full_for(flow: Flow, came: Collection[int], moment_ns: int) -> set[int]:
+    """Frames that found the queue full but for a place or two: one was dropped a moment from then.
+
+    A sender that pauses, or is slow, leaves the queue less full, and drops none.
+    """
+    dropped = [number for number in range(len(flow.sent)) if number not in came]
+    found = set()
+    for number in dropped:
+        before_ns, after_ns = flow.sent[number]
+        if number - 1 in came and before_ns - flow.sent[number - 1][1] <= moment_ns:
+            found.add(number - 1)
+        for later in (number + 1, number + 2):
+            if later in came and flow.sent[later][0] - after_ns <= moment_ns:
+                found.add(later)
+    return found
+
+
+def _queue(about: Bearings, flow: Flow, came: Sequence[tuple[int, int]]) -> LinkFinding:
     """How long a frame waits that finds the queue as full as it gets."""
     way = about.way
     serial_s = about.serial_s(flow.size)
     delay_s = way.delay_us / 1e6
-    # What of the burst got in fills it, so all that came later found one place.
+    full = full_for(flow, {number for _, number in came}, int(2e9 * serial_s))
     waits = sorted(
-        (at_ns - flow.sent[number][0]) / 1e9 - delay_s
-        for at_ns, number in came
-        if number >= loaded.burst
+        (at_ns - flow.sent[number][0]) / 1e9 - delay_s for at_ns, number in came if number in full
     )
     if len(waits) < _FEWEST:
-        return _unfilled(about, f"{len(waits)} packets that found it full came")
+        return _unfilled(about, f"{len(waits)} packets came that found it full, too few to tell")
     first, last = intervals.ranks(len(waits), 0.5, about.alpha)
     room = (SLACK_S + way.jitter_us / 1e6) / serial_s + 2
     held = _held(way, flow.size)
@@ -250,8 +263,7 @@ def _queue(
     dropped = len(flow.sent) - len(came)
     if dropped < _FEWEST + 2 * way.loss_share * len(flow.sent) and held > low:
         return _unfilled(about, "no program filled it fast enough")
-    # A longer wait may be that of a machine which lags, or of others' frames in the queue; and a
-    # sender that paused leaves it less than full.
+    # A longer wait may be that of a machine which lags, or of others' frames in the queue.
     slowed = about.crowded(flow) or about.felt.saturated(*flow.span_ns)
     late_s = about.felt.late_s(len(waits) / 2)
     if held < low and held >= (1 - _TOLERANCE) * (seen.low - late_s / serial_s):

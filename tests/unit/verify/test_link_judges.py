@@ -306,6 +306,22 @@ def test_a_sender_that_pauses_does_not_make_a_link_slow() -> None:
     assert (rate.dimension, rate.verdict) == (LinkDimension.RATE, FINE)
 
 
+@given(st.integers(0, 2**32), st.floats(0.2, 0.95))
+@settings(max_examples=15)
+def test_nor_does_one_that_starves_make_a_queue_short(seed: int, share: float) -> None:
+    load = loaded.load(FAIR, 1500, 4.0)
+    rng = Random(seed)
+    at_ns, offsets, former = 0, [], 0
+    for planned in load.offsets_ns:
+        # Now and then it is not its turn for some milliseconds.
+        pause = rng.randrange(20_000_000) if rng.random() > share else 0
+        at_ns += planned - former + pause
+        former = planned
+        offsets.append(at_ns)
+    found = [*loaded.findings(bearings(FAIR), load, flow_over(FAIR, offsets, load.size))]
+    assert [one for one in found if one.verdict in {WRONG, ODD}] == []
+
+
 def test_others_on_a_link_are_counted_while_it_was_measured() -> None:
     flow = flow_over(FAIR, APART, 60, late=punctual)
     begin, end = flow.span_ns
