@@ -43,7 +43,9 @@ def boot(script: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess[
     machine = ("--disable-kvm", "--force-9p", "--cpus", "2", "--memory", "1G", "--cwd", str(ROOT))
     # vng wants its own interpreter's tools beside it.
     path = f"{Path(vng).parent}:{os.environ.get('PATH', '')}"
-    command = (vng, "--run", str(image), *machine, "--", script)
+    # The guest ends by itself, too: whoever waits for it may be gone by then.
+    bounded = shlex.join(("timeout", "-k", "5", f"{timeout_s:.0f}", "sh", "-c", script))
+    command = (vng, "--run", str(image), *machine, "--", bounded)
     # A session of its own: what is to be ended at the deadline is QEMU, below vng and a shell.
     guest = subprocess.Popen(
         command,
