@@ -1,7 +1,8 @@
 """Formats that packets are recognised by and that have no codec of their own in `lab.peer`.
 
 WebSocket frames (RFC 6455, section 5.2) as they pass, which the codec of the
-web relay reads from a stream only, and what peers on one LAN tell each other.
+web relay reads from a stream only, first lines of HTTP, and what peers on one
+LAN tell each other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import re
 _LONG, _LONGER = 126, 127
 _CLOSE, _PING, _PONG = 8, 9, 10
 _OPCODES = {0: "continued", 1: "text", 2: "", _CLOSE: "close", _PING: "ping", _PONG: "pong"}
+_STATUS = re.compile(r"^HTTP/1\.[01] (\d{3}.*)$")
+_TARGET = 10
+"""How much of the path that a request asks for is shown."""
 _LAN = re.compile(
     rb'^\{"id": ?"[0-9a-f]{4,32}", ?"from": ?"([^"]{1,63})".*?"kind": ?"([a-z-]{1,20})"', re.DOTALL
 )
@@ -46,3 +50,19 @@ def lan_message(data: bytes) -> tuple[str, str] | None:
     if found := _LAN.match(data):
         return found[2].decode(), found[1].decode(errors="replace")
     return ("receipt", "") if _LAN_RECEIPT.match(data) else None
+
+
+def http_line(data: bytes) -> str:
+    """The first line of an HTTP message in short: what is asked for, or how it was answered."""
+    line = data.split(b"\r\n", 1)[0][:90].decode(errors="replace")
+    if answer := _STATUS.match(line):
+        return answer[1]
+    line = line.removesuffix(" HTTP/1.1").removesuffix(" HTTP/1.0")
+    method, _, target = line.partition(" ")
+    if target.startswith("http://"):
+        # As a proxy is asked; the path says more than the server does.
+        target = "/" + target.removeprefix("http://").partition("/")[2]
+        line = f"{method} {target}"
+    if target.startswith("/") and len(target) > _TARGET:
+        return f"{method} {target[:_TARGET]}\N{HORIZONTAL ELLIPSIS}"
+    return line

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lab.observe.explain.formats import lan_message, websocket
+from lab.observe.explain.formats import http_line, lan_message, websocket
 from lab.observe.explain.packet import ACK, FIN, RST, SYN, Packet
 from lab.peer.endpoint import Endpoint
 from lab.peer.marks import Mark
@@ -69,9 +69,6 @@ _TLS = re.compile(rb"^[\x14-\x17]\x03[\x00-\x04]")
 _HTTP = re.compile(rb"^(?:(?:GET|POST|PUT|CONNECT|HEAD|M-SEARCH|NOTIFY) \S+ HTTP/1\.[01]"
                    rb"|HTTP/1\.[01] \d\d\d[^\r\n]*)")  # fmt: skip
 _HEADER = re.compile(rb"^[A-Z][A-Za-z-]{1,30}: [^\r\n]{1,200}\r\n")
-_STATUS = re.compile(r"^HTTP/1\.[01] (\d{3}.*)$")
-_TARGET = 10
-"""How much of the path that a request asks for is shown."""
 _SOAP = re.compile(rb'^POST .*soapaction: *"[^"#]*#(\w{1,40})"', re.DOTALL | re.IGNORECASE)
 _FRAME = re.compile(rb'^\x00\x00[\x00-\x40].\{"t":"([a-z]+)"', re.DOTALL)
 _BODY_KIND = re.compile(rb'"kind":"(offer|answer|decline|more|end|ping|pong)"')
@@ -129,7 +126,7 @@ def _udp(packet: Packet) -> Label:
     ports = {packet.source.port, packet.destination.port}
     data = packet.payload
     if _SSDP in ports:
-        return Label(Kind.PORTMAP, f"SSDP {_first_line(data)}")
+        return Label(Kind.PORTMAP, f"SSDP {http_line(data)}")
     if ports & _PORTMAP:
         return Label(Kind.PORTMAP, _portmap(data, answer=packet.source.port == 5351))
     if local := next((name for port, name in _LOCAL_NAMES if port in ports), ""):
@@ -247,7 +244,7 @@ def _tcp(packet: Packet) -> Label:
     if action := _SOAP.search(data):
         return Label(Kind.PORTMAP, f"UPnP {action[1].decode()}")
     if _HTTP.match(data):
-        return Label(Kind.WEB, _first_line(data))
+        return Label(Kind.WEB, http_line(data))
     if _HEADER.match(data):
         return Label(Kind.CHORE, "HTTP header, continued")
     if _TLS.match(data):
@@ -290,18 +287,3 @@ def _framed(data: bytes) -> Label | None:
     name = f" {'to' if sent else 'from'} {who[1].decode(errors='replace')}" if who else ""
     candidates = tuple(match[2].decode(errors="replace") for match in _CANDIDATE.finditer(data))
     return Label(Kind.SIGNAL, f"{signal}{name}", signal=signal, candidates=candidates)
-
-
-def _first_line(data: bytes) -> str:
-    line = data.split(b"\r\n", 1)[0][:90].decode(errors="replace")
-    if answer := _STATUS.match(line):
-        return answer[1]
-    line = line.removesuffix(" HTTP/1.1").removesuffix(" HTTP/1.0")
-    method, _, target = line.partition(" ")
-    if target.startswith("http://"):
-        # As a proxy is asked; the path says more than the server does.
-        target = "/" + target.removeprefix("http://").partition("/")[2]
-        line = f"{method} {target}"
-    if target.startswith("/") and len(target) > _TARGET:
-        return f"{method} {target[:_TARGET]}\N{HORIZONTAL ELLIPSIS}"
-    return line
