@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from lab.topology.behaviour import Impairment
 from lab.topology.datafiles import OPPORTUNITY_BYTES, load, parse_trace
@@ -28,6 +29,8 @@ _MOST_FRAMES_S = 8000.0
 _LOOKS = 24
 """At how many moments what has passed is held against the trace."""
 _FEWEST = 20
+_PAUSE_S = 0.005
+"""A trace that gives much for a moment empties a short queue in so long."""
 
 
 class Turn:
@@ -95,6 +98,11 @@ def load_for(turn: Turn, mtu: int) -> Load | str:
     return Load(size, burst, offsets, span_s, 1.0, "its length follows from a trace")
 
 
+def _longest_pause_s(flow: Flow) -> float:
+    """Between two frames sent: what waits may run out, and then no opportunity is taken."""
+    return max(later[0] - former[1] for former, later in pairwise(flow.sent)) / 1e9
+
+
 def findings(about: Bearings, turn: Turn, flow: Flow) -> Iterator[LinkFinding]:
     """The rate, beside what the trace gives meanwhile."""
     mean = turn.rate_bit
@@ -124,6 +132,8 @@ def findings(about: Bearings, turn: Turn, flow: Flow) -> Iterator[LinkFinding]:
         excuse = about.crowded(flow) or about.felt.saturated(*flow.span_ns)
         if late_s > SLACK_S and turn.place(looks, 1 + late_s * 1000 + jitter_ms, room) is not None:
             excuse = excuse or about.felt.lateness(paused)
+        if (gap_s := _longest_pause_s(flow)) > _PAUSE_S:
+            excuse = excuse or f"the sender paused for {gap_s * 1000:.0f} ms"
     span_s = max((end_ns - began) / 1e9, 1e-3)
     rate = len(came) * flow.size * 8 / span_s
     if place is not None:
