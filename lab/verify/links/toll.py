@@ -119,9 +119,9 @@ class Toll:
             )
         if backend is Backend.FERRY:
             return Felt(late=late, dropped=dropped, worker=self.theirs, work="carrying links")
-        # The kernel carries in the name of who sends.
+        # In the kernel nothing but its timers can be late: packets wait for no process.
         ours = quantile(self.wakings_s, _OURS) if self.wakings_s else 0.0
-        return Felt(own_s=ours, dropped=dropped, worker=self.ours, work="sending")
+        return Felt(own_s=ours, dropped=dropped)
 
 
 @dataclass(frozen=True, slots=True)
