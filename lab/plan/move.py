@@ -1,6 +1,6 @@
 """A host leaves its router for another one: what that makes of a plan.
 
-The topology that the plan was made from is compiled again with the host in its
+The topology that the plan was made from is laid out again with the host in its
 new place and the running plan as history, so that everything else keeps its
 addresses.  What was changed while the lab ran is laid over the result.
 """
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from lab.errors import InputError
 from lab.plan.attachment import Attachments
+from lab.plan.layout import lay_out
 from lab.plan.machine import Machine
 from lab.plan.model import Link, Node, NodeKind, Plan
 from lab.plan.names import UPLINKS
@@ -29,7 +30,7 @@ def moved(plan: Plan, host: str, via: str, link: LinkSpec | None) -> Plan:
     now = Attachments.of(plan).links[host]
     there = replace(spec, via=via, link=link or now.spec, address="", address6="")
     nodes = tuple(there if each is spec else each for each in topology.nodes)
-    fresh = _compiled(plan, replace(topology, nodes=nodes))
+    fresh = _laid_out(plan, replace(topology, nodes=nodes))
     before = {each.name: each for each in plan.nodes}
     wires = {each.a: each for each in plan.links if each.a.interface in UPLINKS}
     wires.pop(now.a)
@@ -46,7 +47,7 @@ def told_anew(plan: Plan, name: str) -> Node:
     node = plan.node(name)
     if node.program is None or plan.topology is None:
         return node
-    fresh = _compiled(plan, plan.topology).node(name).program
+    fresh = _laid_out(plan, plan.topology).node(name).program
     if fresh is None:
         return node
     return replace(node, program=replace(node.program, env=fresh.env))
@@ -89,9 +90,7 @@ def _checked(plan: Plan, host: str, via: str) -> tuple[Topology, NodeSpec]:
     return topology, spec
 
 
-def _compiled(plan: Plan, topology: Topology) -> Plan:
-    from lab.plan.compile import compile_topology  # noqa: PLC0415 - it plays the timeline, and so us
-
+def _laid_out(plan: Plan, topology: Topology) -> Plan:
     machine = Machine(
         netem=plan.netem,
         netem_seed=plan.netem_seed,
@@ -99,7 +98,7 @@ def _compiled(plan: Plan, topology: Topology) -> Plan:
         containers=True,
         runtime=plan.runtime,
     )
-    return compile_topology(topology, machine, lab=plan.lab, previous=plan)
+    return lay_out(topology, machine, lab=plan.lab, previous=plan)
 
 
 def _as_it_runs(fresh: Node, running: Node | None) -> Node:
