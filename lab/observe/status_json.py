@@ -12,6 +12,7 @@ from lab.observe.attempts import latest
 from lab.observe.attempts_table import Record, pair
 from lab.observe.health import HealthSample
 from lab.observe.state import AgentState, ProgramState, program_words
+from lab.observe.stated import stated
 from lab.plan.model import Plan
 
 
@@ -41,11 +42,11 @@ def status_json(
                 "node": node.name,
                 "kind": str(node.kind),
                 "addresses": {face.name: list(face.addresses) for face in node.interfaces},
-                "nat": _stated(node.nat),
-                "firewall": _stated(node.firewall),
-                "firewall6": _stated(node.firewall6),
-                "nptv6": _stated(node.nptv6),
-                "nat64": _stated(node.nat64),
+                "nat": stated(node.nat),
+                "firewall": stated(node.firewall),
+                "firewall6": stated(node.firewall6),
+                "nptv6": stated(node.nptv6),
+                "nat64": stated(node.nat64),
                 "activity": str(node.activity),
                 "program": _program_json(node.program, programs.get(node.name), agent, now),
                 "daemons": {
@@ -67,15 +68,6 @@ def status_json(
             "reasons": list(health.reasons),
         },
     }
-
-
-def _stated(data: Any) -> Any:
-    """`data` for a program that reads it: with every field, also where it is the default."""
-    if isinstance(data, msgspec.Struct):
-        return {field: _stated(getattr(data, field)) for field in data.__struct_fields__}
-    if isinstance(data, list | tuple):
-        return [_stated(item) for item in data]
-    return msgspec.to_builtins(data)
 
 
 def _program_json(program: Any, state: ProgramState | None, agent: AgentState, now: float) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
+from lab.observe.stated import stated
 from lab.plan import words
 from lab.plan.attachment import declared_link, upper_end
 from lab.plan.model import Link, Plan
@@ -33,13 +34,13 @@ def as_json(plan: Plan, link: Link) -> dict[str, Any]:
         "backend": str(link.backend),
         "preset": link.preset,
         "mtu": link.mtu,
-        "up": _stated(link.a_to_b),
-        "down": _stated(link.b_to_a),
+        "up": stated(link.a_to_b),
+        "down": stated(link.b_to_a),
         "declared": {
             "preset": declared.preset,
             "mtu": declared.mtu,
-            "up": _stated(declared.up),
-            "down": _stated(declared.down),
+            "up": stated(declared.up),
+            "down": stated(declared.down),
         },
         "changed": link.spec != declared or link.down,
     }
@@ -50,7 +51,7 @@ def table(plan: Plan, links: Sequence[Link]) -> list[str]:
     rows = [("LINK", "STATE", "BACKEND", "CHARACTER")]
     for link in links:
         declared = declared_link(plan, link)
-        like = words.link(msgspec.structs.replace(link, down=False), backend=False) or "plain wire"
+        like = words.link(replace(link, down=False), backend=False) or "plain wire"
         name = f"{link.preset}: " if link.preset else ""
         was = ""
         if link.spec != declared:
@@ -65,10 +66,3 @@ def table(plan: Plan, links: Sequence[Link]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _stated(data: Any) -> Any:
-    """`data` with every field, also where it is the default."""
-    if isinstance(data, msgspec.Struct):
-        return {field: _stated(getattr(data, field)) for field in data.__struct_fields__}
-    return msgspec.to_builtins(data)
