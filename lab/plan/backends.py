@@ -24,7 +24,7 @@ def kernel_cannot(way: Impairment, *, netem: bool) -> str:
 
     A rate alone is within reach of every kernel (a token bucket).
     """
-    if not netem and (way.delay_us or way.jitter_us or way.lossy or way.altering):
+    if not netem and way.beyond_rate:
         return "there is no netem"
     active = way.discipline is not Discipline.DROP_TAIL
     if not netem and active and way.limited:

@@ -327,7 +327,12 @@ class Impairment(Frozen, frozen=True):
     @property
     def none(self) -> bool:
         """Whether this direction is a plain wire."""
-        return not (self.limited or self.delay_us or self.jitter_us or self.lossy or self.altering)
+        return not (self.limited or self.beyond_rate)
+
+    @property
+    def beyond_rate(self) -> bool:
+        """Whether there is more to it than a transmitter: what takes netem, in the kernel."""
+        return bool(self.delay_us or self.jitter_us or self.lossy or self.altering)
 
     @property
     def limited(self) -> bool:
@@ -363,7 +368,7 @@ class Backend(StrEnum):
     PLAIN = "plain"
     """A bare veth pair: nothing to impair."""
     KERNEL = "kernel"
-    """veth with netem, TBF or HTB."""
+    """A pair of veths with netem or TBF."""
     FERRY = "ferry"
     """Two TAP devices joined by a user-space process."""
 

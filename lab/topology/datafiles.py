@@ -106,6 +106,8 @@ def parse_trace(data: bytes) -> array[int]:
             raise _not_a(f"line {number} goes back in time, from {last} to {moment}", "trace")
         moments.append(moment)
         last = moment
+    if not moments:
+        raise _not_a("it is empty", "trace")
     if not last:
         raise _not_a("it ends where it begins", "trace")
     return moments

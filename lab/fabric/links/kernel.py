@@ -92,9 +92,7 @@ def shape(interface: str, impairment: Impairment, seed: int = 0) -> None:
         try:
             kernel.netem(_TC_H_ROOT, _DELAY_HANDLE, qdisc.delay_line(impairment, seed))
         except MissingError:
-            if impairment.delay_us or impairment.jitter_us or impairment.lossy:
-                raise
-            if impairment.altering:
+            if impairment.beyond_rate:
                 raise
             kernel.tbf(_TC_H_ROOT, impairment)
             return
