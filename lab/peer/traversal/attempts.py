@@ -186,7 +186,8 @@ class Attempts:
                 if rtt is None:
                     return
                 call.rtt_before = min(rtt, call.rtt_before or rtt)
-                call.run.rtt = call.rtt_before
+                if call.run.token:  # else the next attempt may be one with another peer
+                    call.run.rtt = call.rtt_before
         finally:
             call.rtt_known.set()
 

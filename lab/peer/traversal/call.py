@@ -78,6 +78,8 @@ class Call:
         self.restraint = restraint or Restraint()
         self.run = run or Run()
         """What this attempt has in common with others."""
+        self.silences = self.run.silences
+        """Who is silent, as seen from the network that this attempt began in."""
         self.options = options
         """What who ordered the attempt wants otherwise than usual; read it by `option`."""
         self.besides: Mapping[str, Any] = {}
@@ -132,7 +134,7 @@ class Call:
             driver = await open_udp(self.settings.bind, self.tally, self.settings.ipv4)
         except OSError as error:
             raise AttemptError(Outcome.FAILED, f"{self.me} got no UDP port: {error}") from error
-        driver.silent = self.run.silences.udp
+        driver.silent = self.silences.udp
         self.drivers.append(driver)
         return driver
 

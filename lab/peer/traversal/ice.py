@@ -74,7 +74,7 @@ class Ice:
             call.settings, lambda size: call.tally.count(KIND, size), controlling=controlling
         )
         call.at_close(link.close)
-        silent = call.run.silences.udp
+        silent = call.silences.udp
         link.silent = tuple(server for server in silent if fresh(silent, server, call.now))
         await (link.gather_hosts() if self._trickle else link.gather())
         return link

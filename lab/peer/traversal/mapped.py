@@ -88,7 +88,7 @@ class PortMapped:
         router = gateway()
         if not router:
             return _Granted(trouble=f"{call.me} has no IPv4 default route", answer=_SILENT)
-        silent, who = call.run.silences.router, (self.name, router)
+        silent, who = call.silences.router, (self.name, router)
         if fresh(silent, who, call.now, ROUTER_FRESH_S):
             age = call.now - silent[who]
             trouble = f"the router {router} does not answer so far, asked again {age:.1f} s ago"

@@ -144,7 +144,7 @@ async def _endpoints(
 
 def _trouble(call: IncomingCall) -> dict[str, str]:
     """What is known of this peer's own way out, if neither UDP nor TCP pass."""
-    servers, silences = call.settings.stun_servers, call.run.silences
+    servers, silences = call.settings.stun_servers, call.silences
     blocked = servers and all(
         fresh(silences.udp, server, call.now) and fresh(silences.tcp, server, call.now)
         for server in servers

@@ -66,7 +66,8 @@ class Run:
         moved = before is not None and before.addresses != settings.addresses
         if moved:
             self.close()
-            self.silences.clear()
+            # Attempts that are still about keep the old ones, which are of the old network.
+            self.silences = Silences()
             self.rtt, self.key, self._router = None, b"", ""
         if not self.token:
             # Nobody has asked meanwhile: what was silent is to be asked again.

@@ -54,12 +54,6 @@ class Silences:
     router: dict[tuple[str, str], float] = field(default_factory=dict)
     """Protocol and address of a router."""
 
-    def clear(self) -> None:
-        """Forget everything: this is another network."""
-        self.udp.clear()
-        self.tcp.clear()
-        self.router.clear()
-
     def age(self) -> None:
         """Nothing is fresh any more."""
         _age(self.udp)

@@ -91,7 +91,7 @@ class TcpPort:
 
     async def learn(self, server: Endpoint) -> Learned:
         """Ask `server` from where the port's connections come; the connection stays open."""
-        call, silent = self._call, self._call.run.silences.tcp
+        call, silent = self._call, self._call.silences.tcp
         if fresh(silent, server, call.now):
             age = call.now - silent[server]
             why = f"no answer so far, tried again {age:.1f} s ago"
