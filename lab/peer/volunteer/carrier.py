@@ -24,6 +24,8 @@ from lab.peer.volunteer.stamp import STAMP_BYTES, Stamps, agreed
 from lab.peer.volunteer.wire import COOKIE_BYTES, Exchange, Packet, Type, exchange, parse, proven_by
 
 MAX_PACKET = 1400
+MOVES = 16
+"""How often one of a pair may come from elsewhere, or with another key."""
 
 
 class Client(NamedTuple):
@@ -75,6 +77,8 @@ class _Pair:
     allowance: float
     counted_at: float
     seats: list[_Seat | None] = field(default_factory=lambda: [None, None])
+    left: set[tuple[Client, Exchange]] = field(default_factory=set)
+    """From where, and with what proofs, the two came before."""
 
 
 class Carrier:
@@ -126,9 +130,9 @@ class Carrier:
 
     def gone(self, client: Client) -> None:
         """A TCP connection has ended."""
-        attempt, side = self._sides.pop(client, (b"", 0))
+        attempt, side = self._sides.get(client, (b"", 0))
         if pair := self._pairs.get(attempt):
-            pair.seats[side] = None
+            self._vacate(pair, side)
 
     def tick(self, now: float) -> None:
         """Forget pairs that have expired; to be called about every second."""
@@ -175,19 +179,27 @@ class Carrier:
     ) -> list[Send]:
         """Let one of a pair take part from where he is now."""
         before, proof = pair.seats[side], exchange(packet)
-        # What comes a second time, or was copied, must not begin the counting anew.
+        # What comes a second time, or was copied, must not begin the counting anew, nor
+        # take one of the pair back to where he was.
         if before is None or (before.client, before.proof) != (client, proof):
+            if (client, proof) in pair.left or len(pair.left) >= MOVES:
+                return []
             keys = (proof.ephemeral, self._agreement.ephemeral)
             try:
                 stamps = agreed(self._agreement, packet.attempt, proof.cookie, keys, relay=True)
             except ValueError:
                 return []
-            if before:
-                self._sides.pop(before.client, None)
+            self._vacate(pair, side)
             before = pair.seats[side] = _Seat(client, proof, stamps)
             self._sides[client] = (packet.attempt, side)
         pair.used_at = now
         return [Send(client, Packet(Type.JOINED, packet.attempt, before.stamps.welcome).encode())]
+
+    def _vacate(self, pair: _Pair, side: int) -> None:
+        if seat := pair.seats[side]:
+            pair.left.add((seat.client, seat.proof))
+            pair.seats[side] = None
+            self._sides.pop(seat.client, None)
 
     def _pass_on(self, client: Client, data: bytes, now: float) -> list[Send]:
         attempt, side = self._sides.get(client, (b"", 0))

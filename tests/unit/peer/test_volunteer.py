@@ -13,7 +13,7 @@ from lab.peer.identity import Identity
 from lab.peer.session.wire import SessionSeal
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.seal import Type as Sealed
-from lab.peer.volunteer.carrier import Bounds, Carrier, Client
+from lab.peer.volunteer.carrier import MOVES, Bounds, Carrier, Client
 from lab.peer.volunteer.election import CONDITIONS, MISSES, Election, Measured, Terms, TermsError
 from lab.peer.volunteer.joining import Joining
 from lab.peer.volunteer.wire import (
@@ -89,6 +89,7 @@ class Meeting:
         self.carrier = Carrier(CAROL.key, Bounds(**bounds))
         self.now = 0.0
         self.joined = {}
+        self.proofs = {}
 
     def says(self, client, data):
         """What comes of a packet, with the client's stamp if it has joined."""
@@ -105,6 +106,7 @@ class Meeting:
         while not joining.done:
             joining.tick(self.now)
             for datagram in joining.take():
+                self.proofs[client] = datagram.payload
                 for answer in self.raw(client, datagram.payload):
                     assert answer.client == client
                     assert len(answer.data) <= len(datagram.payload), "nothing is amplified"
@@ -223,6 +225,26 @@ def test_a_proof_that_comes_again_does_not_make_old_packets_new():
     assert len(meeting.raw(A, stamped)) == 1
     assert len(meeting.raw(A, proofs[-1])) == 1, "it is answered: the first answer may be lost"
     assert meeting.raw(A, stamped) == []
+
+
+def test_a_late_copy_of_a_proof_takes_nobody_back_to_where_he_was():
+    meeting = pair()
+    # Both kept by somebody on the way.
+    copy, old = meeting.proofs[A], meeting.joined[A].stamps.put(sealed())
+    assert len(meeting.raw(A, old)) == 1
+    assert meeting.joins(M, ALICE).joined
+    assert meeting.raw(A, copy) == meeting.raw(A, old) == []
+    packet = sealed()
+    assert meeting.says(B, packet) == [(M, packet)]
+    assert meeting.says(M, packet) == [(B, packet)]
+
+
+def test_a_pair_moves_no_more_than_so_often():
+    meeting = pair()
+    joined = [meeting.joins(A, ALICE).joined for _ in range(MOVES + 1)]
+    assert joined == [True] * MOVES + [False]
+    packet = sealed()
+    assert meeting.says(B, packet) == [(A, packet)]
 
 
 def test_who_knows_no_key_does_not_pass_for_the_volunteer():
