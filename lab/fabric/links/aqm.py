@@ -35,14 +35,19 @@ class Waiting:
 
 
 class Aqm(Protocol):
-    """A queue; `drops` counts what it took out other than by `take`."""
+    """A queue that drops by itself what has waited for too long."""
 
-    drops: int
+    bytes: int
+    """Of the frames in it."""
+
+    @property
+    def drops(self) -> int:
+        """How many it dropped by itself."""
 
     def put(self, one: Waiting) -> None: ...
     def take(self, now_ns: int) -> Waiting | None: ...
     def drop_one(self) -> None:
-        """Make room where the queue is full."""
+        """Make room where the queue is full; not one of its `drops`."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Waiting]: ...
@@ -73,12 +78,10 @@ class Codel:
     def drop_one(self) -> None:
         """The newest: a full CoDel queue drops its tail."""
         self.bytes -= len(self._waiting.pop().frame)
-        self.drops += 1
 
     def drop_head(self) -> None:
         """The oldest: what fq_codel does to the longest of its queues."""
         self.bytes -= len(self._waiting.popleft().frame)
-        self.drops += 1
 
     def take(self, now_ns: int) -> Waiting | None:
         one, may_drop = self._next(now_ns)
@@ -144,16 +147,12 @@ class FqCodel:
         self._flows: dict[int, _Flow] = {}
         self._new: deque[_Flow] = deque()
         self._old: deque[_Flow] = deque()
-        self._gone = 0
+        self.bytes = 0
         self._count = 0
 
     @property
     def drops(self) -> int:
-        return self._gone + sum(flow.drops for flow in self._flows.values())
-
-    @drops.setter
-    def drops(self, value: int) -> None:
-        self._gone += value - self.drops
+        return sum(flow.drops for flow in self._flows.values())
 
     def put(self, one: Waiting) -> None:
         number = zlib.crc32(flow_of(one.frame)) % FLOWS
@@ -165,11 +164,15 @@ class FqCodel:
             self._new.append(flow)
         flow.put(one)
         self._count += 1
+        self.bytes += len(one.frame)
 
     def drop_one(self) -> None:
         """From the head of the longest queue (RFC 8290, section 4.1.2)."""
-        max(self._flows.values(), key=lambda flow: flow.bytes).drop_head()
+        flow = max(self._flows.values(), key=lambda flow: flow.bytes)
+        before = flow.bytes
+        flow.drop_head()
         self._count -= 1
+        self.bytes += flow.bytes - before
 
     def take(self, now_ns: int) -> Waiting | None:
         while self._new or self._old:
@@ -180,9 +183,10 @@ class FqCodel:
                 flows.popleft()
                 self._old.append(flow)
                 continue
-            before = len(flow)
+            count, amount = len(flow), flow.bytes
             one = flow.take(now_ns)
-            self._count -= before - len(flow)
+            self._count += len(flow) - count
+            self.bytes += flow.bytes - amount
             if one is None:
                 flows.popleft()
                 # Not forgotten at once, or a sparse flow would be new for ever.

@@ -167,16 +167,21 @@ class Line:
         if not self._aqm:
             self._free_ns = max(self._free_ns, now_ns)
         self._aqm.put(Waiting(now_ns, frame))
-        if self._is_full(self._aqm):
-            self._aqm.drop_one()
-            self._aqm.drops -= 1
-            self._direction.overflowed += 1
+        self._make_room(self._aqm, len(frame))
         self._advance(now_ns)
 
+    def _make_room(self, aqm: Aqm, size: int) -> None:
+        """Drop what is too much; hardly more than came, as a change may have shortened the queue.
+
+        It may take several: fq_codel drops the oldest of another flow, which may be small.
+        """
+        until = aqm.bytes - size
+        while self._is_full(aqm) and aqm.bytes > until:
+            aqm.drop_one()
+            self._direction.overflowed += 1
+
     def _is_full(self, aqm: Aqm) -> bool:
-        if self._in_bytes:
-            return sum(len(one.frame) for one in aqm) > self._limit
-        return len(aqm) > self._limit
+        return (aqm.bytes if self._in_bytes else len(aqm)) > self._limit
 
     def _advance(self, now_ns: int) -> None:
         """Let the transmitter take from the active queue what it could until now."""

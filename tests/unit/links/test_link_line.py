@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lab.errors import LabError
 from lab.fabric.links.aqm import Codel, FqCodel, Waiting, flow_of
@@ -367,8 +368,39 @@ def test_a_full_fq_codel_drops_from_the_longest():
     queue.put(Waiting(10, flow_frame(2)))
     queue.drop_one()
     assert len(queue) == 10 == len(list(queue))
-    assert queue.drops == 1
+    assert queue.bytes == 10_000 == sum(len(one.frame) for one in queue)
+    assert queue.drops == 0
     assert sum(flow_of(one.frame) == flow_of(flow_frame(2)) for one in queue) == 1
+
+
+@pytest.mark.parametrize("discipline", [Discipline.CODEL, Discipline.FQ_CODEL])
+def test_a_full_active_queue_holds_no_more_bytes_than_it_may(discipline):
+    impairment = Impairment(
+        rate_bit=8000, queue=Queue(length=5000, unit=QueueUnit.BYTES), discipline=discipline
+    )
+    line = line_of(impairment)
+    for i in range(80):
+        line.put(i, flow_frame(1, 60))
+    for i in range(80, 90):
+        line.put(i, flow_frame(2, 1500))
+    # The first has left the queue for the transmitter.
+    assert sum(len(data) for _, data in drain(line)[1:]) <= 5000
+
+
+def test_an_active_queue_that_is_made_shorter_keeps_what_waits():
+    wide = Impairment(
+        rate_bit=1_000_000,
+        queue=Queue(length=50, unit=QueueUnit.PACKETS),
+        discipline=Discipline.CODEL,
+    )
+    direction = Direction(wide, lots(1))
+    line = Line(direction, wide, lots(1))
+    for _ in range(40):
+        line.put(0, flow_frame(1))
+    line.change(replace(wide, queue=Queue(length=10, unit=QueueUnit.PACKETS)), 0)
+    line.put(0, flow_frame(1))
+    assert direction.overflowed == 1
+    assert line.waiting == 40
 
 
 def test_flows_of_ipv6_and_of_fragments():
