@@ -99,23 +99,6 @@ def node_of(paths: LabPaths, name: str) -> Any:
     return plan.node(name)
 
 
-def programs_of(paths: LabPaths, name: str) -> tuple[str, ...]:
-    """What runs under that name: of a node its program and daemons, or one daemon by name.
-
-    Raises InputError for a node or daemon that there is not.
-    """
-    node, _, daemon = name.partition("/")
-    programs: tuple[str, ...] = node_of(paths, node).programs
-    if not daemon:
-        return programs
-    if name not in programs:
-        raise InputError(
-            f"node {node!r} has no daemon {daemon!r}",
-            remedy=f"it has: {', '.join(programs) or 'nothing that runs'}",
-        )
-    return (name,)
-
-
 def need_root() -> None:
     """Raise MissingError unless we may make network namespaces."""
     if os.geteuid() != 0:

@@ -39,11 +39,6 @@ from lab.topology.link import LinkSpec
 from lab.topology.problems import one_of
 
 
-def with_nat(plan: Plan, router: str, nat: Nat) -> Plan:
-    """`plan` with another NAT behaviour at `router`; InputError if it has no NAT."""
-    return changed(plan, [SetNat(router=router, nat=nat)])
-
-
 def with_firewall(plan: Plan, node: str, firewall: Firewall | None) -> Plan:
     """`plan` with another firewall, or none, at `node`; InputError if there is no such node.
 

@@ -160,13 +160,6 @@ def parse_queue(value: Any) -> Queue:
     return Queue(length=float(length), unit=kind)
 
 
-def format_queue(queue: Queue) -> str:
-    """The text of `queue`: 100 packets, 64kB, 2 bdp."""
-    if queue.unit is QueueUnit.BYTES:
-        return format_size(int(queue.length))
-    return f"{_decimal(Decimal(repr(queue.length)))} {queue.unit}"
-
-
 def _split(value: Any, what: str, usage: str, quoted: Any = None) -> tuple[Decimal, str]:
     """The number and the unit of a quantity."""
     text = value
