@@ -21,7 +21,10 @@ def command() -> None:
 @lab_option
 @json_option
 def show(*, node: str | None, rules: bool, lab_name: str | None, as_json: bool) -> None:
-    """Show what firewalls let pass: all of them, or that of NODE rule by rule."""
+    """Show what firewalls let pass.
+
+    All of them, or that of NODE rule by rule.
+    """
     from lab.cli.labs import choose, need_root, plan_of
     from lab.cli.standing import print_rules
     from lab.cli.terminal import print_json, say
@@ -63,7 +66,9 @@ def show(*, node: str | None, rules: bool, lab_name: str | None, as_json: bool) 
 @lab_option
 @json_option
 def set_(*, node: str, spec: tuple[str, ...], lab_name: str | None, as_json: bool) -> None:
-    """Give NODE another firewall, in the words of the topology file, or none.
+    """Give NODE another firewall, or none.
+
+    The words are those of the topology file:
 
     \b
     lab firewall set alice udp-blocked

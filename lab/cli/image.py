@@ -21,7 +21,9 @@ def command() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def build(*, image: str, source: str, as_json: bool) -> None:
-    """Build IMAGE, anew if it exists, and what it stands on if that is missing.
+    """Build IMAGE, anew if it exists.
+
+    What it stands on is built if that is missing.
 
     `peer` holds the built-in program, `base` is Python alone.  `auto` asks a
     registry first.

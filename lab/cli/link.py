@@ -23,7 +23,10 @@ def command() -> None:
 @lab_option
 @json_option
 def show(*, one: str | None, other: str | None, lab_name: str | None, as_json: bool) -> None:
-    """Show what the links are like: all of them, those of A, or the one between A and B."""
+    """Show what links are like.
+
+    All of them, those of A, or the one between A and B.
+    """
     from lab.cli.labs import choose, node_of, plan_of
     from lab.cli.terminal import print_json
     from lab.observe import wires
@@ -54,7 +57,9 @@ def show(*, one: str | None, other: str | None, lab_name: str | None, as_json: b
 def set_(
     *, one: str, other: str, spec: tuple[str, ...], lab_name: str | None, as_json: bool
 ) -> None:
-    """Give the link between A and B another character, in the words of the topology file.
+    """Give the link between A and B another character.
+
+    The words are those of the topology file:
 
     \b
     lab link set alice home delay=80ms loss=2%
@@ -81,7 +86,7 @@ def set_(
 @lab_option
 @json_option
 def reset(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
-    """Make the link between A and B as it is declared, and whole."""
+    """Make the link between A and B whole, and as declared."""
     from lab.cli.standing import change, tell
     from lab.topology.changes import SetLink
 
@@ -94,10 +99,11 @@ def reset(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
 @lab_option
 @json_option
 def down(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
-    """Cut the link between A and B: nothing enters it any more, in either direction.
+    """Cut the link between A and B, in both directions.
 
-    Both ends keep their carrier, addresses and routes, as if the cable were
-    cut behind the next box: what is sent is lost without a word.
+    Nothing enters it any more.  Both ends keep their carrier, addresses and
+    routes, as if the cable were cut behind the next box: what is sent is lost
+    without a word.
     """
     from lab.cli.standing import change, tell
     from lab.topology.changes import CutLink
@@ -111,7 +117,10 @@ def down(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
 @lab_option
 @json_option
 def up(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
-    """Make the link between A and B whole again, as it was before `down`."""
+    """Mend the link between A and B.
+
+    It is then as it was before `down`.
+    """
     from lab.cli.standing import change, tell
     from lab.topology.changes import CutLink
 

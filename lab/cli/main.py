@@ -17,7 +17,7 @@ COMMANDS = {
     "down": "Remove a lab, and everything of it.",
     "ls": "List the labs on this machine.",
     "status": "Show nodes, addresses, NATs, links, programs and health.",
-    "verify": "Measure every NAT and firewall against what it is declared to be.",
+    "verify": "Measure every NAT, firewall and link against what it is declared to be.",
     "connect": "Let two peers connect by every technique, and say what worked.",
     "session": "Keep two peers in touch, and repair the path whenever it dies.",
     "explain": "Show the packets of one attempt hop by hop, and why it worked or failed.",

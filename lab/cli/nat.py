@@ -60,7 +60,9 @@ def show(*, router: str | None, rules: bool, lab_name: str | None, as_json: bool
 @lab_option
 @json_option
 def set_(*, router: str, spec: tuple[str, ...], lab_name: str | None, as_json: bool) -> None:
-    """Give ROUTER another NAT behaviour, in the words of the topology file.
+    """Give ROUTER another NAT behaviour.
+
+    The words are those of the topology file:
 
     \b
     lab nat set home-a symmetric

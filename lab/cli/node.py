@@ -39,7 +39,10 @@ def start(*, node: str, lab_name: str | None, as_json: bool) -> None:
 @lab_option
 @json_option
 def pause(*, node: str, lab_name: str | None, as_json: bool) -> None:
-    """Have everything in NODE hold still: it keeps its sockets and answers nothing."""
+    """Have everything in NODE hold still.
+
+    It keeps its sockets and answers nothing.
+    """
     _order(lab_name, node, "paused", as_json=as_json)
 
 
@@ -48,7 +51,10 @@ def pause(*, node: str, lab_name: str | None, as_json: bool) -> None:
 @lab_option
 @json_option
 def resume(*, node: str, lab_name: str | None, as_json: bool) -> None:
-    """Let what was paused in NODE go on; what has ended stays so (`lab node start`)."""
+    """Let what was paused in NODE go on.
+
+    What has ended stays so (`lab node start`).
+    """
     _order(lab_name, node, "running", as_json=as_json, only_paused=True)
 
 
