@@ -168,6 +168,7 @@ class Lab:
         return {
             "late": mark.ferry.lateness.counts if mark.ferry else (),
             "dropped": mark.host.softirq_drops,
+            "unfetched": mark.tap_drops,
             "worker": self._ferry.pid if self._ferry and mark.ferry else None,
         }
 

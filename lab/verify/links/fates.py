@@ -129,7 +129,7 @@ def _loss(about: Bearings, flow: Flow, lost: int, count: int) -> LinkFinding:
     seen = Interval(lost / max(count, 1), low, high)
     distorted = about.crowded(flow) if seen.value > declared else ""
     if seen.value > declared and lost - about.felt.dropped <= count * declared:
-        distorted = distorted or f"the machine dropped {about.felt.dropped} packets meanwhile"
+        distorted = distorted or about.felt.losses()
     return finding(
         about.where,
         LinkDimension.LOSS,
@@ -180,9 +180,7 @@ def _bursts(about: Bearings, fates: Sequence[bool]) -> Iterator[LinkFinding]:
         "packets",
         len(fates),
         ok=low <= 1 / chain.length <= high,
-        distorted=f"the machine dropped {about.felt.dropped} packets meanwhile"
-        if about.felt.dropped
-        else "",
+        distorted=about.felt.losses(),
     )
     if way.bursts is not None or found.verdict is not LinkVerdict.AS_DECLARED:
         yield found
@@ -203,6 +201,9 @@ def _pattern(
         (strays(fates, pattern, begin, room) for begin in range(pattern.of)), default=room + 1
     )
     ok = astray <= room
+    # What was dropped before the link took no turn of the pattern's.
+    excuse = "" if ok else about.felt.losses()
+    differs = LinkVerdict.DISTORTED if excuse else LinkVerdict.DIFFERS
     return LinkFinding(
         link=about.where[0],
         name=about.where[1],
@@ -216,7 +217,8 @@ def _pattern(
         low=float(astray),
         high=float(astray),
         samples=len(fates),
-        verdict=LinkVerdict.AS_DECLARED if ok else LinkVerdict.DIFFERS,
+        verdict=LinkVerdict.AS_DECLARED if ok else differs,
+        detail=excuse,
     )
 
 

@@ -265,6 +265,8 @@ def _queue(about: Bearings, flow: Flow, came: Sequence[tuple[int, int]]) -> Link
         return _unfilled(about, "no program filled it fast enough")
     # A longer wait may be that of a machine which lags, or of others' frames in the queue.
     slowed = about.crowded(flow) or about.felt.saturated(*flow.span_ns)
+    # What it dropped looks like what found the queue full.
+    slowed = slowed or about.felt.losses()
     late_s = about.felt.late_s(len(waits) / 2)
     if held < low and held >= (1 - _TOLERANCE) * (seen.low - late_s / serial_s):
         slowed = slowed or about.felt.lateness(len(waits) / 2)

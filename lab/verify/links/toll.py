@@ -42,6 +42,8 @@ class Reading:
     """Packets that the machine dropped as it had no time for them."""
     worker: int | None = None
     """The process that carries user-space links."""
+    unfetched: int = 0
+    """Frames that the ferry did not fetch in time, and that the kernel therefore dropped."""
 
 
 Read = Callable[[], Reading | None]
@@ -107,10 +109,11 @@ class Toll:
 
     def felt(self, backend: Backend) -> Felt:
         """What of it a link of that backend may have felt."""
-        dropped = 0
+        dropped = unfetched = 0
         late: tuple[int, ...] = ()
         if self.before is not None and self.after is not None:
             dropped = max(self.after.dropped - self.before.dropped, 0)
+            unfetched = max(self.after.unfetched - self.before.unfetched, 0)
             late = tuple(
                 max(new - old, 0)
                 for new, old in zip(
@@ -118,7 +121,8 @@ class Toll:
                 )
             )
         if backend is Backend.FERRY:
-            return Felt(late=late, dropped=dropped, worker=self.theirs, work="carrying links")
+            lost = dropped + unfetched
+            return Felt(late=late, dropped=lost, worker=self.theirs, work="carrying links")
         # In the kernel nothing but its timers can be late: packets wait for no process.
         ours = quantile(self.wakings_s, _OURS) if self.wakings_s else 0.0
         return Felt(own_s=ours, dropped=dropped)
@@ -156,6 +160,10 @@ class Felt:
         """Why nothing faster than what was seen could be seen then; empty if it could."""
         busy = self.worker.busy(from_ns, until_ns) if self.worker else 0.0
         return f"{self.work} took a processor for {busy:.0%} of the time" if busy >= BUSY else ""
+
+    def losses(self) -> str:
+        """What of losses that nobody declared may be this machine's; empty if nothing."""
+        return f"the machine dropped {self.dropped} packets meanwhile" if self.dropped else ""
 
     def lateness(self, frames: float) -> str:
         """What to say of the lateness that `late_s` gives."""

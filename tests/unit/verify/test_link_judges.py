@@ -166,11 +166,13 @@ def test_of_any_frames_as_many_are_not_later_than_is_said(late: list[int], data:
 
 
 def test_the_toll_of_a_probe_is_what_was_added_meanwhile() -> None:
-    before, after = Reading((5, 0, 7), 3, None), Reading((5, 2, 9), 8, None)
+    before, after = Reading((5, 0, 7), 3, None, 2), Reading((5, 2, 9), 8, None, 6)
     toll = Toll(before, after, wakings_s=[0.001] * 9 + [0.03])
     assert toll.felt(Backend.FERRY).late == (0, 2, 2)
     assert toll.felt(Backend.KERNEL).late_s(100) == 0.03
-    assert toll.felt(Backend.FERRY).dropped == 5
+    assert toll.felt(Backend.KERNEL).dropped == 5
+    # What the ferry left lying was lost on links that it carries, and on no others.
+    assert toll.felt(Backend.FERRY).dropped == 5 + 4
     assert Toll(None, after).felt(Backend.FERRY).late_s(1) == 0.0
 
 
@@ -202,6 +204,26 @@ def test_a_rate_is_excused_by_who_could_do_no_more_and_by_nobody_else() -> None:
         about = bearings(FAIR, felt=Felt(worker=trail, work="carrying links"))
         verdicts.append(next(iter(loaded.findings(about, load, flow))).verdict)
     assert verdicts == [WRONG, ODD]
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        Impairment(delay_us=5_000),
+        Impairment(delay_us=5_000, pattern=LossPattern(lost=(2, 3), of=20)),
+    ],
+    ids=["plain", "pattern"],
+)
+def test_a_link_is_not_blamed_for_what_never_came_to_it(way: Impairment):
+    flow = flow_over(way, APART, 200)
+    # A reader that is away for a moment leaves frames lying until there is no room.
+    flow.arrivals[:] = [one for one in flow.arrivals if not 100 <= one.number < 140]
+    for dropped, verdict in ((0, WRONG), (40, ODD)):
+        about = bearings(way, felt=Felt(dropped=dropped))
+        found = [*fates.findings(about, flow), *fates.order_of_losses(about, flow)]
+        wrong = [one for one in found if one.verdict is not FINE]
+        assert {one.verdict for one in wrong} == {verdict}
+        assert all(("dropped 40 packets" in one.detail) is (dropped > 0) for one in wrong)
 
 
 # --- parts ----------------------------------------------------------------------
