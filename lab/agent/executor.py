@@ -1,7 +1,7 @@
 """Carrying out operations, phase by phase, and knowing at every moment what is running.
 
 The executor is the only place where operations meet the kernel and the
-runtimes.  Everything that wants to change a lab (up, apply, and later the
+runtimes.  Everything that wants to change a lab (up, apply, commands, the
 timeline) hands it a list from `lab.plan.diff` and gets an event per operation.
 """
 
