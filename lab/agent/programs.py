@@ -245,7 +245,8 @@ class Programs:
         if ended.node in self._stopping:
             return
         last = last_lines(self._paths.node(ended.node), 1)
-        exceeded = self._limits.exceeded(ended.node)
+        # One that ended well did without what was killed.
+        exceeded = self._limits.exceeded(ended.node) if ended.code else ""
         self._replace(
             ended.node,
             state=Stage.EXITED,

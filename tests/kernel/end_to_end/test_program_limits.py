@@ -96,6 +96,14 @@ def test_a_program_that_kills_itself_was_not_killed_for_its_memory(lab, tmp_path
     assert "memory limit" not in lab.ok("status", name)
 
 
+def test_a_program_that_ended_well_was_not_killed_for_its_memory(lab, tmp_path):
+    command = f'["sh", "-c", "{sys.executable} -S -c \\"{GREEDY}\\"; echo over; exit 0"]'
+    name = brought_up(lab, tmp_path, own("done", command, memory="32MB"))
+    until(lambda: "over" in lab.ok("logs", "done", "--lab", name))
+    until(lambda: "exited 0" in lab.ok("status", name))
+    assert "memory limit" not in lab.ok("status", name)
+
+
 def test_processor_time_is_divided_as_the_file_says(lab, tmp_path):
     name = brought_up(lab, tmp_path, own("slow", '["sleep", "600"]', cpus=0.25))
     tree = TREES[limits.CPUS]
