@@ -34,7 +34,7 @@ def render(report: Report) -> None:
     with console.capture() as capture:
         for part in shown(report, console.width):
             # Tables fold; a sentence is left to the terminal, and to those who search for it.
-            console.print(part, soft_wrap=isinstance(part, Text))
+            console.print(part, soft_wrap=isinstance(part, Text), crop=False)
     text = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
     encoding = (sys.stdout.encoding or "ascii").lower()
     sys.stdout.write(text if encoding.startswith("utf") else text.translate(_ASCII))
@@ -208,10 +208,15 @@ def _fold(table: Table, width: int) -> None:
         # A mark stays beside its word.
         words = [word for line in lines for word in re.findall(r"(?:[✓✗?] )?\S+", line)]
         least.append(max(map(len, words), default=0))
-    least[0] = longest[0]
-    room = width - 2 * len(longest)
+    gaps = 2 * len(longest)
+    room = width - gaps
+    if longest[0] + sum(least[1:]) <= room:
+        # Names stay whole as long as there is room for the rest.
+        least[0] = longest[0]
     while sum(longest) > room and longest != least:
         widest = max(range(len(longest)), key=lambda i: (longest[i] > least[i], longest[i]))
         longest[widest] -= 1
     for column, wide in zip(table.columns, longest, strict=True):
         column.no_wrap, column.overflow, column.width = False, "fold", wide
+    # Where words have no room, lines are longer: cut into letters, nobody could read them.
+    table.width = sum(longest) + gaps

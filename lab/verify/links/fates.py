@@ -176,7 +176,8 @@ def _bursts(about: Bearings, fates: Sequence[bool]) -> Iterator[LinkFinding]:
         about.where,
         LinkDimension.BURSTS,
         chain.length,
-        Interval(begun / max(ended, 1), 1 / high, 1 / low if low else None),
+        # Longer than all that was sent is no figure: so long or longer is what is known.
+        Interval(begun / max(ended, 1), 1 / high, 1 / low if low * len(fates) > 1 else None),
         "packets",
         len(fates),
         ok=low <= 1 / chain.length <= high,

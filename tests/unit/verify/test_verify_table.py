@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from lab.verify.report import IPV6, Dimension, Finding, Report, excused
@@ -47,6 +48,20 @@ def test_rows_are_folded_and_nothing_is_cut_off(width: int):
     }:
         assert word in text, "whole words, so that they can be searched for"
     assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_words_stay_whole_where_there_is_little_room(width: int):
+    name = "internet.washington -- internet.frankfurt"
+    report = replace(REPORT, findings=(replace(REPORT.findings[3], node=name),))
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(shown(report, width)[0], crop=False)
+    text = capture.get()
+    for word in (*name.split(), EACH, "dimension", "filtering"):
+        assert word in text
+    if width == 100:
+        assert max(map(len, text.splitlines())) <= width
 
 
 def test_what_is_written_to_a_file_is_as_wide(capsys: pytest.CaptureFixture[str]):
