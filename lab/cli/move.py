@@ -1,4 +1,4 @@
-"""`lab move`: let a host roam from one router to another."""
+"""`lab move`: let a host roam from one network to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.cli.labs import json_option, lab_option
 
 @click.command()
 @click.argument("host")
-@click.argument("router")
+@click.argument("via", metavar="ROUTER")
 @click.option(
     "--link",
     "-k",
@@ -22,9 +22,9 @@ from lab.cli.labs import json_option, lab_option
 @lab_option
 @json_option
 def command(
-    *, host: str, router: str, words: tuple[str, ...], lab_name: str | None, as_json: bool
+    *, host: str, via: str, words: tuple[str, ...], lab_name: str | None, as_json: bool
 ) -> None:
-    """Let HOST leave its router for ROUTER, where it gets another address.
+    """Let HOST leave its router or switch for another, where it gets another address.
 
     Its program runs on.  Its sockets see their address vanish, as on a phone
     that leaves the wireless network of a house; no other node is disturbed.
@@ -35,4 +35,4 @@ def command(
     from lab.topology.spec import link_of
 
     link = link_of(words, host, LinkSpec()) if words else None
-    tell(change(lab_name, Move(node=host, via=router, link=link)), as_json=as_json)
+    tell(change(lab_name, Move(node=host, via=via, link=link)), as_json=as_json)

@@ -12,7 +12,6 @@ from lab.peer.control import ControlServer
 from lab.peer.endpoint import Endpoint
 from lab.peer.events import emit
 from lab.peer.identity import Identity
-from lab.peer.lan.autoip import LinkLocal
 from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Record
 from lab.peer.rendezvous.client import RendezvousClient
@@ -48,7 +47,12 @@ class Node:
 
     async def start(self) -> None:
         """Serve every role; returns when all of them do."""
-        await self._claim()
+        if not self._settings.addresses:
+            # Nobody gives any here: what the host has, it has claimed.
+            claimed = tuple(
+                a for a in here() if ":" not in a and ipaddress.ip_address(a).is_link_local
+            )
+            self._told = self._settings = replace(self._settings, addresses=claimed)
         settings = self._settings
         await serve(settings, self._services)
         if "peer" in settings.roles:
@@ -91,34 +95,6 @@ class Node:
             **({"lan": self._neighbours.status()} if self._neighbours else {}),
         }
 
-    async def _claim(self) -> None:
-        """Come by an address, where there is none and one may be claimed."""
-        settings = self._settings
-        if settings.addresses:
-            return
-        there = tuple(a for a in here() if ipaddress.ip_address(a).is_link_local and ":" not in a)
-        if not settings.link_local:
-            # Somebody claims one for this host, and defends it.
-            self._told = self._settings = replace(settings, addresses=there)
-            return
-        # A program that starts again finds what it had.
-        first = (*there, settings.link_local_first)[0]
-        own = LinkLocal(settings.link_local, settings.seed, first, self._claimed)
-        self._services.append(own)
-        await own.start()
-
-    def _claimed(self, address: str) -> None:
-        before = self._settings
-        self._told = self._settings = replace(before, addresses=(address,))
-        if not before.addresses:
-            return
-        emit("readdressed", addresses=[address])
-        self._follow_network()
-        if self._attempts:
-            self._attempts.settings = self._settings
-        if self._sessions:
-            self._sessions.moved(frozenset(before.addresses))
-
     async def _start_peer(self) -> None:
         settings = self._settings
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +105,7 @@ class Node:
         self._follow_addresses()
         await self._start_nearby(identity)
         if not settings.rendezvous:
-            print("lab.peer: LAB_RENDEZVOUS is not set: no peer can be found", file=sys.stderr)
+            print("lab.peer: LAB_RENDEZVOUS is not set: only peers nearby are found", file=sys.stderr)
             return
         self._client = RendezvousClient(
             settings.reachable(settings.rendezvous) or settings.rendezvous,

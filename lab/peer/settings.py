@@ -57,10 +57,6 @@ class Settings:
     """The way to IPv4 for a node that has none."""
     lan_name: str = ""
     """What it would be called on its own network; "" for the node's name."""
-    link_local: str = ""
-    """The interface that claims an address for itself if the host has none (RFC 3927)."""
-    link_local_first: str = ""
-    """The address to try first; "" for one by chance."""
 
     @property
     def bind(self) -> str:
@@ -176,8 +172,6 @@ def from_environment(env: Mapping[str, str]) -> Settings:
         volunteer=_volunteer(env),
         nat64=_nat64(env),
         lan_name=_lan_name(env),
-        link_local=env.get("LAB_LINK_LOCAL", ""),
-        link_local_first=env.get("LINK_LOCAL_FIRST", ""),
     )
 
 

@@ -55,7 +55,7 @@ def lay_out(
             program_of(spec, lab=lab, machine=machine, services=services),
             services.daemons(lab, spec),
         )
-        for spec in topology.nodes
+        for spec in tree.nodes
     )
     plan = Plan(
         lab=lab,

@@ -1,4 +1,4 @@
-"""A host leaves its router for another one: what that makes of a plan.
+"""A host leaves its router or switch for another one: what that makes of a plan.
 
 The topology that the plan was made from is laid out again with the host in its
 new place and the running plan as history, so that everything else keeps its
@@ -16,8 +16,11 @@ from lab.plan.machine import Machine
 from lab.plan.model import Link, Node, NodeKind, Plan
 from lab.plan.names import UPLINKS
 from lab.topology.link import LinkSpec
-from lab.topology.model import INTERNET, NodeSpec, Topology
+from lab.topology.model import INTERNET, Ip, NodeSpec, Topology
 from lab.topology.problems import one_of
+
+_PLACES = "routers and switches"
+"""Where a host can move to."""
 
 
 def moved(plan: Plan, host: str, via: str, link: LinkSpec | None) -> Plan:
@@ -28,7 +31,9 @@ def moved(plan: Plan, host: str, via: str, link: LinkSpec | None) -> Plan:
     """
     topology, spec = _checked(plan, host, via)
     now = Attachments.of(plan).links[host]
-    there = replace(spec, via=via, link=link or now.spec, address="", address6="")
+    there = replace(
+        spec, via=via, link=link or now.spec, address="", address6="", ip=_ip(topology, spec, via)
+    )
     nodes = tuple(there if each is spec else each for each in topology.nodes)
     fresh = _laid_out(plan, replace(topology, nodes=nodes))
     before = {each.name: each for each in plan.nodes}
@@ -69,17 +74,18 @@ def _checked(plan: Plan, host: str, via: str) -> tuple[Topology, NodeSpec]:
         raise InputError(
             f"lab {plan.lab!r} has no host {host!r}", remedy=one_of(host, names, "hosts")
         )
-    routers = [each.name for each in topology.routers]
-    if via not in routers:
+    places = [each.name for each in topology.routers]
+    places += [each.name for each in topology.switches]
+    if via not in places:
         where = "the internet" if via == INTERNET else repr(via)
         raise InputError(
-            f"{host} can't move to {where}, which is no router",
-            remedy=one_of(via, [each for each in routers if each != spec.via], "routers"),
+            f"{host} can't move to {where}, which is no router or switch",
+            remedy=one_of(via, [each for each in places if each != spec.via], _PLACES),
         )
     if via == spec.via:
         raise InputError(
             f"{host} is attached to {via} already",
-            remedy=one_of("", [each for each in routers if each != via], "other routers")
+            remedy=one_of("", [each for each in places if each != via], f"other {_PLACES}")
             + f"; `lab link set {host} {via}` changes its link",
         )
     if spec.services:
@@ -88,6 +94,14 @@ def _checked(plan: Plan, host: str, via: str) -> tuple[Topology, NodeSpec]:
             remedy="move a node without a service",
         )
     return topology, spec
+
+
+def _ip(topology: Topology, spec: NodeSpec, via: str) -> Ip:
+    """What the host has at `via`: as before, but who began on a switch could not say what."""
+    if spec.ip is not Ip.LINK_LOCAL or spec.via not in {one.name for one in topology.switches}:
+        return spec.ip
+    # At another switch it does not matter.
+    return next((each.ip for each in topology.routers if each.name == via), spec.ip)
 
 
 def _laid_out(plan: Plan, topology: Topology) -> Plan:

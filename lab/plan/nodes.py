@@ -60,7 +60,7 @@ class Network:
             routes=self._defaults(spec.name, HOST_UPLINK),
             firewall=spec.firewall,
             program=program,
-            daemons=(*daemons, *claimer(spec, program, self.seed)),
+            daemons=(*daemons, *claimer(spec, self.seed)),
         )
 
     def _segment(self, name: str) -> Node:

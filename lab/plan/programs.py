@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.errors import InputError, MissingError
-from lab.plan import coturn, linklocal
+from lab.plan import coturn
 from lab.plan.machine import Machine
 from lab.plan.model import Program
 from lab.plan.services import SERVICES, Services
@@ -31,8 +31,7 @@ def program_of(
     if not (roles or spec.image or spec.command):
         return None
     runtime = machine.runtime if roles else Runtime.DOCKER if spec.image else Runtime.PROCESS
-    environment = services.environment(lab, spec, roles) | linklocal.told(spec, roles, runtime)
-    environment |= _own_environment(spec)
+    environment = services.environment(lab, spec, roles) | _own_environment(spec)
     if spec.image and not machine.containers:
         raise MissingError(
             f"{spec.name} is the image {spec.image}, and containers cannot be used here"

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from lab.errors import InputError
 from lab.topology.behaviour import PortPolicy
 from lab.topology.changes import Move
-from lab.topology.model import INTERNET, NodeSpec, RouterSpec, Topology
+from lab.topology.model import INTERNET, Ip, NodeSpec, RouterSpec, Topology
 
 Attached = RouterSpec | NodeSpec
 """What can be attached to the internet, to a router, or to a switch."""
@@ -37,7 +39,7 @@ class Tree:
     nodes: tuple[NodeSpec, ...]
     switches: tuple[str, ...] = ()
     roamed: frozenset[str] = frozenset()
-    """Routers that hosts leave or come to while the lab runs."""
+    """Routers and switches that hosts leave or come to while the lab runs."""
 
     @classmethod
     def of(cls, topology: Topology) -> Tree:
@@ -48,8 +50,13 @@ class Tree:
         else needs to think of them.
         """
         routers = {router.name: router for router in topology.routers}
-        attached: tuple[Attached, ...] = (*topology.routers, *topology.nodes)
         switches = tuple(switch.name for switch in topology.switches)
+        # Whatever a host has elsewhere, if it came from there.
+        nodes = tuple(
+            replace(node, ip=Ip.LINK_LOCAL) if node.via in switches else node
+            for node in topology.nodes
+        )
+        attached: tuple[Attached, ...] = (*topology.routers, *nodes)
         members: dict[str, list[Attached]] = {name: [] for name in (INTERNET, *routers, *switches)}
         seen = {INTERNET, *switches}
         for spec in attached:
@@ -89,7 +96,7 @@ class Tree:
             members={name: tuple(specs) for name, specs in members.items()},
             realms=realms,
             top_down=tuple(top_down),
-            nodes=topology.nodes,
+            nodes=nodes,
             switches=switches,
             roamed=frozenset(_roamed(topology)),
         )

@@ -103,7 +103,7 @@ class Heal(Change, frozen=True):
 
 
 class Move(Change, frozen=True):
-    """A host leaves its router for another one, where it gets another address.
+    """A host leaves its router or switch for another one, where it gets another address.
 
     Its program runs on; sockets that were bound to the former address have
     none any more.

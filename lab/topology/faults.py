@@ -143,12 +143,13 @@ class Faults:
             )
             return
         hosts = subjects.known((*loc, "node"), "nodes", form.node)
-        routers = [one.name for one in subjects.instances if one.loc[0] == "routers"]
-        if form.to not in routers:
+        places = [one.name for one in subjects.instances if one.loc[0] == "routers"]
+        places += subjects.declared.switches
+        if form.to not in places:
             subjects.document.report(
                 (*loc, "to"),
-                f"there is no router {show(form.to)} for {form.node} to come to",
-                one_of(form.to, routers, "routers"),
+                f"there is no router or switch {show(form.to)} for {form.node} to come to",
+                one_of(form.to, places, "routers and switches"),
             )
             return
         link = None

@@ -416,10 +416,10 @@ class SetForm(LinkForm):
 
 
 class MoveForm(Form):
-    """A host that roams: it leaves its router, and gets another address at another one."""
+    """A host that roams: it leaves its router or switch, and gets another address elsewhere."""
 
     node: str = Field(description="The host.")
-    to: str = Field(description="The router that it comes to.")
+    to: str = Field(description="The router or switch that it comes to.")
     link: LinkForm | None = Field(None, description="Its link there; absent, as before.")
 
 
@@ -442,7 +442,9 @@ class HappeningForm(Form):
         "routers with all behind them, or regions; one group is kept apart from the rest.",
     )
     heal: Literal[True] | None = Field(None, description="Every partition ends.")
-    move: MoveForm | None = Field(None, description="A host that leaves its router for another.")
+    move: MoveForm | None = Field(
+        None, description="A host that leaves its router or switch for another."
+    )
     for_: SpanField | None = Field(None, description="How long; then it is undone.")
     every: SpanField | None = Field(None, description="Happens again each time this has passed.")
     times: int | None = Field(None, ge=1, le=1_000_000, description="How often, with every.")

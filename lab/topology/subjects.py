@@ -22,7 +22,7 @@ class Subjects:
     nats: Mapping[str, Nat | None]
     """The NAT of each declared router; those that are wrong in themselves are not in it."""
     roams: frozenset[tuple[str, str]] = frozenset()
-    """Nodes as they are written, and the routers that they come to while the lab runs."""
+    """Nodes as they are written, and what they come to while the lab runs."""
 
     def report(self, loc: Loc, error: WrongValueError) -> None:
         """Report what is wrong with the value at `loc`."""
@@ -83,13 +83,14 @@ class Subjects:
 
     def links(self, at: Loc, ends: tuple[str, str]) -> Iterator[Instance]:
         """Each attachment of one end to the other, by what is attached; none is reported."""
+        upstreams = {INTERNET, *self.declared.switches}
         for name in ends:
-            if name != INTERNET and not self.anybody(at, name):
+            if name not in upstreams and not self.anybody(at, name):
                 return
         found = False
         for lower, upper in (ends, ends[::-1]):
             routers = {one.name for one in self.named("routers", upper)}
-            vias = routers or ({INTERNET} if upper == INTERNET else set())
+            vias = routers or {upper} & upstreams
             for one in (*self.named("routers", lower), *self.named("nodes", lower)):
                 if one.via in vias:
                     found = True
@@ -99,7 +100,7 @@ class Subjects:
                     yield replace(one, via=upper)
         if not found:
             where = ", ".join(
-                f"{name} is attached to {self._via(name)}" for name in ends if name != INTERNET
+                f"{name} is attached to {self._via(name)}" for name in ends if name not in upstreams
             )
             self.document.report(
                 at, f"there is no link between {ends[0]} and {ends[1]}", f"{where}: name its ends"

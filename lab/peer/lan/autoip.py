@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import ipaddress
 import random
 import socket
 import struct
@@ -17,6 +19,7 @@ _NEWADDR, _DELADDR = 20, 21
 _REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400 | 0x200
 _LINK_SCOPE, _PERMANENT, _BITS = 253, 0x80, 16
 _ADDRESS, _LOCAL = 1, 2
+_SIOCGIFADDR = 0x8915
 
 
 class LinkLocal:
@@ -96,6 +99,17 @@ class LinkLocal:
             else:
                 with contextlib.suppress(OSError):
                     _change(_DELADDR, self._interface, action.address)
+
+
+def address_of(interface: str) -> str:
+    """The link-local address that `interface` has by now; "" if none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("32s", interface.encode()))
+        except OSError:
+            return ""
+    address = ipaddress.IPv4Address(answer[20:24])
+    return str(address) if address.is_link_local else ""
 
 
 def _change(kind: int, interface: str, address: str) -> None:

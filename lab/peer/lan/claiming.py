@@ -1,7 +1,7 @@
 """Claims a link-local address for its host: `python -m lab.peer.lan.claiming eth0 SEED [FIRST]`.
 
-For hosts whose program does not do so itself.  It goes on until SIGTERM, for
-an address is to be defended.
+One that starts again finds what it had.  It goes on until SIGTERM, for an
+address is to be defended.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import signal
 import sys
 
-from lab.peer.lan.autoip import LinkLocal
+from lab.peer.lan.autoip import LinkLocal, address_of
 
 
 async def claim(interface: str, seed: int, first: str) -> None:
@@ -19,7 +19,7 @@ async def claim(interface: str, seed: int, first: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    own = LinkLocal(interface, seed, first, _say)
+    own = LinkLocal(interface, seed, address_of(interface) or first, _say)
     claimed = loop.create_task(own.start())
     ended = loop.create_task(stop.wait())
     try:

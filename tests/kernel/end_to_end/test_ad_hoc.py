@@ -56,3 +56,51 @@ def test_hosts_on_a_switch_claim_addresses_and_connect(lab, tmp_path):
     lab.ok("node", "start", "bob", "--lab", name)
     assert addresses(lab, name)[1] == claimed[1]
     lab.ok("connect", "alice", "bob", "--lab", name, "--technique", "lan")
+
+
+ROAMING = """
+switches: {table: , desk: }
+routers: {home: {nat: home}}
+nodes:
+  servers: {via: internet, services: [stun, rendezvous, relay]}
+  alice: {via: table, peer: true}
+  bob: {via: table, peer: true}
+  carol: {via: home, peer: true}
+  dave: {via: home, peer: true}
+"""
+
+
+def test_hosts_come_to_a_switch_and_leave_it_while_their_programs_run(lab, tmp_path):
+    file = tmp_path / "roaming.yaml"
+    file.write_text(ROAMING)
+    name = lab.name()
+    lab.ok("up", str(file), "--name", name, "--runtime", "process")
+
+    def host(node):
+        (found,) = [one for one in lab.json("status", name)["nodes"] if one["node"] == node]
+        (address,) = found["addresses"]["eth0"]
+        return ipaddress.ip_interface(address), found["program"]["pid"]
+
+    def connects(one, other):
+        done = lab.run("connect", one, other, "--lab", name, "--technique", "lan")
+        return done.returncode == 0
+
+    _, program = host("carol")
+    assert not connects("alice", "carol")
+    lab.ok("move", "carol", "table", "--lab", name)
+    there, still = host("carol")
+    assert str(there.network) == "169.254.0.0/16"
+    assert still == program
+    assert connects("alice", "carol")
+    assert lab.run("verify", name).returncode == 0
+    # To another switch, where nobody is, and back to one whom it was beside.
+    lab.ok("move", "alice", "desk", "--lab", name)
+    assert host("alice")[0].is_link_local
+    assert not connects("alice", "carol")
+    lab.ok("move", "carol", "desk", "--lab", name)
+    assert connects("alice", "carol")
+    # Where somebody gives addresses, nobody claims any.
+    lab.ok("move", "alice", "home", "--lab", name)
+    assert str(host("alice")[0].network) == "192.168.1.0/24"
+    assert connects("alice", "dave")
+    assert "no router or switch" in lab.run("move", "bob", "internet", "--lab", name).stderr

@@ -146,6 +146,15 @@ def test_an_address_is_defended_once_and_then_left_for_another(segment):
     assert mine.count((PROBE, other)) == 3
 
 
+def test_who_starts_again_has_what_it_had(segment):
+    first = claiming(segment, "alice")
+    assert claimed(first) == WANTED
+    first.stop()
+    # The address stays, and goes before another that is wanted.
+    assert claimed(claiming(segment, "alice", "169.254.9.9")) == WANTED
+    assert addresses(segment, "alice") == [WANTED]
+
+
 def test_what_avahi_autoipd_has_is_left_to_it(segment):
     theirs = autoipd(segment, "alice")
     assert theirs.until(r"Callout BIND, address (\S+) on")[1] == WANTED
@@ -162,7 +171,6 @@ def test_what_is_had_is_not_taken_by_avahi_autoipd(segment):
 
 
 def test_a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_path):
-    # As in a container, whose program has no right to claim.
     claimers = {host: claiming(segment, host) for host in ("alice", "bob")}
     before = {host: claimed(claimer) for host, claimer in claimers.items()}
     alice, bob = (segment.peer(tmp_path, host) for host in ("alice", "bob"))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from lab.errors import InputError
+from lab.plan.change import as_it_is, changed
 from lab.plan.compile import compile_topology
 from lab.plan.diff import diff
 from lab.plan.linklocal import claims_address
 from lab.plan.machine import Machine
 from lab.plan.model import NodeKind, decode, encode
-from lab.plan.operations import ConfigureNode, CreateNode
+from lab.plan.operations import ConfigureNode, CreateNode, StartDaemon, StopDaemon
 from lab.predict import predict
 from lab.topology.behaviour import Runtime
+from lab.topology.changes import Move
 from lab.topology.loader import loads
 
 AD_HOC = """
@@ -55,28 +58,21 @@ def test_a_switch_is_a_segment_and_its_hosts_have_no_address_yet():
     assert decode(encode(plan)) == plan
 
 
-def test_a_peer_claims_itself_and_for_others_somebody_does():
-    plan = compiled(AD_HOC)
-    alice, own, empty = (plan.node(name) for name in ("alice", "own", "empty"))
-    told = dict(alice.program.env)
-    assert told["LAB_LINK_LOCAL"] == "eth0"
-    assert told["LINK_LOCAL_FIRST"] == "169.254.7.7"
-    assert "LAB_ADDRESSES" not in told
-    assert alice.daemons == ()
-    assert "LAB_LINK_LOCAL" not in dict(own.program.env)
-    for node in (own, empty):
+CONTAINERS = Machine(netem=True, containers=True, runtime=Runtime.DOCKER, peer_image="lab/peer:1")
+
+
+@pytest.mark.parametrize("machine", [Machine(netem=True), CONTAINERS], ids=["process", "docker"])
+def test_somebody_claims_an_address_for_each(machine):
+    plan = compiled(AD_HOC, machine)
+    hosts = [plan.node(name) for name in ("alice", "bob", "own", "empty")]
+    for node in hosts:
         (daemon,) = node.daemons
         assert daemon.command[:4] == ("{python}", "-m", "lab.peer.lan.claiming", "eth0")
         assert daemon.ready == ("address/eth0",)
-    seeds = {node.daemons[0].command[4] for node in (own, empty)}
-    assert len(seeds) == 2, "hosts that draw alike would want the same address"
-
-
-def test_a_peer_in_a_container_has_no_right_to_claim():
-    machine = Machine(netem=True, containers=True, runtime=Runtime.DOCKER, peer_image="lab/peer:1")
-    alice = compiled(AD_HOC, machine).node("alice")
-    assert "LAB_LINK_LOCAL" not in dict(alice.program.env)
-    assert [daemon.command[5] for daemon in alice.daemons] == ["169.254.7.7"]
+        assert node.program is None or "LAB_ADDRESSES" not in dict(node.program.env)
+    assert [node.daemons[0].command[5] for node in hosts] == ["169.254.7.7", "", "", ""]
+    seeds = {node.daemons[0].command[4] for node in hosts}
+    assert len(seeds) == 4, "hosts that draw alike would want the same address"
 
 
 def test_hosts_of_a_router_may_claim_too():
@@ -99,9 +95,7 @@ def test_hosts_of_a_router_may_claim_too():
     ],
 )
 def test_neighbours_connect_by_what_they_claim_and_by_nothing_else(one, other, connects):
-    prediction = predict(compiled(MIXED), one, other)
-    possible = {each.technique for each in prediction.findings if each.possible}
-    assert possible == ({"lan"} if connects else set())
+    assert possible(compiled(MIXED), one, other) == ({"lan"} if connects else set())
 
 
 def test_a_host_may_come_to_a_switch_that_runs():
@@ -110,3 +104,87 @@ def test_a_host_may_come_to_a_switch_that_runs():
     done = diff(before, after)
     assert [one.node.name for one in done if isinstance(one, CreateNode)] == ["late"]
     assert {one.after.name for one in done if isinstance(one, ConfigureNode)} == {"late", "table"}
+
+
+def possible(plan, one, other):
+    return {each.technique for each in predict(plan, one, other).findings if each.possible}
+
+
+def moves(plan, host, *places):
+    """The plans after each move of the host."""
+    for via in places:
+        plan = changed(plan, [Move(node=host, via=via)])
+        yield plan
+
+
+def test_a_host_that_comes_to_a_switch_claims_an_address_there_and_its_program_runs_on():
+    before = compiled(MIXED)
+    (after,) = moves(before, "carol", "table")
+    carol = after.node("carol")
+    assert claims_address(carol)
+    assert carol.routes == ()
+    assert carol.program == before.node("carol").program
+    assert [link.b.node for link in after.links if link.a.node == "carol"] == ["table"]
+    assert "carol" in [port.name for port in after.node("table").interfaces]
+    (started,) = [one for one in diff(before, after) if isinstance(one, StartDaemon)]
+    assert (started.node, started.daemon.name) == ("carol", "link-local")
+    assert possible(after, "carol", "dave") == {"lan"}
+    assert possible(after, "carol", "erin") == set()
+    # What undoes it knows where it was, and it has there what it had.
+    (back,) = moves(after, "carol", as_it_is(before, Move(node="carol", via="table")).via)
+    assert back.node("carol").routes == before.node("carol").routes
+    assert not back.node("carol").daemons
+
+
+def test_a_host_that_leaves_a_switch_for_another_claims_anew():
+    before = compiled(MIXED)
+    (after,) = moves(before, "dave", "desk")
+    done = [(type(one), one.node) for one in diff(before, after) if "Daemon" in type(one).__name__]
+    assert done == [(StopDaemon, "dave"), (StartDaemon, "dave")]
+    assert possible(after, "dave", "erin") == {"lan"}
+
+
+def test_a_host_that_leaves_a_switch_for_a_router_has_what_is_given_there():
+    text = MIXED.replace("{nat: home}", "{nat: home, ip: dual}")
+    *_, after = moves(compiled(text), "dave", "desk", "home")
+    dave = after.node("dave")
+    assert not dave.daemons
+    four, six = dave.interfaces[0].addresses
+    assert four.startswith("192.168.")
+    assert ":" in six
+    assert len(dave.routes) == 2
+
+
+def test_what_a_host_was_told_to_have_is_kept_while_it_is_at_a_switch():
+    text = MIXED.replace("{nat: home}", "{nat: home, ip: dual}")
+    text = text.replace("carol: {via: home, ", "carol: {via: home, ip: 6, ")
+    before = compiled(text)
+    *_, after = moves(before, "carol", "table", "home")
+    (address,) = after.node("carol").interfaces[0].addresses
+    assert ":" in address
+
+
+@pytest.mark.parametrize(
+    ("via", "words"),
+    [
+        ("internet", "can't move to the internet, which is no router or switch"),
+        ("tabel", "which is no router or switch"),
+        ("table", "is attached to table already"),
+    ],
+)
+def test_where_a_host_of_a_switch_cannot_move_to(via, words):
+    with pytest.raises(InputError, match=words):
+        list(moves(compiled(MIXED), "dave", via))
+
+
+def test_a_timeline_moves_hosts_to_switches_and_cuts_their_links():
+    plan = compiled(
+        MIXED
+        + """
+timeline:
+  - {at: 1s, move: {node: carol, to: table}, for: 5s}
+  - {at: 2s, down: [carol, table]}
+  - {at: 2s, down: [dave, table]}
+"""
+    )
+    assert len(plan.timeline) == 3
