@@ -105,7 +105,7 @@ class Node:
         self._follow_addresses()
         await self._start_nearby(identity)
         if not settings.rendezvous:
-            print("lab.peer: LAB_RENDEZVOUS is not set: only peers nearby are found", file=sys.stderr)
+            print("lab.peer: without LAB_RENDEZVOUS only peers nearby are found", file=sys.stderr)
             return
         self._client = RendezvousClient(
             settings.reachable(settings.rendezvous) or settings.rendezvous,
