@@ -43,16 +43,12 @@ class Attempts:
         self._waiting: list[Record] = []
         self._judging: asyncio.Task[None] | None = None
 
-    def ordered(
-        self, node: str, told: Any, distorted: tuple[str, ...] | None = None
-    ) -> dict[str, Any]:
+    def ordered(self, node: str, told: Any, distorted: tuple[str, ...]) -> dict[str, Any]:
         """Count and keep what the program in `node` says of an attempt that was asked of it.
 
-        `distorted` is why the machine may have had a part in it, if somebody watched.
+        `distorted` is why the machine may have had a part in it.
         """
-        record = self._accepted(node, told, Source.ORDERED)
-        if distorted is not None:
-            record["distorted"] = list(distorted)
+        record = {**self._accepted(node, told, Source.ORDERED), "distorted": list(distorted)}
         self._count(record)
         self._keep(record)
         return record

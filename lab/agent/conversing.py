@@ -1,4 +1,8 @@
-"""A session between two peers, as the agent has it: what `lab session` asks for."""
+"""A session between two peers, as the agent has it: what `lab session` asks for.
+
+The attempts in it are watched from when the session began to look for a path,
+and no longer than any of them may take: it may look for a better one for hours.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 from lab.agent import wire
 from lab.agent.events import EventLog
 from lab.errors import LabError
+from lab.observe.health import HealthSampler
 from lab.observe.reported import bounded
 from lab.observe.sessions import SessionTally
 from lab.paths import LabPaths
@@ -32,13 +37,16 @@ class Conversing:
         events: EventLog,
         tally: SessionTally,
         ask: Ask,
-        attempted: Callable[[str, Any], object],
+        attempted: Callable[[str, Any, tuple[str, ...]], object],
+        *,
+        health: HealthSampler,
     ) -> None:
         self._paths = paths
         self._events = events
         self._tally = tally
         self._ask = ask
         self._attempted = attempted
+        self._health = health
 
     async def hold(
         self, request: Mapping[str, Any], emit: Emit, hang_up: asyncio.Event
@@ -61,11 +69,13 @@ class Conversing:
         }
         record: dict[str, Any] = {}
         ending: asyncio.Task[None] | None = None
+        mark = await asyncio.to_thread(self._health.mark)
         try:
             async for answer in self._ask(local, order, for_s + _SLACK_S if for_s else None):
                 match answer.get("event"), answer.get("what"):
                     case "attempt", _:
-                        self._attempted(local, answer.get("record"))
+                        lately = await asyncio.to_thread(self._health.lately, mark)
+                        self._attempted(local, answer.get("record"), lately.reasons)
                     case "session", "opened":
                         session = str(answer.get("session"))
                         ending = asyncio.create_task(self._end(local, session, hang_up))
@@ -75,6 +85,8 @@ class Conversing:
                         record |= {"local": local}
                         self._keep(record)
                     case "session", str(what):
+                        if what == "repairing":
+                            mark = await asyncio.to_thread(self._health.mark)
                         happened = bounded({k: v for k, v in answer.items() if k != "id"})
                         if what in _TOLD:
                             details = {k: v for k, v in happened.items() if k != "event"}

@@ -88,7 +88,12 @@ class Lab:
             lambda: self._programs.states,
         )
         self._conversing = Conversing(
-            paths, self._events, self._exporter.sessions, self._order, self._attempts.ordered
+            paths,
+            self._events,
+            self._exporter.sessions,
+            self._order,
+            self._attempts.ordered,
+            health=self._health,
         )
         self._agent = AgentState(pid=os.getpid(), started_at=time.time())
 

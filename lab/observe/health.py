@@ -196,6 +196,10 @@ class HealthSampler:
         """The sample of the span from `mark` until now."""
         return between(mark, self.mark(), self._limits)
 
+    def lately(self, mark: Mark) -> HealthSample:
+        """As `since`; if `mark` is more than ten seconds old, the sample of the last ten."""
+        return self.since(mark) if time.monotonic() - mark.at <= WINDOW_S else self.current()
+
     def look(self) -> tuple[HealthSample, Mark]:
         """The sample of the last ten seconds (or since the start), and all counters now.
 

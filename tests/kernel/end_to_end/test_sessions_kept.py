@@ -117,6 +117,10 @@ class Network:
         lines = self.lab.paths(self.name).sessions.read_text().splitlines()
         return [json.loads(line) for line in lines]
 
+    def attempts(self) -> list[dict[str, Any]]:
+        lines = self.lab.paths(self.name).attempts.read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
     def inside(self, node: str, action: Callable[[], Any]) -> Any:
         with netns.inside(self.lab.paths(self.name).netns(node)):
             return action()
@@ -156,6 +160,10 @@ def test_a_nat_that_forgets_everything_costs_a_punch(network):
     assert record["repairs"][0]["lost"] > 0
     assert record["repairs"][0]["tried"][-1] == "udp-punch: success"
     assert here.records() == [record]
+    attempts = here.attempts()
+    assert attempts
+    # Whether the machine had a part in it is said of each.
+    assert all(isinstance(each["distorted"], list) for each in attempts)
     told = [e for e in here.lab.ok("events", here.name, "--json").splitlines() if "session" in e]
     assert [json.loads(e)["what"] for e in told] == [
         *("path", "dead", "repairing", "repaired", "resumed", "ended")
@@ -273,8 +281,7 @@ def test_keepalives_hold_a_mapping_that_dies_without_them(network):
 
 def _socket(here: Network) -> tuple[str, int]:
     """The caller's socket, from the record of its last attempt."""
-    lines = here.lab.paths(here.name).attempts.read_text().splitlines()
-    address, port = json.loads(lines[-1])["socket"].rsplit(":", 1)
+    address, port = here.attempts()[-1]["socket"].rsplit(":", 1)
     return address, int(port)
 
 

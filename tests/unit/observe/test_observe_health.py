@@ -168,6 +168,17 @@ def test_a_sampler_measures_this_machine_and_ends_its_threads():
     assert set(threading.enumerate()) <= before
 
 
+def test_what_is_lately_goes_back_to_the_mark_and_no_further_than_ten_seconds():
+    sampler = HealthSampler(tap_drops=lambda: 3)
+    try:
+        mark = msgspec.structs.replace(sampler.mark(), tap_drops=1)
+        assert sampler.lately(mark).tap_drops == 2
+        old = msgspec.structs.replace(mark, at=mark.at - 60.0)
+        assert sampler.since(old).span_s > 60.0 > sampler.lately(old).span_s
+    finally:
+        sampler.close()
+
+
 def test_a_dead_ferry_is_not_the_samplers_business():
     def gone() -> FerryStats:
         raise LabError("the ferry is gone")
