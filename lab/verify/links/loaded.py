@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from lab.fabric.links.jitter import table_of
 from lab.fabric.links.transmitter import queue_packets, serialisation_ns
 from lab.topology.behaviour import Discipline, Impairment, QueueUnit
+from lab.topology.datafiles import TABLE_SCALE
 from lab.verify.links import frames, intervals
 from lab.verify.links.bearings import SLACK_S, Bearings
 from lab.verify.links.schedule import Task
@@ -205,7 +207,7 @@ def _unlimited(  # noqa: PLR0917 - what came, and what is made of it
     part = max(1, len(waits) // 10)
     middle = waits[len(waits) // 2 - part // 2 : len(waits) // 2 + part]
     begin, mid, end = (min(some) for some in (waits[:part], middle, waits[-part:]))
-    slack_s = 0.008 + SLACK_S + 2 * about.way.jitter_us / 1e6
+    slack_s = 0.008 + SLACK_S + _astray_s(about.way)
     # A machine that pauses makes up for it; a rate makes the later wait the longer.
     queued = end - begin > slack_s and mid - begin > 0.25 * (end - begin)
     if queued and end - begin <= slack_s + about.felt.late_s(part):
@@ -221,6 +223,13 @@ def _unlimited(  # noqa: PLR0917 - what came, and what is made of it
         ok=not queued,
         distorted=slowed,
     )
+
+
+def _astray_s(way: Impairment) -> float:
+    """How much later than the earliest its jitter can make a frame."""
+    table = table_of(way)
+    reach = (table[-1] - table[0]) / TABLE_SCALE if table else 2.0
+    return reach * way.jitter_us / 1e6
 
 
 def full_for(flow: Flow, came: Collection[int], moment_ns: int) -> set[int]:

@@ -316,6 +316,35 @@ def test_links_are_loaded_together_as_long_as_the_machine_can(tasks: list[Task])
         assert starts[former] <= starts[later]
 
 
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "distribution", [Distribution.UNIFORM, Distribution.NORMAL, Distribution.PARETO]
+)
+def test_jitter_does_not_make_a_link_slow(
+    distribution: Distribution, share: float, order: Order
+) -> None:
+    way = Impairment(
+        delay_us=40_000,
+        jitter_us=10_000,
+        distribution=distribution,
+        correlation=share,
+        order=order,
+    )
+    wrong = 0
+    for seed in range(10):
+        load = loaded.load(way, 1500, 4.0)
+        assert not isinstance(load, str)
+        flow = flow_over(way, load.offsets_ns, load.size, seed=seed)
+        (rate,) = loaded.findings(bearings(way), load, flow)
+        assert rate.verdict is FINE, rate.observed
+        slow = replace(way, rate_bit=10_000_000, queue=LONG)
+        flow = flow_over(slow, load.offsets_ns, load.size, seed=seed)
+        (rate,) = loaded.findings(bearings(way), load, flow)
+        wrong += rate.verdict is WRONG
+    assert wrong == 10
+
+
 def test_a_sender_that_pauses_does_not_make_a_link_slow() -> None:
     load = loaded.load(FAIR, 1500, 4.0)
     half = len(load.offsets_ns) // 2
