@@ -246,7 +246,9 @@ class Programs:
             return
         last = last_lines(self._paths.node(ended.node), 1)
         # One that ended well did without what was killed.
-        exceeded = self._limits.exceeded(ended.node) if ended.code else ""
+        exceeded = ""
+        if ended.code:
+            exceeded = ended.exceeded or self._limits.exceeded(ended.node)
         self._replace(
             ended.node,
             state=Stage.EXITED,

@@ -25,6 +25,7 @@ from lab.plan.model import Program
 from lab.runtime import enter, gate
 from lab.runtime.contract import ERRORS, OUTPUT, last_lines
 from lab.runtime.docker import Engine, Image, container_config, container_name
+from lab.runtime.limits import memory_limit
 from lab.runtime.output import Output
 from lab.runtime.process import GRACE_S, Exit
 from lab.runtime.teardown import KIND_CONTAINER, KIND_CREATED, KIND_PAUSED
@@ -40,6 +41,8 @@ _T = TypeVar("_T")
 class _Container:
     node: str
     image: str
+    memory_bytes: int
+    """What it may use; 0 for as much as there is."""
     identifier: str = ""
     gate: int = -1
     pid: int = 0
@@ -83,7 +86,7 @@ class Containers:
                     f"node {node!r}: the mount's source {mount.source} does not exist",
                     remedy="correct `mounts:` in the topology, or make it",
                 )
-        container = _Container(node, program.image)
+        container = _Container(node, program.image, program.memory_bytes)
         folder = self._paths.node(node)
         env = {"LAB_NAME": self._paths.lab, "LAB_NODE": node} | dict(program.env)
         enter.write_files(folder, node, env)
@@ -251,17 +254,20 @@ class Containers:
 
     async def _fetch_code(self, container: _Container) -> None:
         """The engine learns of the end a little later than we; then its exit code is known."""
-        code = -9
+        code, exceeded = -9, ""
         # Removed under our feet, or the engine died: it ended by force.
         with contextlib.suppress(Exception):
             code = await self._in_thread(self._engine.wait, container.identifier)
+            limited = code and container.memory_bytes
+            if limited and await self._in_thread(self._engine.out_of_memory, container.identifier):
+                exceeded = memory_limit(container.memory_bytes)
         if container.output is not None:
             await container.output.finished()
         container.code = code
         container.ended.set()
         (self._paths.node(container.node) / enter.CONTAINER_PID).unlink(missing_ok=True)
         if self._containers.get(container.node) is container:
-            self._on_exit(Exit(container.node, code))
+            self._on_exit(Exit(container.node, code, exceeded))
 
     async def _discard(self, container: _Container) -> None:
         if self._containers.get(container.node) is container:

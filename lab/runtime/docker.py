@@ -249,6 +249,12 @@ class Engine:
             answer = self._client.wait(identifier, timeout=_CALL_TIMEOUT_S)
         return int(answer["StatusCode"])
 
+    def out_of_memory(self, identifier: str) -> bool:
+        """Whether the kernel killed something in the container for the memory that it took."""
+        with _explained(f"container {identifier}"):
+            state = self._client.inspect_container(identifier)["State"]
+        return bool(state.get("OOMKilled"))
+
     def stop(self, identifier: str, grace_s: float) -> None:
         """SIGTERM, and SIGKILL after `grace_s`; returns when the container has ended."""
         with _explained(f"container {identifier}"):

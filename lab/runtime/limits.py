@@ -136,7 +136,7 @@ class Limits:
         watch = self._watched.get(node)
         if watch is None or _killed(watch.events) <= watch.before:
             return ""
-        return f"memory limit ({watch.bound / 1e6:.4g} MB)"
+        return memory_limit(watch.bound)
 
     def _make(self, tree: Tree, folder: Path, controller: str) -> None:
         top = folder.parent
@@ -146,6 +146,11 @@ class Limits:
         if tree.unified:
             (top / "cgroup.subtree_control").write_text(f"+{controller}")
         folder.mkdir(exist_ok=True)
+
+
+def memory_limit(bound: int) -> str:
+    """What to call a limit of so many bytes that was exceeded."""
+    return f"memory limit ({bound / 1e6:.4g} MB)"
 
 
 def _killed(events: Path) -> int:

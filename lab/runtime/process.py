@@ -40,6 +40,8 @@ class Exit:
 
     node: str
     code: int
+    exceeded: str = ""
+    """The limit for which it was killed, where its runtime knows; see `Limits.exceeded`."""
 
 
 def environment(paths: LabPaths, node: str, program: Program) -> dict[str, str]:

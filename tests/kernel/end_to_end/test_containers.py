@@ -138,6 +138,54 @@ def test_a_killed_container_is_visible_and_harmless(lab: Command, engine: Engine
     assert containers(engine, lab) == []
 
 
+def test_a_container_that_exceeds_its_memory_is_killed_and_status_says_so(
+    lab: Command, engine: Engine, tmp_path: Path
+):
+    greedy = "kept = []\nwhile True: kept.append(bytearray(1 << 20))"
+    node = {"via": "internet", "image": images.peer_image(), "memory": "64MB"}
+    kill = "import os; os.kill(os.getpid(), 9)"
+    topology = {
+        "nodes": {
+            "greedy": {**node, "command": ["python3", "-c", greedy]},
+            "gone": {**node, "command": ["sh", "-c", f"python3 -c '{kill}'; exit 137"]},
+        }
+    }
+    file = tmp_path / "limited.yaml"
+    file.write_text(json.dumps(topology))
+    name = lab.name()
+    lab.ok("up", str(file), "--name", name)
+    events = lab.popen("events", name, "--follow")
+    assert events.stdout is not None
+    ended: set[str] = set()
+    for line in events.stdout:
+        ended |= {node for node in topology["nodes"] if node in line and "exited" in line}
+        if len(ended) == 2:
+            break
+    events.kill()
+    events.communicate()
+    programs = {each["node"]: each["program"] for each in lab.json("status", name)["nodes"]}
+    assert programs["greedy"]["reason"] == "killed: memory limit (64 MB)"
+    assert "✗ killed: memory limit (64 MB)" in lab.ok("status", name)
+    assert "memory limit" not in programs["gone"]["reason"]
+
+
+def test_hosts_of_a_switch_claim_addresses_beside_their_containers(lab: Command, engine: Engine):
+    name = lab.name()
+    lab.ok("up", "ad-hoc", "--name", name, "--runtime", "docker")
+    nodes = {node["node"]: node for node in lab.json("status", name)["nodes"]}
+    peers = [nodes[one] for one in ("alice", "bob", "carol")]
+    assert {node["program"]["runtime"] for node in peers} == {"docker"}
+    addresses = [node["addresses"]["eth0"][0] for node in peers]
+    assert len(set(addresses)) == len(peers)
+    assert all(address.startswith("169.254.") for address in addresses)
+    seen = lab.ok("exec", "--lab", name, "alice", "--", "cat", "/proc/net/fib_trie")
+    assert addresses[0].partition("/")[0] in seen
+    assert lab.json("connect", "alice", "bob", "--lab", name)["unexpected"] == []
+    lab.ok("down", name)
+    assert traces(name, lab.state) == []
+    assert containers(engine, lab) == []
+
+
 def test_an_image_and_a_command_of_ones_own(lab: Command, engine: Engine, tmp_path: Path):
     """A container and a process, neither of them ours, talk through a NAT, unchanged."""
     (tmp_path / "data").mkdir()
