@@ -31,16 +31,15 @@ def show(*, one: str | None, other: str | None, lab_name: str | None, as_json: b
     from lab.cli.terminal import print_json
     from lab.observe import wires
     from lab.plan.attachment import find_link
-    from lab.topology.model import INTERNET
 
     paths = choose(lab_name)
     plan = plan_of(paths)
     if one is not None and other is not None:
         found = [find_link(plan, one, other)]
     else:
-        if one not in (None, INTERNET):
-            node_of(paths, str(one))
         found = wires.access_links(plan, one)
+        if not found and one is not None:
+            node_of(paths, one)
     if as_json:
         shown = [wires.as_json(plan, link) for link in found]
         print_json(shown[0] if other is not None else shown)

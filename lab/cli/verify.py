@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lab.cli.labs import json_option
 
@@ -65,7 +66,9 @@ def command(
     from lab.verify.table import render
 
     need_root()
-    if lab_name is None and names and (names[0] in existing() or len(existing()) != 1):
+    source = click.get_current_context().get_parameter_source("lab_name")
+    unsaid = lab_name is None and len(existing()) != 1
+    if source is not ParameterSource.COMMANDLINE and names and (unsaid or names[0] in existing()):
         lab_name, names = names[0], names[1:]
     paths = choose(lab_name)
     plan = plan_of(paths)

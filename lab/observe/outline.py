@@ -15,6 +15,9 @@ from lab.topology.behaviour import Impairment
 FOLD_FROM = 7
 """So many alike siblings, or more, are shown as one and a count."""
 
+_Wire = tuple[Impairment, Impairment, bool]
+"""Downwards, upwards, and whether it is cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -24,6 +27,8 @@ class Branch:
     down: Impairment
     """Of what comes to it from above."""
     up: Impairment
+    cut: bool
+    """Whether the link to the one above it is down."""
     branches: tuple[Branch, ...]
 
 
@@ -48,7 +53,7 @@ def tree(plan: Plan) -> tuple[Branch, ...]:
         wires[wire.b.node].append((wire.a.node, wire))
     roots = sorted(nodes.values(), key=_rank)
     seen: set[str] = set()
-    above: dict[str, list[tuple[str, Impairment, Impairment]]] = {name: [] for name in nodes}
+    above: dict[str, list[tuple[str, _Wire]]] = {name: [] for name in nodes}
     tops = []
     for root in roots:
         if root.name in seen:
@@ -64,20 +69,20 @@ def tree(plan: Plan) -> tuple[Branch, ...]:
                 queue.append(other)
                 downward = wire.a.node == name
                 down, up = (wire.a_to_b, wire.b_to_a) if downward else (wire.b_to_a, wire.a_to_b)
-                above[name].append((other, down, up))
+                above[name].append((other, (down, up, wire.down)))
 
-    def children(name: str) -> Iterator[tuple[str, Impairment, Impairment]]:
-        for other, down, up in above[name]:
+    def children(name: str) -> Iterator[tuple[str, _Wire]]:
+        for other, wire in above[name]:
             if nodes[other].kind is NodeKind.SEGMENT:
                 yield from children(other)
             else:
-                yield other, down, up
+                yield other, wire
 
-    def branch(name: str, down: Impairment, up: Impairment) -> Branch:
+    def branch(name: str, wire: _Wire) -> Branch:
         below = sorted(children(name), key=lambda child: order[child[0]])
-        return Branch(nodes[name], down, up, tuple(branch(*child) for child in below))
+        return Branch(nodes[name], *wire, tuple(branch(*child) for child in below))
 
-    return tuple(branch(top.name, Impairment(), Impairment()) for top in tops)
+    return tuple(branch(top.name, (Impairment(), Impairment(), False)) for top in tops)
 
 
 def lines(branches: tuple[Branch, ...], look: Callable[[Branch], Hashable]) -> Iterator[Line]:

@@ -122,7 +122,7 @@ def _nodes(
             program_words(node.program, brief=True) if node.program else "",
             *(daemon.name for daemon in node.daemons),
         ]
-        return ", ".join(filter(None, parts)), words.access(branch.down, branch.up)
+        return ", ".join(filter(None, parts)), words.access(branch.down, branch.up, cut=branch.cut)
 
     def look(branch: Branch) -> tuple[str, ...]:
         """Everything but the addresses: what makes two nodes alike."""

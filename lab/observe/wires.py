@@ -15,13 +15,21 @@ from lab.plan.names import UPLINKS, core_region
 
 
 def access_links(plan: Plan, end: str | None = None) -> list[Link]:
-    """The access links, or those that have an end at `end`, in the order of the plan."""
+    """The access links, or those that have an end at `end`, in the order of the plan.
+
+    A region's name means its part of the internet.
+    """
     return [
         link
         for link in plan.links
         if (link.a.interface in UPLINKS or core_region(link.a.node))
-        and (end is None or end in (link.a.node, upper_end(link)))
+        and (end is None or end in (*_names(link.a.node), *_names(link.b.node), upper_end(link)))
     ]
+
+
+def _names(node: str) -> tuple[str, ...]:
+    """What a node is called: a part of the internet by its region, too."""
+    return (node, region) if (region := core_region(node)) else (node,)
 
 
 def as_json(plan: Plan, link: Link) -> dict[str, Any]:

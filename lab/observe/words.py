@@ -40,9 +40,9 @@ def rate(bits_per_second: float | None) -> str:
     return f"{bits_per_second:.0f} bit/s"
 
 
-def access(down: Impairment, up: Impairment) -> str:
+def access(down: Impairment, up: Impairment, *, cut: bool = False) -> str:
     """An access link, down/up as it is sold: "16/1 Mbit/s, 12.5 ms"; "" for a plain wire."""
-    parts = []
+    parts = ["down"] if cut else []
     if down.rate_bit or up.rate_bit:
         rates = (words.rate(way.rate_bit) if way.rate_bit else "unlimited" for way in (down, up))
         parts.append(_both(*rates))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from lab.observe import attempts_table, status, words
@@ -188,6 +189,15 @@ def test_segments_are_wire_and_everything_hangs_below_the_internet():
     assert [branch.node.name for branch in home_b.branches] == ["bob", "printer"]
     assert home_b.down.rate_bit == 16_000_000
     assert home_b.up.rate_bit == 1_000_000
+    assert not home_b.cut
+
+
+def test_a_link_that_is_down_is_shown_so():
+    plan = double_nat()
+    links = (replace(link, down="home-b" in (link.a.node, link.b.node)) for link in plan.links)
+    (internet,) = tree(replace(plan, links=tuple(links)))
+    assert internet.branches[1].cut
+    assert not internet.branches[0].cut
 
 
 def test_six_alike_are_shown_and_seven_are_folded():
@@ -217,3 +227,5 @@ def test_access_links():
     assert words.access(down, up) == "16/1 Mbit/s, 12.5 ms, 0.1 % loss"
     assert words.access(Impairment(), Impairment()) == ""
     assert words.access(Impairment(), Impairment(rate_bit=64_000)) == "unlimited / 64 kbit/s"
+    assert words.access(down, up, cut=True) == "down, 16/1 Mbit/s, 12.5 ms, 0.1 % loss"
+    assert words.access(Impairment(), Impairment(), cut=True) == "down"
