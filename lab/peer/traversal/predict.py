@@ -97,9 +97,10 @@ class TcpPredict:
         details = {**await agreed(call, synchronised=True), **_told(found)}
         answer = await call.offer(ours, details)
         theirs, started = answer.candidates, call.now
-        until = probing_until(call, LEAST_WINDOW_S)
         quiet = details["wait_s"] + _least(found, answer, QUIET_WINDOW_S)
         quiet_until = probing_until(call, quiet)
+        # Whatever resets there is a firewall of one's own, and goes on doing so.
+        until = probing_until(call, LEAST_WINDOW_S) if _outside(found, answer) else quiet_until
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
         port.carry(prober)
         port.listen()
@@ -194,10 +195,14 @@ def _least(found: Forecast, answer: Offer, usual: float) -> float:
     lets the other in, and that one does so at once.  A quarter if one of the two
     is seen by nobody outside: what is left is a network that both are on.
     """
-    theirs = answer.details
-    if not found.seen or theirs.get("seen") is False:
+    if not _outside(found, answer):
         return usual / 4
-    return usual / 2 if found.step is None and theirs.get("step") is False else usual
+    return usual / 2 if found.step is None and answer.details.get("step") is False else usual
+
+
+def _outside(found: Forecast, answer: Offer) -> bool:
+    """Whether both are seen by somebody outside, as far as each knows of itself."""
+    return bool(found.seen) and answer.details.get("seen") is not False
 
 
 def _cause(call: OutgoingCall, found: Forecast, answer: Offer) -> str:

@@ -65,8 +65,9 @@ class TcpPunch:
         # Where one is seen by nobody outside, only a network that both are on is left.
         outside = learned.mapped and not said(call, answer)
         quiet = details["wait_s"] + (QUIET_WINDOW_S if outside else SHORT_WINDOW_S)
-        started, until = call.now, probing_until(call, LEAST_WINDOW_S)
-        quiet_until = probing_until(call, quiet)
+        started, quiet_until = call.now, probing_until(call, quiet)
+        # Whatever resets there is a firewall of one's own, and goes on doing so.
+        until = probing_until(call, LEAST_WINDOW_S) if outside else quiet_until
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
         port.carry(prober)
         port.listen()

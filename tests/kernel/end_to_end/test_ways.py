@@ -170,12 +170,16 @@ def test_where_the_proxy_opens_no_tunnel_whole_requests_are_all_it_takes(network
     file.write_text(NO_TUNNELS)
     here = network(str(file))
     for ends in (("alice", "bob"), ("bob", "alice")):
-        found = here.connect(*ends, "http", "udp-punch")
+        found = here.connect(*ends, "http", "udp-punch", "tcp-punch", "tcp-predict")
         assert (found["http"]["outcome"], found["http"]["path"]) == ("success", "relayed"), found
         assert (ends[0] == "alice") == ("by GET and POST" in found["http"]["reason"]), found
         # Signalling works: it is the network that stops what is no request.
         assert found["udp-punch"]["outcome"] != "success"
         assert "not registered" not in found["udp-punch"]["reason"]
+        # The firewall answers each SYN with a reset; there is no waiting for two to cross.
+        for name in ("tcp-punch", "tcp-predict"):
+            assert found[name]["outcome"] == "timed-out", found[name]
+            assert len(found[name]["tries"]) < 40, found[name]
     # Who is gone is missed, though no connection of its own has ended.
     here.lab.ok("node", "stop", "alice", "--lab", here.name)
     here.lab.ok("node", "start", "alice", "--lab", here.name)
