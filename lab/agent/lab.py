@@ -259,14 +259,15 @@ class Lab:
                 "actual_s": actual,
                 "late_s": round(actual - planned, 6),
             }
-            changes = moment.changes
+            before, changes = self._plan, moment.changes
             if moment.undo:
-                changes = self._layers.lifted(self._plan, moment.key)
-            elif moment.lasts:
-                self._layers.laid(self._plan, moment.key, changes)
+                changes = self._layers.lifted(before, moment.key)
             outcome, details = Outcome.DONE, {}
             try:
                 await self._make(changes, _silence)
+                # What failed covers nothing.
+                if moment.lasts and not moment.undo:
+                    self._layers.laid(before, moment.key, changes)
             except LabError as error:
                 outcome, details = Outcome.FAILED, {"error": error.message}
             if moment.undo and not changes:

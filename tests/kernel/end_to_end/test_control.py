@@ -335,3 +335,31 @@ def test_an_apply_begins_the_timeline_anew(lab: Command, tmp_path: Path):
         assert (told["by"], told["operations"]) == ("apply", 1)
         assert next(events)["what"][0].startswith("home-a: NAT cgnat")
         lab.ok("down", home.name)
+
+
+def test_what_fails_in_the_timeline_covers_nothing(lab: Command, tmp_path: Path):
+    """A node is paused that is stopped just then: it runs again when that has ended."""
+    file = """
+name: covered
+nodes:
+  server: {via: internet, command: [sleep, 1h]}
+timeline:
+  - {at: 100ms, stop: server, for: 300ms}
+  - {at: 200ms, pause: server, for: 400ms}
+"""
+    with running(lab, tmp_path, file) as home:
+        happened = []
+        for event in follow(home):
+            happened.append(event)
+            if event["event"] == "timeline-ended":
+                after = json.loads(lab.paths(home.name).plan.read_bytes())
+                lab.ok("down", home.name)
+    moments = [event for event in happened if event["event"] == "timeline"]
+    assert [(m["what"], m["outcome"]) for m in moments] == [
+        (["server: stopped"], "done"),
+        (["server: paused"], "failed"),
+        (["server: running"], "done"),
+        (["server: paused"], "skipped"),
+    ]
+    (server,) = (node for node in after["nodes"] if node["name"] == "server")
+    assert server.get("activity", "running") == "running"
