@@ -14,11 +14,14 @@ from lab.topology.behaviour import (
     Impairment,
     Nat,
     PortPolicy,
+    Queue,
+    QueueUnit,
     Rule,
     Runtime,
     Verdict,
 )
 from lab.topology.rules import format_ports
+from lab.topology.units import format_size
 
 MAPPINGS = {
     Dependence.ENDPOINT_INDEPENDENT: "EIM",
@@ -96,6 +99,19 @@ def _oddities(way: Impairment) -> str:
     return ", ".join(parts)
 
 
+def _queue(way: Impairment) -> str:
+    """`queue 50 packets`; empty where it is as long as it usually is, or there is none."""
+    if not way.limited or way.queue == Queue():
+        return ""
+    match way.queue:
+        case Queue(length=length, unit=QueueUnit.BYTES):
+            return f"queue {format_size(int(length))}"
+        case Queue(length=length, unit=QueueUnit.PACKETS):
+            return f"queue {plural(int(length), 'packet')}"
+        case Queue(length=length):
+            return f"queue {_number(length)} bdp"
+
+
 def loss(probability: float) -> str:
     """`0.1 % loss`."""
     return f"{_number(probability * 100)} % loss"
@@ -123,6 +139,7 @@ def ways(up: Impairment, down: Impairment) -> str:
         *_both_ways(up, down, spread),
         *_both_ways(up, down, losses),
         *_both_ways(up, down, _oddities),
+        *_both_ways(up, down, _queue),
     )
     return ", ".join(words)
 

@@ -14,6 +14,8 @@ from lab.topology.behaviour import (
     Firewall,
     Impairment,
     Nat,
+    Queue,
+    QueueUnit,
     Rule,
     Verdict,
 )
@@ -33,6 +35,21 @@ def test_rates(bits, text):
 )
 def test_delays(microseconds, text):
     assert words.delay(microseconds) == text
+
+
+@pytest.mark.parametrize(
+    ("queue", "text"),
+    [
+        (Queue(), "1 Mbit/s"),
+        (Queue(length=2.0), "1 Mbit/s, queue 2 bdp"),
+        (Queue(length=50, unit=QueueUnit.PACKETS), "1 Mbit/s, queue 50 packets"),
+        (Queue(length=1, unit=QueueUnit.PACKETS), "1 Mbit/s, queue 1 packet"),
+        (Queue(length=64_000, unit=QueueUnit.BYTES), "1 Mbit/s, queue 64kB"),
+    ],
+)
+def test_queues_that_are_not_the_usual_ones(queue, text):
+    way = Impairment(rate_bit=1_000_000, queue=queue)
+    assert words.ways(way, way) == text
 
 
 def test_losses():
