@@ -7,15 +7,15 @@ has, so the neighbour itself takes no notice of the answers.
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lab.errors import LabError, MissingError
-from lab.fabric import netns
+from lab.errors import LabError
+from lab.fabric import packets as sockets
+from lab.fabric.packets import EQUAL, GIVE, LOAD_BYTE, LOAD_HALF, LOAD_WORD
 from lab.peer.endpoint import Endpoint
 from lab.peer.families import Embedding
 from lab.verify import packets6
@@ -23,11 +23,6 @@ from lab.verify.packets import ArpRequest, Packet, arp_reply, arp_request, decod
 
 OWN_MAC = mac("02:6c:61:62:76:00")
 """Locally administered, like those of the plan, whose hashes never end so."""
-
-_ETH_P_ALL = 3
-_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
-_PACKET_OUTGOING = 4
-_SO_ATTACH_FILTER = 26
 
 
 class Wire:
@@ -54,23 +49,17 @@ class Wire:
         self._own = frozenset(own)
         self._outgoing = outgoing
         """Whether to look at what the interface's own machine sends, and at nothing else."""
-        with netns.inside(path):
-            try:
-                self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            except PermissionError as error:
-                raise MissingError(
-                    "not allowed to look at packets", remedy="run as root, or with CAP_NET_RAW"
-                ) from error
-            try:
-                self._prepare(sorted({*addresses, *self._own}))
-                # Bound last: nothing is heard before the filter is there.
-                self._socket.bind((interface, _ETH_P_ALL))
-            except OSError as error:
-                self._socket.close()
-                raise LabError(
-                    f"can't look at interface {interface} of {path.name}: {error.strerror}",
-                    remedy="something removed it; take the lab down and up again",
-                ) from error
+        heard = sorted({*addresses, *self._own})
+        six = any(":" in address for address in heard)
+        with sockets.opening(
+            path,
+            socket.SOCK_RAW,
+            f"interface {interface} of {path.name}",
+            room=1 << 20,
+            outgoing=outgoing,
+            program=_filter6(heard) if six else _filter(heard),
+        ) as self._socket:
+            self._socket.bind((interface, sockets.ALL))
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -103,7 +92,7 @@ class Wire:
                 return
             except OSError as error:
                 raise LabError(f"an interface went away: {error.strerror}") from error
-            if (where[2] == _PACKET_OUTGOING) != self._outgoing:
+            if (where[2] == sockets.OUTGOING) != self._outgoing:
                 continue
             six = frame[12:14] == packets6.ETHERTYPE.to_bytes(2, "big")
             match packets6.decode(frame) if six else decode(frame):
@@ -128,60 +117,44 @@ class Wire:
                 remedy="is the link up?  A link that is down can't be verified.",
             ) from error
 
-    def _prepare(self, addresses: list[str]) -> None:
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        if not self._outgoing:
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        six = any(":" in address for address in addresses)
-        lines = _filter6(addresses) if six else _filter(addresses)
-        program = b"".join(struct.pack("=HBBI", *line) for line in lines)
-        buffer = ctypes.create_string_buffer(program, len(program))
-        request = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, request)
 
-
-_LOAD_BYTE, _LOAD_HALF, _LOAD_WORD, _EQUAL, _GIVE = 0x30, 0x28, 0x20, 0x15, 0x06
-
-
-def _filter6(addresses: list[str]) -> list[tuple[int, int, int, int]]:
+def _filter6(addresses: list[str]) -> sockets.Program:
     """A classic BPF program: neighbour solicitations, and IPv6 to one of `addresses`."""
     lines = [
-        (_LOAD_HALF, 0, 0, 12),
-        (_EQUAL, 1, 0, packets6.ETHERTYPE),
-        (_GIVE, 0, 0, 0),
-        (_LOAD_BYTE, 0, 0, 20),
-        (_EQUAL, 0, 3, packets6.ICMP),
-        (_LOAD_BYTE, 0, 0, 54),
-        (_EQUAL, 0, 1, packets6.SOLICITATION),
-        (_GIVE, 0, 0, 0xFFFF),
+        (LOAD_HALF, 0, 0, 12),
+        (EQUAL, 1, 0, packets6.ETHERTYPE),
+        (GIVE, 0, 0, 0),
+        (LOAD_BYTE, 0, 0, 20),
+        (EQUAL, 0, 3, packets6.ICMP),
+        (LOAD_BYTE, 0, 0, 54),
+        (EQUAL, 0, 1, packets6.SOLICITATION),
+        (GIVE, 0, 0, 0xFFFF),
     ]
     for address in addresses:
         words = struct.unpack("!4I", socket.inet_pton(socket.AF_INET6, address))
         for index, word in enumerate(words):
             # A word that differs leads behind the last line of this address.
-            lines += [(_LOAD_WORD, 0, 0, 38 + 4 * index), (_EQUAL, 0, 7 - 2 * index, word)]
-        lines.append((_GIVE, 0, 0, 0xFFFF))
-    return [*lines, (_GIVE, 0, 0, 0)]
+            lines += [(LOAD_WORD, 0, 0, 38 + 4 * index), (EQUAL, 0, 7 - 2 * index, word)]
+        lines.append((GIVE, 0, 0, 0xFFFF))
+    return [*lines, (GIVE, 0, 0, 0)]
 
 
-def _filter(addresses: list[str]) -> list[tuple[int, int, int, int]]:
+def _filter(addresses: list[str]) -> sockets.Program:
     """A classic BPF program: ARP, and IPv4 to one of `addresses`.
 
     The rest of a busy lab's traffic never comes out of the kernel.
     """
-    load_half, load_word, equal, give = _LOAD_HALF, _LOAD_WORD, _EQUAL, _GIVE
     count = len(addresses)
     # A jump reaches 255 lines.
     if count > 250:
-        return [(give, 0, 0, 0xFFFF)]
+        return [(GIVE, 0, 0, 0xFFFF)]
     wanted = [struct.unpack("!I", socket.inet_aton(address))[0] for address in addresses]
     return [
-        (load_half, 0, 0, 12),
-        (equal, count + 3, 0, 0x0806),
-        (equal, 0, count + 1, 0x0800),
-        (load_word, 0, 0, 30),
-        *((equal, count - index, 0, value) for index, value in enumerate(wanted)),
-        (give, 0, 0, 0),
-        (give, 0, 0, 0xFFFF),
+        (LOAD_HALF, 0, 0, 12),
+        (EQUAL, count + 3, 0, 0x0806),
+        (EQUAL, 0, count + 1, 0x0800),
+        (LOAD_WORD, 0, 0, 30),
+        *((EQUAL, count - index, 0, value) for index, value in enumerate(wanted)),
+        (GIVE, 0, 0, 0),
+        (GIVE, 0, 0, 0xFFFF),
     ]

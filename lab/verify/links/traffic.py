@@ -22,17 +22,14 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple, Self
 
-from lab.errors import LabError, MissingError
-from lab.fabric import netns
+from lab.errors import LabError
+from lab.fabric import packets
 from lab.paths import LabPaths
 from lab.plan.model import End
 from lab.verify.links import frames
 from lab.verify.links.toll import Read, Toll, Trail
 
-_ETH_P_ALL = 3
-_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
-_SO_TIMESTAMPNS = 35
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_SNDBUFFORCE = 32
 _SIOCGIFMTU = 0x8921
 _BUFFER_BYTES = 1 << 26
 _ROUND = 64
@@ -90,30 +87,17 @@ class Socket:
         self.mac = bytes.fromhex(end.mac.replace(":", ""))
         self.flows: dict[int, Flow] = {}
         """Those that come here, by their number."""
-        with netns.inside(paths.netns(end.node)):
-            try:
-                self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            except PermissionError as error:
-                raise MissingError(
-                    "not allowed to look at packets", remedy="run as root, or with CAP_NET_RAW"
-                ) from error
-        try:
-            self._prepare()
-        except OSError as error:
-            self._socket.close()
-            raise LabError(
-                f"can't look at interface {end.interface} of {end.node}: {error.strerror}",
-                remedy="something removed it; take the lab down and up again",
-            ) from error
-
-    def _prepare(self) -> None:
-        handle = self._socket
-        handle.setblocking(False)
-        handle.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        handle.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
-        handle.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        handle.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        handle.bind((self.end.interface, _ETH_P_ALL))
+        what = f"interface {end.interface} of {end.node}"
+        with packets.opening(
+            paths.netns(end.node),
+            socket.SOCK_RAW,
+            what,
+            room=_BUFFER_BYTES,
+            outgoing=False,
+            stamps=True,
+        ) as self._socket:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
+            self._socket.bind((end.interface, packets.ALL))
 
     @property
     def mtu(self) -> int:

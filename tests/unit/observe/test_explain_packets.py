@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.fabric import packets as sockets
 from lab.observe.capture import packets, tracing
 from lab.observe.capture.rulebook import parsed, saved_rules
 from lab.observe.explain.labels import Kind, label
@@ -172,12 +173,12 @@ def passes(addresses: list[str], protocol: int, source: str, destination: str) -
     while True:
         code, yes, no, value = program[at]
         match code:
-            case packets._LOAD_HALF:
+            case sockets.LOAD_HALF:
                 register = protocol
-            case packets._LOAD_WORD:
+            case sockets.LOAD_WORD:
                 text = source if value == 12 else destination
                 register = struct.unpack("!I", socket.inet_aton(text))[0]
-            case packets._EQUAL:
+            case sockets.EQUAL:
                 assert max(yes, no) < 256
                 at += yes if register == value else no
             case _:
