@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-kernel test-vm check format bench fuzz images clean
+.PHONY: help setup demo test test-unit test-kernel test-vm check format bench bench-vm fuzz images clean
 
 # The first that runs and is new enough; a version manager's shims may be there and not run.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -37,7 +37,7 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 	@echo "make setup   the command in .venv/bin/lab"
 	@echo "make check   lint and types        make format  rewrite in the house style"
-	@echo "make bench   the numbers of docs/performance.md"
+	@echo "make bench   the numbers of docs/performance.md (bench-vm: those of netem)"
 	@echo "make fuzz    a guided search for input that does harm (FUZZ_S=20 seconds a reader)"
 	@echo "make images  the container images  make clean   remove labs, images, environment"
 
@@ -90,6 +90,9 @@ test-vm: test-packages
 bench: test-packages
 	@tests/dockerd.sh start
 	@trap 'tests/dockerd.sh stop' EXIT; $(SUDO) $(BIN)/python -m tests.bench
+
+bench-vm: test-packages
+	$(SUDO) $(BIN)/python -m tests.bench.netem
 
 FUZZ_S ?= 20
 fuzz: .venv/.ready

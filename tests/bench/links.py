@@ -35,6 +35,7 @@ from lab.fabric import netns
 from lab.fabric.links import kernel, tap
 from lab.fabric.links.ferry import Ferry
 from lab.fabric.splice import Splices
+from lab.observe import host
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
 from lab.plan.names import SPLICED
@@ -183,18 +184,20 @@ def paced(path: Path, seconds: float, period_ns: int, links: int) -> None:
             due += period_ns
 
 
-def throughput(made: Bed, seconds: float, segments: int) -> dict[str, float]:
+def throughput(made: Bed, seconds: float, segments: int, warm: int = 1000) -> dict[str, float]:
+    """What arrives of a flood within `seconds`, after the first `warm` packets."""
     sender = multiprocessing.Process(target=flood, args=(made.a, seconds + 1, segments))
     with netns.inside(made.b):
         sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sink.bind(("0.0.0.0", _PORT))
     sender.start()
-    while received(made.b) < 1000 and sender.is_alive():
+    there = received(made.b)
+    while received(made.b) < there + warm and sender.is_alive():
         time.sleep(0.01)
-    before, cpu, start = received(made.b), cpu_s(made), time.monotonic()
+    before, cpu, busy, start = received(made.b), cpu_s(made), busy_s(), time.monotonic()
     time.sleep(seconds)
     count, took = received(made.b) - before, time.monotonic() - start
-    used = cpu_s(made) - cpu
+    used, all_used = cpu_s(made) - cpu, busy_s() - busy
     sender.join()
     sink.close()
     return {
@@ -202,6 +205,7 @@ def throughput(made: Bed, seconds: float, segments: int) -> dict[str, float]:
         "mbit_s": round(count * _FRAME * 8 / took / 1e6, 1),
         "ferry_cpu": round(used / took, 2),
         "ferry_us_per_packet": round(used / count * 1e6, 2) if made.ferry else 0.0,
+        "machine_us_per_packet": round(all_used / count * 1e6, 2),
     }
 
 
@@ -210,6 +214,12 @@ def cpu_s(made: Bed) -> float:
         return 0.0
     fields = Path(f"/proc/{made.ferry.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_s() -> float:
+    """Processor time that the whole machine has spent, on whatever."""
+    total, idle, _ = host.parse_stat(Path("/proc/stat").read_text())
+    return total - idle
 
 
 def delay(

@@ -21,23 +21,30 @@ from pathlib import Path
 
 _META_PACKAGE = re.compile(r"linux-image-(?:\d+\.\d+-)?amd64")
 ROOT = Path(__file__).resolve().parents[2]
+Version = tuple[int, ...]
 
 
 class CannotBootError(Exception):
     """This machine lacks what a virtual machine needs; the text says what."""
 
 
-def boot(script: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+def boot(
+    script: str, *, timeout_s: float = 280, before: Version = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a shell command as root in a fresh guest; its output.
 
-    Raises CannotBootError if something is missing.
+    With `before`, its kernel is an earlier one than that.  Raises
+    CannotBootError if something is missing.
     """
     vng = shutil.which("vng") or shutil.which("vng", path=str(Path(sys.executable).parent))
     if vng is None:
         raise CannotBootError("virtme-ng is missing: pip install virtme-ng")
     if shutil.which("qemu-system-x86_64") is None:
         raise CannotBootError("QEMU is missing: apt-get install qemu-system-x86")
-    image = kernel_image()
+    image = kernel_image(before)
+    # The guest would take seconds for each program that begins, and could not keep the result.
+    compile_ = (sys.executable, "-m", "compileall", "-q", "lab", "tests")
+    subprocess.run(compile_, check=False, capture_output=True, cwd=ROOT)
     # Emulated even where /dev/kvm exists: a nested one may exist and not work,
     # and ten seconds more buy the same behaviour everywhere.
     machine = ("--disable-kvm", "--force-9p", "--cpus", "2", "--memory", "1G", "--cwd", str(ROOT))
@@ -66,15 +73,18 @@ def boot(script: str, *, timeout_s: float = 280) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(command, guest.returncode, output, complaints)
 
 
-def kernel_image() -> Path:
+def kernel_image(before: Version = ()) -> Path:
     """Debian's kernel, unpacked, with its modules; made once.
 
     Where the newest can't be had, the next: a package list may be out of date.
+    With `before`, the newest that is earlier than that.
     """
     given = os.environ.get("LAB_VM_CACHE")
     cache = Path(given) if given else Path.home() / ".cache" / "lab-vm"
-    refused = CannotBootError("no package of a kernel: apt-get update, on Debian")
-    for package in _packages():
+    packages = [each for each in _packages() if not before or _version(each) < before]
+    wanted = f" before {'.'.join(map(str, before))}" if before else ""
+    refused = CannotBootError(f"no package of a kernel{wanted}: apt-get update, on Debian")
+    for package in packages:
         try:
             return _unpacked(package, cache)
         except CannotBootError as error:
@@ -117,7 +127,7 @@ def _behind(package: str) -> str:
     return package
 
 
-def _version(package: str) -> tuple[int, ...]:
+def _version(package: str) -> Version:
     return tuple(int(number) for number in re.findall(r"\d+", package))
 
 

@@ -37,6 +37,9 @@ from lab.plan.model import Link
 _ANSWER_S = 10.0
 """An answer takes well under a millisecond; a ferry that owes one for so long hangs."""
 
+_BEGIN_S = 60.0
+"""The first answer waits for the program to be loaded: 13 s where a processor is emulated."""
+
 _GOODBYE_S = 2.0
 
 _DRAINED_MS = 30_000
@@ -62,7 +65,7 @@ class Ferry:
         It does not wait for the process: requests wait in its socket.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(_ANSWER_S)
+        ours.settimeout(_BEGIN_S)
         home = str(Path(lab.__file__).parent.parent)
         search = os.environ.get("PYTHONPATH")
         environment = {
@@ -209,6 +212,7 @@ class Ferry:
             raise self._gone("is gone") from error
         if not data:
             raise self._gone("is gone")
+        self._connection.settimeout(_ANSWER_S)
         reply: AnyReply = self._replies.decode(data)
         if isinstance(reply, Failed):
             raise LabError(reply.message, remedy=reply.remedy)
