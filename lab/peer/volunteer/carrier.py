@@ -25,7 +25,7 @@ from lab.peer.volunteer.wire import COOKIE_BYTES, Exchange, Packet, Type, exchan
 
 MAX_PACKET = 1400
 MOVES = 16
-"""How often one of a pair may come from elsewhere, or with another key."""
+"""How often the two of a pair may come from elsewhere, or with other keys."""
 
 
 class Client(NamedTuple):
