@@ -18,6 +18,9 @@ CASES = (
     "more bursts",
     "queue, shorter",
     "duplication",
+    "corruption",
+    "mtu, shorter",
+    "bursts, longer",
 )
 
 
