@@ -8,21 +8,24 @@ import sys
 from typing import Any
 
 import pytest
-from vm import CannotBootError, boot
+from vm import CannotBootError, Version, boot
 
 # The guest's processor is emulated: a program takes some milliseconds to send.
 GUEST_SLACK_S = 0.02
 
 
-def results_of(module: str, *arguments: str) -> dict[str, dict[str, Any]]:
-    """What `python -m module` says of netem in a guest, by check; skips where none can boot."""
+def results_of(module: str, *arguments: str, before: Version = ()) -> dict[str, dict[str, Any]]:
+    """What `python -m module` says in a guest, by check; skips where none can boot.
+
+    With `before`, the guest's kernel is an earlier one than that.
+    """
     script = (
         "modprobe -a sch_netem sch_tbf veth tun && mount -t tmpfs none /run &&"
         f" LINK_SLACK_S={GUEST_SLACK_S} PYTHONDONTWRITEBYTECODE=1"
         f" {shlex.join((sys.executable, '-m', module, *arguments))}"
     )
     try:
-        done = boot(script)
+        done = boot(script, before=before)
     except CannotBootError as error:
         pytest.skip(str(error))
     found = {}
