@@ -49,6 +49,7 @@ from lab.predict.exchange import (
     CALLER_PORT,
     Exchange,
     Side,
+    learn,
     reach,
     roundtrip,
     signalling,
@@ -93,11 +94,12 @@ def techniques() -> MappingProxyType[str, Technique]:
 
 
 def direct(world: Map, a: Peer, b: Peer) -> Finding:
-    """The callee is reachable as it is: it sends nothing before it was sent to."""
+    """The callee is reachable as it is: it sends to STUN servers only before it was sent to."""
     network = Network(world)
     if missing := signalling(network, a, b):
         return Finding(technique="direct", possible=False, path="", reason=missing)
     caller, callee = Side(a, CALLER_PORT), Side(b, CALLEE_PORT, active=False)
+    learn(network, callee)
     caller.remotes = callee.candidates
     exchange = Exchange(network, caller, callee)
     if exchange.run():

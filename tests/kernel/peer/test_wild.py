@@ -61,8 +61,20 @@ def test_a_peer_knows_that_its_own_nat_is_the_obstacle(wild):
     assert "so bob cannot know where to send" in record["reason"]
 
 
+def test_a_full_cone_lets_its_inside_be_called(wild):
+    (record,) = connect(wild, "symmetric", "full-cone", "direct")
+    assert record["outcome"] == "success", record["reason"]
+    assert record["remote_candidate"]["kind"] == "server-reflexive"
+
+
+def test_a_nat_that_admits_who_was_asked_keeps_callers_out(wild):
+    (record,) = connect(wild, "full-cone", "home", "direct", timeout_s=2)
+    assert record["outcome"] == "timed-out"
+    assert record["reason"].endswith("admits nobody there who was not asked")
+
+
 def test_a_private_address_is_not_reached_as_it_is(wild):
-    (record,) = connect(wild, "full-cone", "full-cone", "direct", timeout_s=2)
+    (record,) = connect(wild, "full-cone", "blocked", "direct", timeout_s=5)
     assert record["outcome"] == "timed-out"
     assert record["reason"].endswith("its addresses are private and not on this network")
 

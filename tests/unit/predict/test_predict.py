@@ -222,7 +222,20 @@ def test_a_plain_router_leads_inside():
         peer("alice", "a0"), peer("bob", "plain"),
     )  # fmt: skip
     assert reason(plan, "direct").startswith("yes")
-    assert reason(plan, "direct", "bob", "alice") == "no: nothing leads from bob to 192.168.1.2"
+    assert reason(plan, "direct", "bob", "alice") == (
+        "no: nothing leads from bob to 192.168.1.2; "
+        "a0 admits nothing from outside that alice has not asked for"
+    )
+
+
+@pytest.mark.parametrize(
+    ("filtering", "reached"), [("endpoint-independent", "yes"), ("address-dependent", "no")]
+)
+def test_a_nat_that_admits_everybody_lets_its_inside_be_called(filtering, reached):
+    lax = Nat(mapping=Dependence.ENDPOINT_INDEPENDENT, filtering=Dependence(filtering))
+    plan = facing([HOME], [lax])
+    assert reason(plan, "direct").startswith(reached)
+    assert reason(plan, "direct", "bob", "alice").startswith("no")
 
 
 def test_two_lans_with_the_same_prefix():
@@ -231,7 +244,10 @@ def test_two_lans_with_the_same_prefix():
         RouterSpec(name="a0", nat=HOME, lan=lan), RouterSpec(name="b0", nat=HOME, lan=lan),
         peer("alice", "a0"), peer("bob", "b0"),
     )  # fmt: skip
-    assert reason(plan, "direct") == "no: 192.168.1.2 is its own on the side of alice"
+    assert reason(plan, "direct") == (
+        "no: 192.168.1.2 is its own on the side of alice; "
+        "b0 admits nothing from outside that bob has not asked for"
+    )
     assert reason(plan, "udp-punch").startswith("yes")
 
 
@@ -324,7 +340,8 @@ def test_a_contradiction_is_said():
     found = [{"technique": "direct", "outcome": "success"}]
     (one,) = contradictions(plan, "alice", "bob", found)
     assert one == (
-        "direct: predicted failure, found success (nothing leads from alice to 192.168.2.2)"
+        "direct: predicted failure, found success (nothing leads from alice to 192.168.2.2; "
+        "b0 admits nothing from outside that bob has not asked for)"
     )
     assert contradictions(plan, "alice", "a0", found) == []
 
