@@ -70,11 +70,12 @@ format: .venv/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# `serial` tests measure or exhaust something and so run with nothing beside them.
+# `serial` tests measure or exhaust something and so run with nothing beside them; the
+# others mostly wait, so there is one more at a time than there are processors.
 test: test-packages
 	@tests/dockerd.sh start
 	@trap 'tests/dockerd.sh stop' EXIT; \
-	$(SUDO) $(BIN)/python -m pytest -n 2 -m 'not serial and not vm' && \
+	$(SUDO) $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) -m 'not serial and not vm' && \
 	$(SUDO) $(BIN)/python -m pytest -m 'serial and not vm' && \
 	$(SUDO) $(BIN)/python -m pytest -m vm
 
