@@ -77,7 +77,7 @@ test: test-packages
 	@trap 'tests/dockerd.sh stop' EXIT; \
 	$(SUDO) $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) -m 'not serial and not vm' && \
 	$(SUDO) $(BIN)/python -m pytest -m 'serial and not vm' && \
-	$(SUDO) $(BIN)/python -m pytest -m vm
+	$(SUDO) $(BIN)/python -m pytest -m 'vm and not long'
 
 test-unit: setup
 	$(BIN)/python -m pytest -n 2 tests/unit
