@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from lab.peer.traversal.call import Established
@@ -12,24 +13,30 @@ ROUND_TRIPS = 5
 ROUND_TRIPS_S = 2.0
 """All of them together, at most."""
 APART_S = 0.02
-"""Between two of them: more than any of these small packets takes on a slow line."""
+"""From one to the next at most: more than such a small packet takes on a slow line."""
 LATE_S = 0.25
 """How much longer than those before it one may take."""
 MOST_GOODPUT_S = 5.0
 
 
 async def round_trips(path: Established) -> None:
-    """Measure round trips on the path, begun one after the other; lost ones are missing."""
+    """Measure round trips on the path; lost ones are missing.
+
+    The next begins when this one is back, or `APART_S` later.
+    """
     driver, prober = path.driver, path.prober
-    until, enough = driver.now + ROUND_TRIPS_S, len(prober.samples) + ROUND_TRIPS
-    for _ in range(ROUND_TRIPS):
+    until, before = driver.now + ROUND_TRIPS_S, len(prober.samples)
+
+    def back(count: int) -> bool:
+        return len(prober.samples) >= before + count
+
+    for count in range(1, ROUND_TRIPS + 1):
         prober.ping(driver.now)
         driver.step()
-        await driver.until(lambda: False, driver.now + APART_S)
-    first = enough - ROUND_TRIPS + 1
-    if await driver.until(lambda: len(prober.samples) >= first, until):
+        await driver.until(partial(back, count), driver.now + APART_S)
+    if await driver.until(partial(back, 1), until):
         late = driver.now + max(prober.samples) + LATE_S
-        await driver.until(lambda: len(prober.samples) >= enough, min(until, late))
+        await driver.until(partial(back, ROUND_TRIPS), min(until, late))
 
 
 async def goodput(path: Established, duration_s: float) -> float | None:
