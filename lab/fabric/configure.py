@@ -9,13 +9,12 @@ therefore put again after each removal; putting what is there does nothing.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.errors import LabError
 from lab.fabric import messages, sysctls, tun
-from lab.fabric.netlink import Request, Session
+from lab.fabric.netlink import Request, Session, index_of
 from lab.fabric.settling import settle
 from lab.plan.model import Interface, Node, NodeKind, Route
 from lab.plan.names import NAT64
@@ -133,17 +132,7 @@ def _indexes(node: Node) -> dict[str, int]:
         names.append(BRIDGE)
     if node.nat64:
         names.append(NAT64)
-    return {name: _lookup(name, node.name) for name in names}
-
-
-def _lookup(interface: str, node: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError as error:
-        raise LabError(
-            f"{node}: there is no interface {interface}",
-            remedy="something removed it; take the lab down and up again",
-        ) from error
+    return {name: index_of(name, node.name) for name in names}
 
 
 def _has_ipv6(port: Interface) -> bool:

@@ -39,6 +39,8 @@ _NETLINK_EXT_ACK = 11
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i16x")
 _ATTRIBUTE = struct.Struct("=HH")
+_ATTRIBUTE_KIND = 0x3FFF
+"""Without the flags for nested ones and for byte order."""
 
 _BATCH = 64
 """Requests in one buffer: their answers (under 1 KiB each in kernel memory) fit its 208 KiB."""
@@ -149,6 +151,20 @@ class Session:
         return answers
 
 
+def index_of(interface: str, node: str) -> int:
+    """The number of the interface of that name in the calling thread's namespace, `node`'s.
+
+    Raises LabError if there is none.
+    """
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise LabError(
+            f"{node}: there is no interface {interface}",
+            remedy="something removed it; take the lab down and up again",
+        ) from error
+
+
 def _answers(data: bytes) -> Iterator[tuple[int, int, str]]:
     """Sequence number, error number (0 for success) and explanation of each answer in `data`."""
     offset = 0
@@ -164,12 +180,19 @@ def _answers(data: bytes) -> Iterator[tuple[int, int, str]]:
         offset += (length + 3) & ~3
 
 
-def _explanation(attributes: bytes) -> str:
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(attributes):
-        length, kind = _ATTRIBUTE.unpack_from(attributes, offset)
+def _explanation(encoded: bytes) -> str:
+    for kind, value in attributes(encoded):
         if kind == _NLMSGERR_ATTR_MSG:
-            value = attributes[offset + _ATTRIBUTE.size : offset + length]
             return value.rstrip(b"\0").decode(errors="replace")
-        offset += max((length + 3) & ~3, _ATTRIBUTE.size)
     return ""
+
+
+def attributes(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and value of each netlink attribute in `encoded`; stops at what is none."""
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(encoded):
+        length, kind = _ATTRIBUTE.unpack_from(encoded, offset)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & _ATTRIBUTE_KIND, encoded[offset + _ATTRIBUTE.size : offset + length]
+        offset += (length + 3) & ~3

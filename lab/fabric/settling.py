@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 from lab.errors import LabError
+from lab.fabric.netlink import attributes
 
 _RTM_NEWLINK = 16
 _RTM_GETLINK = 18
@@ -27,12 +28,11 @@ _IFLA_OPERSTATE = 16
 _IFLA_EXT_MASK = 29
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
 _IFLA_CARRIER = 33
-_OPERSTATE_DOWN = 2
-_OPERSTATE_LOWER_LAYER_DOWN = 3
+_OPERSTATES_DOWN = (b"\2", b"\3")
+"""IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN."""
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
-_ATTRIBUTE = struct.Struct("=HH")
 _ASK = struct.Struct("=HHI")
 _BATCH = 32
 """Questions at once: their answers (some 4 KiB each in kernel memory) fit a socket's 208 KiB."""
@@ -93,14 +93,7 @@ def _state(answer: bytes) -> tuple[int, bool]:
     if kind != _RTM_NEWLINK:
         return 0, True
     _, _, index, _, _ = _LINK.unpack_from(answer, _HEADER.size)
-    carrier = down = False
-    offset = _HEADER.size + _LINK.size
-    while offset + _ATTRIBUTE.size <= len(answer):
-        length, attribute = _ATTRIBUTE.unpack_from(answer, offset)
-        value = answer[offset + _ATTRIBUTE.size : offset + length]
-        if attribute == _IFLA_CARRIER:
-            carrier = bool(value[0])
-        elif attribute == _IFLA_OPERSTATE:
-            down = value[0] in (_OPERSTATE_DOWN, _OPERSTATE_LOWER_LAYER_DOWN)
-        offset += max((length + 3) & ~3, _ATTRIBUTE.size)
+    told = dict(attributes(answer[_HEADER.size + _LINK.size :]))
+    carrier = told.get(_IFLA_CARRIER, b"\0") != b"\0"
+    down = told.get(_IFLA_OPERSTATE) in _OPERSTATES_DOWN
     return index, not (carrier and down)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
@@ -30,6 +29,7 @@ from lab.fabric import netns, sysctls
 from lab.fabric.links import bpf, tap
 from lab.fabric.links.bpf import Hook
 from lab.fabric.links.ferry.client import Ferry
+from lab.fabric.netlink import index_of
 from lab.plan.model import End, Link
 from lab.plan.names import SPLICED
 
@@ -141,13 +141,13 @@ class _Half:
 
     def prepare(self, end: End, mtu: int) -> int:
         """Make the TAP; its descriptor.  In the namespace of `end`, as the next two."""
-        self._veth = _index(end.interface)
+        self._veth = index_of(end.interface, end.node)
         name = f"{SPLICED}{self._veth}"
         # It has the veth's address, so that what is for the one is for the other.
         file = tap.create(name, end.mac, mtu)
         try:
             sysctls.apply(((f"ipv6/conf/{name}/disable_ipv6", "1"),), end.node)
-            self._tap = _index(name)
+            self._tap = index_of(name, end.node)
             program = bpf.receiving_by(self._veth)
             self._receives = bpf.attach(program, self._tap, Hook.RECEIVES)
         except BaseException:
@@ -190,13 +190,3 @@ def _closed(descriptor: int) -> int:
     if descriptor >= 0:
         os.close(descriptor)
     return -1
-
-
-def _index(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError as error:
-        raise LabError(
-            f"there is no interface {interface}",
-            remedy="something removed it; take the lab down and up again",
-        ) from error

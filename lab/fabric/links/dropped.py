@@ -23,7 +23,8 @@ from threading import Lock
 
 from lab.errors import LabError
 from lab.fabric import netns
-from lab.fabric.links.qdisc import attribute, attributes
+from lab.fabric.links.qdisc import attribute
+from lab.fabric.netlink import attributes
 
 _TUNGETIFF = 0x800454D2
 _TUNGETDEVNETNS = 0x54E3

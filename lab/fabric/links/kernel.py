@@ -37,7 +37,8 @@ from typing import Self
 
 from lab.errors import LabError, MissingError
 from lab.fabric.links import qdisc
-from lab.fabric.links.qdisc import attribute, attributes
+from lab.fabric.links.qdisc import attribute
+from lab.fabric.netlink import attributes
 from lab.topology.behaviour import Discipline, Impairment, QueueUnit
 
 _RTM_NEWLINK = 16

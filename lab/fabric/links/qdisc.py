@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
 
 from lab.fabric.links.aqm import FLOWS, INTERVAL_NS, TARGET_NS
 from lab.fabric.links.jitter import table_of
@@ -52,17 +51,6 @@ _ALL = 0xFFFFFFFF
 def attribute(kind: int, value: bytes) -> bytes:
     """A netlink attribute, padded."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and value of each netlink attribute in `data`."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[at + 4 : at + length]
-        at += (length + 3) & ~3
 
 
 def delay_line(impairment: Impairment, seed: int) -> bytes:

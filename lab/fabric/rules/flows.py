@@ -12,15 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.errors import LabError
+from lab.fabric.netlink import attributes
 
 _NETLINK_NETFILTER = 12
 _CT_GET = 1 << 8 | 1
 _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_TYPE = 0x3FFF
-"""Of an attribute's type; the other two bits say how it is written."""
 _ORIGINAL, _REPLY, _STATUS = 1, 2, 3
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _SEEN_REPLY = 2
@@ -88,19 +86,8 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length + -length % 4
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found, offset = {}, 0
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE] = data[offset + _ATTRIBUTE.size : offset + length]
-        offset += length + -length % 4
-    return found
-
-
 def _flow(data: bytes) -> Flow | None:
-    entry = _attributes(data)
+    entry = dict(attributes(data))
     original, reply = (_ends(entry.get(number, b"")) for number in (_ORIGINAL, _REPLY))
     if original is None or reply is None:
         return None
@@ -109,8 +96,8 @@ def _flow(data: bytes) -> Flow | None:
 
 
 def _ends(data: bytes) -> tuple[str, Ends] | None:
-    ends = _attributes(data)
-    ip, proto = (_attributes(ends.get(number, b"")) for number in (_TUPLE_IP, _TUPLE_PROTO))
+    ends = dict(attributes(data))
+    ip, proto = (dict(attributes(ends.get(number, b""))) for number in (_TUPLE_IP, _TUPLE_PROTO))
     protocol = _PROTOCOLS.get(proto.get(1, b"\0")[0])
     source, destination = ip.get(1) or ip.get(3), ip.get(2) or ip.get(4)
     if protocol is None or source is None or destination is None or not {2, 3} <= proto.keys():

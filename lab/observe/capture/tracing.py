@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.fabric import netns
+from lab.fabric.netlink import attributes
 from lab.fabric.rules.standing import OBSERVERS
 from lab.observe.explain.events import Decision
 
@@ -126,12 +127,12 @@ def decisions(data: bytes, node: str, at_ns: int) -> Iterator[Decision]:
 
 
 def _decision(body: bytes, node: str, at_ns: int) -> Decision:
-    found = dict(_attributes(body[4:]))
+    found = dict(attributes(body[4:]))
     policy = _number(found.get(_TYPE)) == _BY_POLICY
     if policy:
         code = _number(found.get(_POLICY))
     else:
-        code = _signed(dict(_attributes(found.get(_VERDICT, b""))).get(1))
+        code = _signed(dict(attributes(found.get(_VERDICT, b""))).get(1))
     family = _FAMILIES.get(_number(found.get(_PROTOCOL)) if body[0] == 0 else body[0], "")
     name = _text(found.get(_TABLE))
     return Decision(
@@ -153,16 +154,6 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         if length < 16:
             return
         yield kind, data[position + 16 : position + length]
-        position += length + -length % 4
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, position)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[position + 4 : position + length]
         position += length + -length % 4
 
 
