@@ -110,7 +110,7 @@ class Lab:
         plan = decode(text.encode())
         await self._change(plan, emit)
         self._events.lab_is_up()
-        self._note("up", began, nodes=len(plan.nodes), links=len(plan.links))
+        self._note("up", began, nodes=plan.node_count, links=len(plan.links))
         self._player.begin(plan.timeline, plan.seed)
         return self._agent.metrics
 

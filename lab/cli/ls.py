@@ -32,7 +32,7 @@ def command(*, as_json: bool) -> None:
             {
                 "lab": name,
                 "state": state,
-                "nodes": len(plan.nodes) if plan else 0,
+                "nodes": plan.node_count if plan else 0,
                 "links": len(plan.links) if plan else 0,
                 "source": plan.source if plan else "",
                 "agent": agent,

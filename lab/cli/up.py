@@ -142,7 +142,7 @@ def _bring_up(
         print_json(
             {
                 "lab": plan.lab,
-                "nodes": len(plan.nodes),
+                "nodes": plan.node_count,
                 "links": len(plan.links),
                 "programs": sum(node.program is not None for node in plan.nodes),
                 "seconds": round(shown.seconds, 3),

@@ -82,8 +82,7 @@ def _header(
             head.append(f" for {words.duration(agent.uptime_s(now))}")
     wanted = [name for node in plan.nodes for name in node.programs]
     ready = sum(1 for name in wanted if name in programs and programs[name].up)
-    nodes = sum(1 for node in plan.nodes if node.kind is not NodeKind.SEGMENT)
-    counts = f"{plural(nodes, 'node')}, {plural(len(plan.links), 'link')}"
+    counts = f"{plural(plan.node_count, 'node')}, {plural(len(plan.links), 'link')}"
     if wanted and agent.pid is not None:
         counts += f", {ready} of {plural(len(wanted), 'program')} ready"
     lines_ = [head.append(f"  {counts}", style="dim")]

@@ -254,6 +254,11 @@ class Plan(Frozen, frozen=True):
     notes: tuple[str, ...] = ()
     """What was decided for the user and why (runtime, link backend): printed by `lab up`."""
 
+    @property
+    def node_count(self) -> int:
+        """How many nodes there are to people: a shared segment is what they are wired by."""
+        return sum(node.kind is not NodeKind.SEGMENT for node in self.nodes)
+
     def node(self, name: str) -> Node:
         """The node of that name; KeyError if there is none."""
         for node in self.nodes:

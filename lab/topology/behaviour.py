@@ -325,6 +325,11 @@ class Impairment(Frozen, frozen=True):
     """When packets may leave, instead of a rate: a packet-delivery trace of mahimahi's."""
 
     @property
+    def files(self) -> tuple[DataFile, ...]:
+        """What has to be read to carry or to judge it."""
+        return tuple(file for file in (self.table, self.trace) if file is not None)
+
+    @property
     def none(self) -> bool:
         """Whether this direction is a plain wire."""
         return not (self.limited or self.beyond_rate)

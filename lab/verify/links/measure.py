@@ -23,6 +23,7 @@ from lab.fabric.links.transmitter import serialisation_ns
 from lab.paths import LabPaths
 from lab.plan.attachment import upper_end
 from lab.plan.model import Link
+from lab.topology import datafiles
 from lab.topology.behaviour import Impairment
 from lab.verify.links import delivery, fates, frames, loaded, mtu, quiet
 from lab.verify.links.bearings import Bearings
@@ -101,6 +102,7 @@ def measure(
         ways: list[Way] = []
         for link in links:
             try:
+                _check_files(link)
                 wire = stack.enter_context(Wire(paths, link.a, link.b))
             except LabError as error:
                 lost.append((title(link), str(error)))
@@ -112,6 +114,13 @@ def measure(
     order = {link.name: place for place, link in enumerate(links)}
     found.sort(key=lambda one: order[one.name])
     return found, lost
+
+
+def _check_files(link: Link) -> None:
+    """Raise LabError if what `link` is held against can't be read any more as it was."""
+    for way in (link.a_to_b, link.b_to_a):
+        for file in way.files:
+            datafiles.load(file)
 
 
 def judge(ways: Sequence[Way], carry: Carry, *, slow: bool = False) -> list[LinkFinding]:

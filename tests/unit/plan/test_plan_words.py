@@ -6,7 +6,9 @@ import pytest
 from plan_support import CGNAT, DSL, HOME, WEB_ONLY
 
 from lab.plan import words
+from lab.plan.compile import compile_topology
 from lab.plan.describe import summary
+from lab.plan.machine import Machine
 from lab.plan.model import End, Link, Plan
 from lab.topology.behaviour import (
     Backend,
@@ -19,6 +21,7 @@ from lab.topology.behaviour import (
     Rule,
     Verdict,
 )
+from lab.topology.model import NodeSpec, RouterSpec, Topology
 
 
 @pytest.mark.parametrize(
@@ -101,3 +104,11 @@ def test_firewalls():
 
 def test_nothing_is_said_of_nothing():
     assert summary(Plan(lab="x", nodes=(), links=())) == "nothing"
+
+
+def test_a_shared_segment_is_no_node_to_people():
+    home = RouterSpec(name="home", via="internet")
+    hosts = tuple(NodeSpec(name=name, via="home") for name in ("alice", "bob"))
+    plan = compile_topology(Topology(name="t", routers=(home,), nodes=hosts), Machine())
+    assert "1 shared segment" in summary(plan)
+    assert plan.node_count == len({"internet", "home", "alice", "bob"})
