@@ -60,6 +60,8 @@ def _words(kind: str, loc: Loc, value: Any, context: Mapping[str, Any]) -> tuple
         return _wrong_type(kind, loc, value)
     if kind == "literal_error":
         words = _QUOTED.findall(str(context.get("expected", "")))
+        if not words:  # It can only be true: what does not happen is not in the list.
+            return f"{name} is {show(value)}", f"write {loc[-1]}: true, or leave the entry out"
         return f"{name}: unknown word {show(value)}", one_of(str(value), words, "words")
     if kind in ("greater_than_equal", "less_than_equal"):
         bound = context.get("ge", context.get("le"))
@@ -77,6 +79,10 @@ def _wrong_type(kind: str, loc: Loc, value: Any) -> tuple[str, str]:
     if loc in (("routers",), ("nodes",), ("switches",)):
         keys = f"write each by its name: {loc[0]}: {{a: ..., b: ...}}"
     message = f"{_dotted(loc)} is {show(value)}, and has to be {wanted}"
+    if wanted == "text" and isinstance(value, int | float) and not isinstance(value, bool):
+        return message, f'put it in quotes if you mean it: "{value}"'
+    if wanted == "text" and isinstance(value, list):
+        return message, "write one; what happens to several is several entries"
     return message, terse + keys or f"write {wanted}"
 
 

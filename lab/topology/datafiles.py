@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.topology.behaviour import DataFile
-from lab.topology.problems import WrongValueError, show
+from lab.topology.problems import WrongValueError, one_of, show
 
 MAX_BYTES = 16 * 2**20
 MAX_TABLE = 16384
@@ -35,7 +35,7 @@ def find(word: str, folder: Path) -> tuple[DataFile, bytes]:
     try:
         path = path.resolve()
         if not path.is_file():
-            raise WrongValueError(f"there is no file {show(word)}", _beside(path))
+            raise _no_file(word, path)
         if path.stat().st_size > MAX_BYTES:
             raise WrongValueError(f"the file {show(word)} has more than 16 MiB", "shorten it")
         data = path.read_bytes()
@@ -130,9 +130,17 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _no_file(word: str, path: Path) -> WrongValueError:
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "a device or a pipe"
+        return WrongValueError(f"{show(word)} is {kind}, and has to be a file", _beside(path))
+    return WrongValueError(f"there is no file {show(word)}", _beside(path))
+
+
 def _beside(path: Path) -> str:
+    path = path / "a file" if path.is_dir() else path
     try:
-        names = sorted(one.name for one in path.parent.iterdir() if one.is_file())[:8]
+        names = sorted(one.name for one in path.parent.iterdir() if one.is_file())
     except OSError:
         return "names are seen from the folder of the topology"
-    return f"files there: {', '.join(names)}" if names else "that folder is empty"
+    return one_of(path.name, names, "files there") if names else "there is no file in that folder"

@@ -91,19 +91,21 @@ def _word(kind: type[StrEnum], value: Any, more: dict[Any, Any] | None = None) -
     raise WrongValueError(f"unknown word {show(str(value))}", one_of(str(value), words, "words"))
 
 
-def _between(least: float, most: float, value: Any, what: str) -> Any:
+def _between(least: float, most: float, value: Any, what: str, written: Any = None) -> Any:
+    """`value` itself; if it is out of bounds, the error quotes what was `written`."""
     if not least <= value <= most:
-        raise WrongValueError(f"{show(value)} is out of bounds", what)
+        shown = show(value if written is None else written)
+        raise WrongValueError(f"{shown} is out of bounds", what)
     return value
 
 
 def _delay(value: Any) -> Any:
-    return _between(0, _HOUR_US, parse_duration(value), "a delay is at most 1h")
+    return _between(0, _HOUR_US, parse_duration(value), "a delay is at most 1h", value)
 
 
 def _link_rate(value: Any) -> Any:
     rate = parse_rate(value)
-    return _between(1_000, 10**12, rate, "rates are 1kbit to 1000gbit") if rate else 0
+    return _between(1_000, 10**12, rate, "rates are 1kbit to 1000gbit", value) if rate else 0
 
 
 def _moment(value: Any) -> Any:
@@ -111,21 +113,21 @@ def _moment(value: Any) -> Any:
         raise WrongValueError(
             f"{show(value)} is before the lab is up", "moments count from then on: at: 20s"
         )
-    return _between(0, _MONTH_US, parse_duration(value), "a lab lives for at most 720h")
+    return _between(0, _MONTH_US, parse_duration(value), "a lab lives for at most 720h", value)
 
 
 def _span(value: Any) -> Any:
     us = parse_duration(value)
     if us < _SHORTEST_SPAN_US:
         raise WrongValueError(f"{show(value)} is too short", "write at least 10ms")
-    return _between(0, _MONTH_US, us, "a span is at most 720h")
+    return _between(0, _MONTH_US, us, "a span is at most 720h", value)
 
 
 def _lifetime(value: Any) -> Any:
     us = parse_duration(value)
     if us % 1_000_000 or not us:
         raise WrongValueError(f"{show(value)} is not whole seconds", "write 30s, 2m or 2h")
-    return _between(1, 10 * 86_400, us // 1_000_000, "a lifetime is at most 240h")
+    return _between(1, 10 * 86_400, us // 1_000_000, "a lifetime is at most 240h", value)
 
 
 def _mtu(value: Any) -> Any:
@@ -153,7 +155,7 @@ def _cpus(value: Any) -> Any:
 
 
 def _memory(value: Any) -> Any:
-    return _between(2**20, 2**50, parse_size(value), "a program needs at least 1MiB")
+    return _between(2**20, 2**50, parse_size(value), "a program needs 1MiB to 1024TiB", value)
 
 
 def _ip(value: Any) -> Any:

@@ -119,6 +119,12 @@ def _nonsense(
         )
     jitter, delay = format_duration(found.jitter_us), format_duration(found.delay_us)
     if found.jitter_us > found.delay_us and found.order is Order.KEEP:
+        if not found.delay_us:
+            return (
+                ("jitter",),
+                f"a jitter of {jitter} strays from a delay, and there is none",
+                f"add delay: {jitter} or more, or order: free",
+            )
         return (
             ("jitter", "delay"),
             f"a jitter of {jitter} is above the delay of {delay}, and packets keep their order",

@@ -18,7 +18,7 @@ from lab.topology.datafiles import find
 from lab.topology.document import parse, plain
 from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.model import Regions
-from lab.topology.problems import TopologyError, WrongValueError, one_of, show
+from lab.topology.problems import TopologyError, WrongValueError, nearest, one_of, show
 from lab.topology.units import DURATION_HELP, parse_duration
 
 _PRESETS = Path(__file__).parent / "presets" / "regions.yaml"
@@ -41,7 +41,7 @@ def regions(value: Any, folder: Path) -> Regions:
         presets: dict[str, Any] = plain(parse(_PRESETS.read_text(), str(_PRESETS)).root)
         if value not in presets:
             raise WrongValueError(
-                f"there is no matrix {show(value)}", f"{one_of(value, list(presets), '')}; {_HELP}"
+                f"there is no matrix {show(value)}", f"{nearest(value, presets)} {_HELP}".strip()
             )
         return _matrix(presets[value]["behaviour"], source=presets[value]["source"])
     file, data = find(value, folder)

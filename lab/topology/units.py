@@ -142,6 +142,9 @@ def format_probability(probability: float) -> str:
     return f"{_decimal(Decimal(repr(float(probability))) * 100)}%"
 
 
+_LONGEST_QUEUE = {QueueUnit.PACKETS: 1e7, QueueUnit.BYTES: 4e9, QueueUnit.BDP: 1e3}
+
+
 def parse_queue(value: Any) -> Queue:
     """The length of a queue: "100 packets", "64kB", "2 bdp"; raises WrongValueError."""
     number, unit = _split(value, "the length of a queue", QUEUE_HELP)
@@ -157,6 +160,11 @@ def parse_queue(value: Any) -> Queue:
         _bad_unit(value, unit, "queue", QUEUE_HELP)
     if not length:
         raise WrongValueError("a queue of nothing lets nothing pass", QUEUE_HELP)
+    if length > _LONGEST_QUEUE[kind]:
+        raise WrongValueError(
+            f"{show(value)} is out of bounds",
+            "a queue is at most 10000000 packets, 4GB or 1000 bdp",
+        )
     return Queue(length=float(length), unit=kind)
 
 

@@ -142,3 +142,14 @@ def test_a_name_given_for_the_lab_is_checked():
 def test_what_was_made_to_hang_is_refused_soon(text):
     with pytest.raises(InputError):
         loads(text, "t.yaml")
+
+
+def test_a_trace_that_is_no_file_names_those_that_are(tmp_path):
+    (tmp_path / "lte.down").write_text("5\n")
+    text = "nodes: {{a: {{via: internet, link: {{trace: {}}}}}}}"
+    with pytest.raises(TopologyError, match=r"'\.' is a folder.*\n.*files there: lte.down"):
+        loads(text.format("."), str(tmp_path / "t.yaml"))
+    with pytest.raises(TopologyError, match=r"no file './lte.dwn'\n.*did you mean 'lte.down'"):
+        loads(text.format("./lte.dwn"), str(tmp_path / "t.yaml"))
+    with pytest.raises(TopologyError, match="'/dev/zero' is a device or a pipe"):
+        loads(text.format("/dev/zero"), str(tmp_path / "t.yaml"))
