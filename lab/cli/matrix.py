@@ -68,6 +68,7 @@ def command(
     """
     import time
 
+    from lab.cli.connect import check_techniques
     from lab.cli.terminal import print_json
     from lab.predict.techniques import techniques as known
     from lab.study.matrix import classic, nine
@@ -75,12 +76,7 @@ def command(
 
     if "all" in techniques:
         techniques = tuple(known())
-    for technique in techniques:
-        if technique not in known():
-            raise click.BadParameter(
-                f"{technique!r} can't be predicted; known: {', '.join(known())}",
-                param_hint="--technique",
-            )
+    check_techniques(techniques)
     need_root()
     homes = nine(PortPolicy(ports)) if kinds == "rfc4787" else classic()
     began = time.monotonic()

@@ -13,6 +13,7 @@ from lab.predict.peers import Peer
 from lab.predict.techniques import techniques
 from lab.topology.behaviour import Frozen
 from lab.topology.fields import CONNECTED
+from lab.topology.problems import one_of
 
 _SUCCESS = "success"
 _SAYS_NOTHING = frozenset({"unsupported", "cancelled"})
@@ -52,16 +53,17 @@ def predict(plan: Plan, local: str, remote: str, wanted: Sequence[str] = ()) -> 
     for name in wanted:
         if name not in known:
             raise InputError(
-                f"technique {name!r} can't be predicted", remedy=f"known: {', '.join(known)}"
+                f"there is no technique {name!r}",
+                remedy=one_of(name, list(known), "techniques"),
             )
     hosts = [node.name for node in plan.nodes if node.kind is NodeKind.HOST]
     for name in (local, remote):
         if name not in hosts:
             raise InputError(
-                f"{name!r} is no host of {plan.lab}", remedy=f"hosts: {', '.join(hosts[:20])}"
+                f"{name!r} is no host of {plan.lab}", remedy=one_of(name, hosts, "hosts")
             )
     if local == remote:
-        raise InputError("a peer does not connect to itself", remedy="Name two hosts.")
+        raise InputError("a peer does not connect to itself", remedy="name two hosts")
     world = Map(plan)
     a, b = (Peer.of(plan, name, world.own_addresses(name)) for name in (local, remote))
     return Prediction(
