@@ -88,13 +88,15 @@ def plan_of(paths: LabPaths) -> Any:
 
 def node_of(paths: LabPaths, name: str) -> Any:
     """The node of that name in the running plan; InputError names the nearest one."""
+    from lab.plan.model import NodeKind
+    from lab.topology.problems import one_of
+
     plan = plan_of(paths)
-    names = [node.name for node in plan.nodes]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
+    if all(node.name != name for node in plan.nodes):
+        # A shared segment can be looked into, but nobody has to know of it.
+        names = [node.name for node in plan.nodes if node.kind is not NodeKind.SEGMENT]
         raise InputError(
-            f"lab {paths.lab!r} has no node {name!r}",
-            remedy=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names[:20])}",
+            f"lab {paths.lab!r} has no node {name!r}", remedy=one_of(name, names, "nodes")
         )
     return plan.node(name)
 
