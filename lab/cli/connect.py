@@ -66,7 +66,7 @@ def command(
     from lab.cli.terminal import print_json, say
     from lab.observe.expect import differences
     from lab.predict import contradictions
-    from lab.topology.fields import CONNECTED
+    from lab.topology.outcomes import CONNECTED
 
     paths = choose(lab_name)
     plan = plan_of(paths)

@@ -110,7 +110,7 @@ def _explained(paths: LabPaths, order: dict[str, Any], *, everything: bool) -> L
 
 
 def _connected() -> frozenset[str]:
-    from lab.topology.fields import CONNECTED
+    from lab.topology.outcomes import CONNECTED
 
     return CONNECTED
 

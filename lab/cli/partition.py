@@ -26,7 +26,7 @@ def command(*, groups: tuple[str, ...], lab_name: str | None, as_json: bool) -> 
     from lab.cli.standing import change, tell
     from lab.errors import InputError
     from lab.topology.changes import Divide
-    from lab.topology.fields import parse_partition
+    from lab.topology.partition import parse_partition
     from lab.topology.problems import WrongValueError
 
     try:

@@ -82,7 +82,7 @@ def plan_file(
     """
     from lab.errors import InputError
     from lab.plan.compile import compile_topology
-    from lab.topology.fields import NAME, NAME_HELP
+    from lab.topology.names import NAME, NAME_HELP
 
     # It becomes the name of a folder, of namespaces and of containers.
     if name is not None and not NAME.fullmatch(name):

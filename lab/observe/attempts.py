@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lab.observe.histogram import Counting, Histogram
-from lab.topology.fields import CONNECTED
+from lab.topology.outcomes import CONNECTED
 
 CONNECT_BOUNDS_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),

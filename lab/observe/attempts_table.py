@@ -11,7 +11,7 @@ from rich.text import Text
 from lab.observe import words
 from lab.observe.attempts import latest, seconds_of
 from lab.observe.page import PLAIN_WIDTH, WIDE, console, printable, show, table_of
-from lab.topology.fields import CONNECTED
+from lab.topology.outcomes import CONNECTED
 
 Record = Mapping[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.topology.fields import CONNECTED
 from lab.topology.model import Expectation
+from lab.topology.outcomes import CONNECTED
 
 FAILURE = "failure"
 """In an expectation: any outcome but success."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from lab.topology.fields import OUTCOMES
+from lab.topology.outcomes import OUTCOMES
 
 TEXT_LIMIT = 500
 """Letters of a text."""

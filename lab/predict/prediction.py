@@ -12,7 +12,7 @@ from lab.predict.network import Map
 from lab.predict.peers import Peer
 from lab.predict.techniques import techniques
 from lab.topology.behaviour import Frozen
-from lab.topology.fields import CONNECTED
+from lab.topology.outcomes import CONNECTED
 from lab.topology.problems import one_of
 
 _SUCCESS = "success"

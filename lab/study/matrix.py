@@ -30,8 +30,8 @@ from lab.topology.behaviour import (
     Rule,
     Verdict,
 )
-from lab.topology.fields import CONNECTED
 from lab.topology.model import NodeSpec, RouterSpec, Topology
+from lab.topology.outcomes import CONNECTED
 
 CALLER, CALLEE = "alice", "bob"
 TECHNIQUE = "udp-punch"

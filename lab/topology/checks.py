@@ -10,9 +10,11 @@ from lab.topology.addresses import Written
 from lab.topology.behaviour import Nat, PortPolicy
 from lab.topology.document import Document, Loc
 from lab.topology.expand import Declared, Instance
+from lab.topology.forms.file import ExpectForm
+from lab.topology.forms.link import InternetForm
+from lab.topology.forms.node import NodeForm
 from lab.topology.model import INTERNET, Regions
 from lab.topology.problems import one_of, show
-from lab.topology.schema import ExpectForm, InternetForm, NodeForm
 
 
 def check_circles(document: Document, instances: list[Instance]) -> bool:

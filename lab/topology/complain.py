@@ -9,8 +9,11 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from lab.topology.document import Document, Loc
+from lab.topology.forms.file import FileForm
+from lab.topology.forms.form import Form
+from lab.topology.forms.node import NodeForm
+from lab.topology.forms.router import RouterForm
 from lab.topology.problems import WrongValueError, WrongValuesError, nearest, one_of, show
-from lab.topology.schema import FileForm, Form, NodeForm, RouterForm
 
 _TYPES = {
     "string_type": "text",

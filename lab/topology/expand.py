@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.topology.document import Document, Loc
-from lab.topology.fields import NAME, NAME_HELP
+from lab.topology.forms.node import NodeForm
+from lab.topology.forms.router import RouterForm
 from lab.topology.model import INTERNET
+from lab.topology.names import NAME, NAME_HELP
 from lab.topology.problems import one_of, show
-from lab.topology.schema import NodeForm, RouterForm
 
 MAX_TOTAL = 20_000
 

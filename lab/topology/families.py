@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from lab.topology.document import Document, Loc
 from lab.topology.expand import Declared, Instance
+from lab.topology.forms.node import NodeForm
+from lab.topology.forms.router import RouterForm
 from lab.topology.model import INTERNET, Ip
-from lab.topology.schema import NodeForm, RouterForm
 
 _LEAST_MTU = 1280
 _NAMES = {Ip.V4: "IPv4", Ip.V6: "IPv6"}

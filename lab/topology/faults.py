@@ -18,12 +18,13 @@ from lab.topology.changes import (
     SetLink,
 )
 from lab.topology.document import Loc
+from lab.topology.forms.happening import HappeningForm, MoveForm, SetForm
+from lab.topology.forms.link import LinkForm
 from lab.topology.link import LinkSpec
 from lab.topology.model import Regions
 from lab.topology.overlay import overlay_link
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, one_of, show
-from lab.topology.schema import HappeningForm, LinkForm, MoveForm, SetForm
 from lab.topology.subjects import Subjects
 
 _ACTIVITIES = {

@@ -17,8 +17,8 @@ from lab.topology.behaviour import (
     Queue,
     QueueUnit,
 )
+from lab.topology.forms.link import ImpairmentForm
 from lab.topology.problems import WrongValueError
-from lab.topology.schema import ImpairmentForm
 from lab.topology.units import format_duration
 
 _ETHERNET_HEADER = 14

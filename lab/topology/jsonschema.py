@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab.topology.fields import NAME
+from lab.topology.forms.file import FileForm
+from lab.topology.forms.firewall import FirewallForm
+from lab.topology.forms.link import InternetForm, LinkForm
+from lab.topology.forms.nat import NatForm, PortMappingForm, PortsForm
+from lab.topology.names import NAME
 from lab.topology.presets import Preset, Presets
-from lab.topology.schema import (
-    FileForm,
-    FirewallForm,
-    InternetForm,
-    LinkForm,
-    NatForm,
-    PortMappingForm,
-    PortsForm,
-)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -30,9 +30,11 @@ from lab.topology.document import Document, Loc, parse, plain
 from lab.topology.expand import Declared, Form, Instance, expand, instance_names
 from lab.topology.families import families
 from lab.topology.faults import Faults
-from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.files import find, read_text, shipped
-from lab.topology.linkfields import FOLDER
+from lab.topology.forms.character import FOLDER
+from lab.topology.forms.file import ExpectForm, FileForm
+from lab.topology.forms.node import NodeForm
+from lab.topology.forms.router import RouterForm
 from lab.topology.model import (
     Expectation,
     Ip,
@@ -43,13 +45,13 @@ from lab.topology.model import (
     SwitchSpec,
     Topology,
 )
+from lab.topology.names import NAME, NAME_HELP
 from lab.topology.overlay import internet
 from lab.topology.override import apply_overrides
 from lab.topology.portmap import port_mapping
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, show
 from lab.topology.regions import regions
-from lab.topology.schema import ExpectForm, FileForm, NodeForm, RouterForm
 from lab.topology.subjects import Subjects
 from lab.topology.timeline import Timeline
 

@@ -23,19 +23,14 @@ from lab.topology.behaviour import (
     Unsolicited,
     Verdict,
 )
+from lab.topology.forms.firewall import FirewallForm
+from lab.topology.forms.form import Form
+from lab.topology.forms.link import InternetForm, LinkForm
+from lab.topology.forms.nat import LifetimesForm, NatForm, PortsForm
 from lab.topology.impair import check_impairment, overlay_impairment
 from lab.topology.model import InternetSpec, LinkSpec, Regions, WantedBackend
 from lab.topology.problems import WrongValueError
 from lab.topology.rules import decide
-from lab.topology.schema import (
-    FirewallForm,
-    Form,
-    InternetForm,
-    LifetimesForm,
-    LinkForm,
-    NatForm,
-    PortsForm,
-)
 
 WEB_PORT = 80
 """Where a proxy goes for what is no tunnel (RFC 9110, section 4.2.1)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lab.topology.behaviour import Nat, PortMapping
+from lab.topology.forms.nat import PortMappingForm
 from lab.topology.problems import WrongValueError
-from lab.topology.schema import PortMappingForm
 
 
 def port_mapping(form: PortMappingForm, nat: Nat | None) -> PortMapping | None:

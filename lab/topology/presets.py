@@ -17,6 +17,10 @@ from msgspec.structs import replace
 
 from lab.topology.behaviour import Firewall, Nat
 from lab.topology.document import parse, plain
+from lab.topology.forms.firewall import FirewallForm
+from lab.topology.forms.form import Form
+from lab.topology.forms.link import LinkForm
+from lab.topology.forms.nat import NatForm
 from lab.topology.model import LinkSpec
 from lab.topology.overlay import (
     only_names_preset,
@@ -25,7 +29,6 @@ from lab.topology.overlay import (
     overlay_nat,
 )
 from lab.topology.problems import WrongValueError, one_of, show
-from lab.topology.schema import FirewallForm, Form, LinkForm, NatForm
 
 _FOLDER = Path(__file__).parent / "presets"
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from lab.topology.datafiles import find
 from lab.topology.document import parse, plain
-from lab.topology.fields import NAME, NAME_HELP
 from lab.topology.model import Regions
+from lab.topology.names import NAME, NAME_HELP
 from lab.topology.problems import TopologyError, WrongValueError, nearest, one_of, show
 from lab.topology.units import DURATION_HELP, parse_duration
 

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from lab.topology.behaviour import Firewall, Nat
 from lab.topology.complain import report_validation
 from lab.topology.document import Document, Node, parse, plain
+from lab.topology.forms.file import FileForm
+from lab.topology.forms.link import LinkForm
 from lab.topology.model import INTERNET, LinkSpec
 from lab.topology.overlay import overlay_firewall, overlay_link, overlay_nat
 from lab.topology.override import put
 from lab.topology.presets import Presets
 from lab.topology.problems import Problem, TopologyError, WrongValueError, show
-from lab.topology.schema import FileForm, LinkForm
 
 NO_FIREWALL = "none"
 

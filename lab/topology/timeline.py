@@ -11,9 +11,9 @@ from lab.topology.changes import AnyChange, FlushNat, Happening, Reboot, SetFire
 from lab.topology.checks import too_few_blocks
 from lab.topology.document import Document, Loc
 from lab.topology.faults import Faults, says_link
+from lab.topology.forms.happening import HappeningForm, SetForm
 from lab.topology.presets import Presets
 from lab.topology.problems import WrongValueError, show
-from lab.topology.schema import HappeningForm, SetForm
 from lab.topology.subjects import Subjects
 from lab.topology.units import format_duration
 

@@ -17,7 +17,7 @@ from lab.observe.reported import ITEMS_LIMIT, TEXT_LIMIT, Source, accepted, boun
 from lab.peer.control import ControlServer
 from lab.runtime.contract import Lines
 from lab.topology.changes import changes_from_wire
-from lab.topology.fields import OUTCOMES
+from lab.topology.outcomes import OUTCOMES
 from tests.fuzz.common import pieces, run
 
 

@@ -10,7 +10,7 @@ from lab.observe.reported import ITEMS_LIMIT, KEYS_LIMIT, TEXT_LIMIT, Source, ac
 from lab.observe.state import program_label
 from lab.plan.model import Program
 from lab.topology.behaviour import Runtime
-from lab.topology.fields import OUTCOMES
+from lab.topology.outcomes import OUTCOMES
 from tests.unit.observe_support import attempt
 
 REPORTED = Source.REPORTED

@@ -41,9 +41,9 @@ from lab.topology.changes import (
     SetActivity,
     SetLink,
 )
-from lab.topology.fields import parse_partition as parse_groups
 from lab.topology.link import LinkSpec
 from lab.topology.loader import loads
+from lab.topology.partition import parse_partition as parse_groups
 
 FILE = """
 name: faults

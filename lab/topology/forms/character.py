@@ -1,4 +1,4 @@
-"""The kinds of values that only links have: losses, queues, distributions, traces."""
+"""What makes the character of a link: losses, queues, distributions, traces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from lab.topology.behaviour import (
     Bursts,
@@ -19,8 +23,14 @@ from lab.topology.behaviour import (
     Queue,
 )
 from lab.topology.datafiles import find, parse_table, parse_trace
+from lab.topology.forms.values import known_keys, one_word, word_schema
 from lab.topology.problems import WrongValueError, each, one_of, show
-from lab.topology.units import PROBABILITY_HELP, QUEUE_HELP, parse_probability, parse_queue
+from lab.topology.units import (
+    PROBABILITY_HELP,
+    QUEUE_HELP,
+    parse_probability,
+    parse_queue,
+)
 
 FOLDER = "folder"
 """Key of the validation context: the folder from which files are named."""
@@ -38,12 +48,6 @@ _BURST_KEYS = ("p", "r", "good", "bad")
 _DISTRIBUTIONS = tuple(word for word in Distribution if word is not Distribution.TABLE)
 
 
-def _choice(kind: Any, words: tuple[str, ...], value: Any) -> Any:
-    if isinstance(value, str) and value in words:
-        return kind(value)
-    raise WrongValueError(f"unknown word {show(value)}", one_of(str(value), list(words), "words"))
-
-
 def _losses(value: Any) -> Any:
     if isinstance(value, Bursts | LossPattern):
         return value
@@ -55,12 +59,7 @@ def _losses(value: Any) -> Any:
 
 
 def _bursts(value: dict[str, Any]) -> Bursts:
-    if unknown := [key for key in value if key not in _BURST_KEYS]:
-        raise WrongValueError(
-            f"unknown key {show(unknown[0])}",
-            one_of(str(unknown[0]), _BURST_KEYS, "keys"),
-            (unknown[0],),
-        )
+    known_keys(value, _BURST_KEYS)
     given = dict(each(((key, (key, one)) for key, one in value.items()), _share))
     if "p" not in given or "r" not in given:
         raise WrongValueError("bursts need p and r", "write loss: {p: 1%, r: 20%}")
@@ -118,13 +117,13 @@ def _is_name(value: Any) -> bool:
 def _distribution(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, DataFile):
         return value
+    if isinstance(value, str) and value in _DISTRIBUTIONS:
+        return Distribution(value)
     if not _is_name(value):
-        try:
-            return _choice(Distribution, _DISTRIBUTIONS, value)
-        except WrongValueError as error:
-            raise WrongValueError(
-                error.message, f"{error.remedy}; a file is written ./{value}"
-            ) from None
+        words = one_of(str(value), list(_DISTRIBUTIONS), "words")
+        raise WrongValueError(
+            f"unknown word {show(value)}", f"{words}; a file is written ./{value}"
+        )
     file, data = find(value, _folder(info))
     parse_table(data)
     return file
@@ -167,13 +166,13 @@ QueueField = Annotated[
 ]
 OrderField = Annotated[
     Order,
-    BeforeValidator(partial(_choice, Order, tuple(Order))),
-    WithJsonSchema({"enum": [*Order]}),
+    BeforeValidator(partial(one_word, Order)),
+    word_schema(Order),
 ]
 DisciplineField = Annotated[
     Discipline,
-    BeforeValidator(partial(_choice, Discipline, tuple(Discipline))),
-    WithJsonSchema({"enum": [*Discipline]}),
+    BeforeValidator(partial(one_word, Discipline)),
+    word_schema(Discipline),
 ]
 DistributionField = Annotated[
     Distribution | DataFile,
