@@ -127,7 +127,7 @@ class Ice:
             await asyncio.gather(hearing, return_exceptions=True)
         local, far = link.selected()
         relayed = link.relayed(local, far)
-        driver = IceDriver(call, link, _endpoint(local), _endpoint(far))
+        driver = IceDriver(call, link, link.socket(), _endpoint(far))
         call.drivers.append(driver)
         # ICE has sent to it, by whatever way: a relay may be the one to another family.
         prober = call.prober(seal, part, [_candidate(far)], call.deadline, KIND, through_relay=True)

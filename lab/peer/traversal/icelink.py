@@ -111,6 +111,13 @@ class IceLink(Gatherer):
         pair = self._nominated[1]
         return self._seen(pair), self._unwrapped(pair.remote_candidate)
 
+    def socket(self) -> Endpoint:
+        """Our end of the pair as its own system names it; of a relayed one, where it asks from."""
+        base = self._nominated[1].local_candidate
+        if base.type == "relay" and base.related_address and base.related_port:
+            return Endpoint(base.related_address, base.related_port)
+        return Endpoint(base.host, base.port)
+
     def relayed(self, local: Candidate, remote: Candidate) -> bool:
         """Whether a relay carries what goes between the two.
 

@@ -11,12 +11,12 @@ does one that can't send to the address family of the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.peer.driver import Driver, TcpDriver
 from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import preferred
-from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind
+from lab.peer.record import DATA, Candidate, CandidateKind, Outcome, PathKind
 from lab.peer.relay.client import KIND, TurnClient
 from lab.peer.relay.tunnel import Tunnel
 from lab.peer.settings import Settings
@@ -78,7 +78,8 @@ class Relay:
         if await settle(driver, prober, until):
             await _use_channel(driver, client, prober)
             note = f"by the relay {client.server}, {allocation.transport.upper()} to it"
-            return established(driver, prober, ours, theirs, note=note, path=PathKind.RELAYED)
+            found = established(driver, prober, ours, theirs, note=note, path=PathKind.RELAYED)
+            return replace(found, carried=(KIND, DATA))
         cause = f"the relay {client.server} carried nothing"
         raise silence(call, driver, prober, started, cause)
 
@@ -116,7 +117,8 @@ class Relay:
             await call.answer(ours, {"transport": transport})
         if await settle(driver, prober, call.deadline):
             note = f"by the relay {server}, {transport.upper()} to it"
-            return established(driver, prober, ours, theirs, note=note, path=PathKind.RELAYED)
+            found = established(driver, prober, ours, theirs, note=note, path=PathKind.RELAYED)
+            return replace(found, carried=(KIND, DATA))
         raise silence(call, driver, prober, call.deadline - call.incoming.window_s, "")
 
 

@@ -241,13 +241,14 @@ def test_first_stops_at_the_first_that_works(near):
 # --- proof ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("technique", ["udp-punch", "tcp-punch", "udp-predict", "relay"])
+@pytest.mark.parametrize("technique", ["udp-punch", "tcp-punch", "udp-predict", "relay", "ice"])
 def test_routers_say_where_a_path_leads(near, technique):
     near.use(STRICT, STRICT)
     (record,) = near.connect(technique)
     found = prove(near.plan, near.paths, record)
     by = "is relayed by relay" if technique == "relay" else "leads through home-a and home-b to bob"
     assert (found.proven, by in found.reason) == (True, True), found
+    assert (record["relayed"]["packets"] > 0) == (record["path"] == "relayed")
 
 
 def test_a_path_that_is_not_there_is_not_proven(near):
