@@ -20,10 +20,13 @@ from lab.fabric.netlink import (
     NLM_F_REPLACE,
     NLM_F_REQUEST,
     Request,
+    attribute,
+    attributes,
 )
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
+RTM_GETLINK = 18
 RTM_SETLINK = 19
 RTM_NEWADDR = 20
 RTM_DELADDR = 21
@@ -72,6 +75,7 @@ _RTNH_F_ONLINK = 4
 _NDA_DST = 1
 _NDA_LLADDR = 2
 _NUD_PERMANENT = 0x80
+_IFINFO = struct.Struct("=BxHiII")
 
 # A queue for each CPU is the default: memory and time that one sender never needs,
 # and packets of one link that overtake each other.
@@ -95,12 +99,12 @@ def veth(here: Device, there: Device, there_file: int) -> Request:
     taken up afterwards (`up`): its peer does not know it yet when the kernel
     makes it, and the kernel refuses to take up half a pair.
     """
-    peer = _link(0) + _device(here)
+    peer = ifinfo() + _device(here)
     body = (
-        _link(_IFF_UP)
+        ifinfo(flags=_IFF_UP)
         + _device(there)
-        + _attribute(_IFLA_NET_NS_FD, struct.pack("=i", there_file))
-        + _kind(b"veth", _attribute(_VETH_INFO_PEER, peer))
+        + attribute(_IFLA_NET_NS_FD, struct.pack("=i", there_file))
+        + _kind(b"veth", attribute(_VETH_INFO_PEER, peer))
     )
     return Request(RTM_NEWLINK, _CREATE, body, f"link {there.name} to {here.name}")
 
@@ -112,28 +116,28 @@ def bridge(name: str) -> Request:
     without a querier on the segment it would only learn to drop.
     """
     options = (
-        _attribute(_IFLA_BR_FORWARD_DELAY, struct.pack("=I", 0))
-        + _attribute(_IFLA_BR_STP_STATE, struct.pack("=I", 0))
-        + _attribute(_IFLA_BR_MCAST_SNOOPING, b"\0")
+        attribute(_IFLA_BR_FORWARD_DELAY, struct.pack("=I", 0))
+        + attribute(_IFLA_BR_STP_STATE, struct.pack("=I", 0))
+        + attribute(_IFLA_BR_MCAST_SNOOPING, b"\0")
     )
-    body = _link(_IFF_UP) + _name(name) + _kind(b"bridge", options)
+    body = ifinfo(flags=_IFF_UP) + _name(name) + _kind(b"bridge", options)
     return Request(RTM_NEWLINK, _CREATE, body, f"bridge {name}", (errno.EEXIST,))
 
 
 def up(name: str) -> Request:
     """Take the interface up."""
-    return Request(RTM_SETLINK, _CHANGE, _link(_IFF_UP) + _name(name), f"taking {name} up")
+    return Request(RTM_SETLINK, _CHANGE, ifinfo(flags=_IFF_UP) + _name(name), f"taking {name} up")
 
 
 def resize(name: str, mtu: int) -> Request:
     """Give the interface another MTU."""
-    body = _link(0) + _name(name) + _attribute(_IFLA_MTU, struct.pack("=I", mtu))
+    body = ifinfo() + _name(name) + attribute(_IFLA_MTU, struct.pack("=I", mtu))
     return Request(RTM_SETLINK, _CHANGE, body, f"an MTU of {mtu} on {name}")
 
 
 def enslave(name: str, master: int) -> Request:
     """Make the interface a port of the bridge with index `master`."""
-    body = _link(0) + _name(name) + _attribute(_IFLA_MASTER, struct.pack("=I", master))
+    body = ifinfo() + _name(name) + attribute(_IFLA_MASTER, struct.pack("=I", master))
     return Request(RTM_SETLINK, _CHANGE, body, f"{name} as a bridge port")
 
 
@@ -144,15 +148,15 @@ def forward(index: int, name: str) -> Request:
     carrier, which is later, on a busy machine by more than a second.  Without
     a carrier there is nothing to pass, and the bridge will see to it.
     """
-    state = _attribute(_IFLA_BRPORT_STATE, struct.pack("=B", _BR_STATE_FORWARDING))
-    body = struct.pack("=BxHiII", _AF_BRIDGE, 0, index, 0, 0)
-    body += _attribute(_IFLA_PROTINFO | _NESTED, state)
+    state = attribute(_IFLA_BRPORT_STATE, struct.pack("=B", _BR_STATE_FORWARDING))
+    body = ifinfo(index, family=_AF_BRIDGE)
+    body += attribute(_IFLA_PROTINFO | _NESTED, state)
     return Request(RTM_SETLINK, _CHANGE, body, f"{name} as a port that forwards", (errno.ENETDOWN,))
 
 
 def delete_link(name: str) -> Request:
     """Remove the interface, and its peer with it; gone already is fine."""
-    body = _link(0) + _name(name)
+    body = ifinfo() + _name(name)
     return Request(RTM_DELLINK, _CHANGE, body, f"removing {name}", (errno.ENODEV,))
 
 
@@ -196,8 +200,8 @@ def put_neighbour(index: int, address: str, mac: str, name: str) -> Request:
     family, packed, _ = _prefix(address)
     body = (
         struct.pack("=BxxxIHBB", family, index, _NUD_PERMANENT, 0, 0)
-        + _attribute(_NDA_DST, packed)
-        + _attribute(_NDA_LLADDR, _octets(mac))
+        + attribute(_NDA_DST, packed)
+        + attribute(_NDA_LLADDR, _octets(mac))
     )
     return Request(RTM_NEWNEIGH, _PUT, body, f"neighbour {address} on {name}")
 
@@ -206,36 +210,36 @@ def _way(gateway: str) -> str:
     return f"by {gateway}" if gateway else "on the link"
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    length = 4 + len(value)
-    return struct.pack("=HH", length, kind) + value + bytes(-length % 4)
-
-
 def _octets(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def _link(flags: int) -> bytes:
-    """The struct ifinfomsg of an interface found by name, with the given flags set."""
-    return struct.pack("=BxHiII", 0, 0, 0, flags, flags)
+def ifinfo(index: int = 0, flags: int = 0, family: int = 0) -> bytes:
+    """The struct ifinfomsg of an interface (without an index: named besides), with `flags` set."""
+    return _IFINFO.pack(family, 0, index, flags, flags)
+
+
+def about_interface(body: bytes) -> tuple[int, dict[int, bytes]]:
+    """The number of the interface that a message is about, and its attributes by their kind."""
+    return _IFINFO.unpack_from(body)[2], dict(attributes(body[_IFINFO.size :]))
 
 
 def _name(name: str) -> bytes:
-    return _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+    return attribute(_IFLA_IFNAME, name.encode() + b"\0")
 
 
 def _device(device: Device) -> bytes:
     return (
         _name(device.name)
-        + _attribute(_IFLA_MTU, struct.pack("=I", device.mtu))
-        + _attribute(_IFLA_ADDRESS, _octets(device.mac))
+        + attribute(_IFLA_MTU, struct.pack("=I", device.mtu))
+        + attribute(_IFLA_ADDRESS, _octets(device.mac))
         + _ONE_QUEUE
     )
 
 
 def _kind(kind: bytes, options: bytes) -> bytes:
-    body = _attribute(_IFLA_INFO_KIND, kind) + _attribute(_IFLA_INFO_DATA, options)
-    return _attribute(_IFLA_LINKINFO, body)
+    body = attribute(_IFLA_INFO_KIND, kind) + attribute(_IFLA_INFO_DATA, options)
+    return attribute(_IFLA_LINKINFO, body)
 
 
 def _address(index: int, address: str) -> bytes:
@@ -244,12 +248,12 @@ def _address(index: int, address: str) -> bytes:
     flags = _IFA_F_NODAD if family == socket.AF_INET6 else 0
     body = (
         struct.pack("=BBBBI", family, length, flags, _RT_SCOPE_UNIVERSE, index)
-        + _attribute(_IFA_LOCAL, packed)
-        + _attribute(_IFA_ADDRESS, packed)
+        + attribute(_IFA_LOCAL, packed)
+        + attribute(_IFA_ADDRESS, packed)
     )
     if family == socket.AF_INET and length <= 30:  # RFC 3021: a /31 has no broadcast address.
         (number,) = struct.unpack("!I", packed)
-        body += _attribute(_IFA_BROADCAST, struct.pack("!I", number | 0xFFFFFFFF >> length))
+        body += attribute(_IFA_BROADCAST, struct.pack("!I", number | 0xFFFFFFFF >> length))
     return body
 
 
@@ -263,11 +267,11 @@ def _route(destination: str, gateway: str, index: int) -> bytes:
     fields = (0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, kind, flags)
     body = struct.pack("=BBBBBBBBI", family, length, *fields)
     if length:
-        body += _attribute(_RTA_DST, packed)
+        body += attribute(_RTA_DST, packed)
     if gateway:
-        body += _attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway))
+        body += attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway))
     if index:
-        body += _attribute(_RTA_OIF, struct.pack("=I", index))
+        body += attribute(_RTA_OIF, struct.pack("=I", index))
     return body
 
 

@@ -18,24 +18,18 @@ import time
 from collections.abc import Sequence
 
 from lab.errors import LabError
-from lab.fabric.netlink import attributes
+from lab.fabric.messages import RTM_GETLINK, about_interface, ifinfo
+from lab.fabric.netlink import NLM_F_REQUEST, Request, Session, attribute, open_socket
 
-_RTM_NEWLINK = 16
-_RTM_GETLINK = 18
-_NLM_F_REQUEST = 0x1
 _RTMGRP_LINK = 1
 _IFLA_OPERSTATE = 16
 _IFLA_EXT_MASK = 29
-_RTEXT_FILTER_SKIP_STATS = 1 << 3
+_WITHOUT_STATISTICS = struct.pack("=I", 1 << 3)
+"""RTEXT_FILTER_SKIP_STATS."""
 _IFLA_CARRIER = 33
 _OPERSTATES_DOWN = (b"\2", b"\3")
 """IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN."""
 
-_HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BxHiII")
-_ASK = struct.Struct("=HHI")
-_BATCH = 32
-"""Questions at once: their answers (some 4 KiB each in kernel memory) fit a socket's 208 KiB."""
 _DEADLINE_S = 10.0
 
 
@@ -47,7 +41,7 @@ def settle(indexes: Sequence[int], node: str) -> None:
     waiting = _unsettled(indexes)
     if not waiting:
         return
-    with _socket(_RTMGRP_LINK) as notices:
+    with open_socket(groups=_RTMGRP_LINK) as notices:
         deadline = time.monotonic() + _DEADLINE_S
         while waiting := _unsettled(waiting):
             if not select.select([notices], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -61,39 +55,19 @@ def settle(indexes: Sequence[int], node: str) -> None:
 
 def _unsettled(indexes: Sequence[int]) -> list[int]:
     """Those of the interfaces that have a carrier and do not send yet."""
-    found: list[int] = []
-    with _socket() as session:
-        for start in range(0, len(indexes), _BATCH):
-            batch = indexes[start : start + _BATCH]
-            session.send(b"".join(map(_question, batch)))
-            for _ in batch:
-                index, settled = _state(session.recv(1 << 16))
-                if not settled:
-                    found.append(index)
-    return found
+    with Session() as session:
+        answers = session.read([_question(index) for index in indexes])
+    # One that the kernel knows nothing of is gone: there is nothing to wait for.
+    return [found for answer in answers for body in answer.bodies if (found := _waits(body))]
 
 
-def _socket(groups: int = 0) -> socket.socket:
-    it = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-    )
-    it.bind((0, groups))
-    return it
+def _question(index: int) -> Request:
+    body = ifinfo(index) + attribute(_IFLA_EXT_MASK, _WITHOUT_STATISTICS)
+    return Request(RTM_GETLINK, NLM_F_REQUEST, body, f"asking for interface {index}")
 
 
-def _question(index: int) -> bytes:
-    body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
-    body += _ASK.pack(_ASK.size, _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
-    return _HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 0, 0) + body
-
-
-def _state(answer: bytes) -> tuple[int, bool]:
-    """The interface in one answer, and whether there is nothing to wait for: it may be gone."""
-    _, kind, *_ = _HEADER.unpack_from(answer)
-    if kind != _RTM_NEWLINK:
-        return 0, True
-    _, _, index, _, _ = _LINK.unpack_from(answer, _HEADER.size)
-    told = dict(attributes(answer[_HEADER.size + _LINK.size :]))
+def _waits(body: bytes) -> int:
+    """The number of the interface, if it has a carrier and does not send yet; else 0."""
+    index, told = about_interface(body)
     carrier = told.get(_IFLA_CARRIER, b"\0") != b"\0"
-    down = told.get(_IFLA_OPERSTATE) in _OPERSTATES_DOWN
-    return index, not (carrier and down)
+    return index if carrier and told.get(_IFLA_OPERSTATE) in _OPERSTATES_DOWN else 0

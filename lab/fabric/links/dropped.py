@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,32 +22,32 @@ from threading import Lock
 
 from lab.errors import LabError
 from lab.fabric import netns
-from lab.fabric.links.qdisc import attribute
-from lab.fabric.netlink import attributes
+from lab.fabric.messages import RTM_GETLINK, about_interface, ifinfo
+from lab.fabric.netlink import (
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    Answer,
+    Request,
+    Session,
+    attribute,
+    attributes,
+)
 
 _TUNGETIFF = 0x800454D2
 _TUNGETDEVNETNS = 0x54E3
-_RTM_NEWLINK = 16
-_RTM_GETLINK = 18
 _RTM_NEWNSID = 88
 _RTM_GETNSID = 90
-_NLM_F_REQUEST = 0x1
-_NLM_F_ACK = 0x4
 _NETNSA_NSID = 1
 _NETNSA_FD = 3
 _IFLA_IFNAME = 3
 _IFLA_STATS64 = 23
 _IFLA_TARGET_NETNSID = 46
-_HEADER = struct.Struct("=IHHII")
-_IFINFO = struct.Struct("=BxHiII")
 _RTGEN_BYTES = 4
 _TX_DROPPED = 7 * 8
 """Where it stands in struct rtnl_link_stats64."""
 
-_AT_ONCE = 16
-"""Questions in one buffer: the answers (some 2 KiB each) fit into the socket's."""
-
 _UNKNOWN = -1
+_ORDER = NLM_F_REQUEST | NLM_F_ACK
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class TapDrops:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._socket: socket.socket | None = None
+        self._kernel: Session | None = None
         self._links: dict[str, list[_Device]] = {}
         self._gone = 0
         """What devices had dropped that are no longer watched."""
@@ -96,9 +95,9 @@ class TapDrops:
     def close(self) -> None:
         """Close the socket."""
         with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            if self._kernel is not None:
+                self._kernel.close()
+                self._kernel = None
             self._links.clear()
 
     def _identified(self, descriptor: int) -> _Device | None:
@@ -112,76 +111,58 @@ class TapDrops:
             number = self._number(namespace)
             if number == _UNKNOWN:
                 return None
-            body = _in_namespace(number, 0) + attribute(_IFLA_IFNAME, name.rstrip(b"\0") + b"\0")
-            (answer,) = self._ask([(_RTM_GETLINK, 0, body)])
+            (answer,) = self._ask([_in_namespace(number, name=name.rstrip(b"\0"))])
         except (OSError, LabError):
             return None
         finally:
             os.close(namespace)
-        if answer is None:
+        if not answer.bodies:
             return None
-        return _Device(number, _IFINFO.unpack_from(answer)[2], _dropped(answer) or 0)
+        index, _ = about_interface(answer.bodies[0])
+        return _Device(number, index, _dropped(answer))
 
     def _number(self, namespace: int) -> int:
         """The number of an open namespace file here; given to it if it has none."""
         file = bytes(_RTGEN_BYTES) + attribute(_NETNSA_FD, struct.pack("=i", namespace))
         any_number = attribute(_NETNSA_NSID, struct.pack("=i", _UNKNOWN))
-        answers = self._ask(
-            [(_RTM_NEWNSID, _NLM_F_ACK, file + any_number), (_RTM_GETNSID, 0, file)]
+        _, found = self._ask(
+            [
+                Request(_RTM_NEWNSID, _ORDER, file + any_number, "numbering a namespace"),
+                Request(_RTM_GETNSID, NLM_F_REQUEST, file, "asking for a namespace's number"),
+            ]
         )
-        told = dict(attributes((answers[1] or b"")[_RTGEN_BYTES:]))
+        told = dict(attributes(b"".join(found.bodies)[_RTGEN_BYTES:]))
         return struct.unpack("=i", told[_NETNSA_NSID])[0] if _NETNSA_NSID in told else _UNKNOWN
 
     def _read(self, devices: Sequence[_Device]) -> None:
         """Bring `devices` up to date; one that is gone keeps what it had."""
-        for start in range(0, len(devices), _AT_ONCE):
-            part = devices[start : start + _AT_ONCE]
-            questions = [
-                (_RTM_GETLINK, 0, _in_namespace(device.namespace, device.index)) for device in part
-            ]
-            try:
-                answers = self._ask(questions)
-            except OSError:
-                return
-            for device, answer in zip(part, answers, strict=True):
-                now = _dropped(answer) if answer is not None else None
-                # A number that was freed may stand for another namespace by now.
-                device.dropped = max(device.dropped, now or 0)
+        try:
+            answers = self._ask([_in_namespace(one.namespace, one.index) for one in devices])
+        except (OSError, LabError):
+            return
+        for device, answer in zip(devices, answers, strict=True):
+            # A number that was freed may stand for another namespace by now.
+            device.dropped = max(device.dropped, _dropped(answer))
 
-    def _ask(self, questions: Sequence[tuple[int, int, bytes]]) -> list[bytes | None]:
-        """The body of each answer; None for a refusal or a mere acknowledgement."""
-        if self._socket is None:
+    def _ask(self, questions: Sequence[Request]) -> list[Answer]:
+        if self._kernel is None:
             with netns.scratch():
-                self._socket = socket.socket(
-                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-                )
-        self._socket.send(
-            b"".join(
-                _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, i, 0) + body
-                for i, (kind, flags, body) in enumerate(questions)
-            )
-        )
-        answers: list[bytes | None] = [None] * len(questions)
-        missing = len(questions)
-        while missing:
-            data = self._socket.recv(1 << 16)
-            at = 0
-            while at + _HEADER.size <= len(data):
-                length, kind, _, number, _ = _HEADER.unpack_from(data, at)
-                if kind in (_RTM_NEWLINK, _RTM_NEWNSID):
-                    answers[number] = data[at + _HEADER.size : at + length]
-                missing -= 1
-                at += (length + 3) & ~3
-        return answers
+                self._kernel = Session()
+        return self._kernel.read(questions)
 
 
-def _in_namespace(number: int, index: int) -> bytes:
-    target = attribute(_IFLA_TARGET_NETNSID, struct.pack("=i", number))
-    return _IFINFO.pack(0, 0, index, 0, 0) + target
+def _in_namespace(number: int, index: int = 0, name: bytes = b"") -> Request:
+    """Asks for a device by its index or its name."""
+    body = ifinfo(index) + attribute(_IFLA_TARGET_NETNSID, struct.pack("=i", number))
+    if name:
+        body += attribute(_IFLA_IFNAME, name + b"\0")
+    return Request(RTM_GETLINK, NLM_F_REQUEST, body, "asking what was dropped")
 
 
-def _dropped(answer: bytes) -> int | None:
-    for kind, value in attributes(answer[_IFINFO.size :]):
-        if kind == _IFLA_STATS64:
-            return int(struct.unpack_from("=Q", value, _TX_DROPPED)[0])
-    return None
+def _dropped(answer: Answer) -> int:
+    """What the device of an answer has dropped; 0 if there is none."""
+    for body in answer.bodies:
+        _, told = about_interface(body)
+        if statistics := told.get(_IFLA_STATS64):
+            return int(struct.unpack_from("=Q", statistics, _TX_DROPPED)[0])
+    return 0

@@ -8,9 +8,8 @@ from __future__ import annotations
 import socket
 import struct
 
-from lab.fabric.netlink import NLM_F_ACK, NLM_F_REQUEST, Request, Session
+from lab.fabric.netlink import NETFILTER, NLM_F_ACK, NLM_F_REQUEST, Request, Session
 
-_NETLINK_NETFILTER = 12
 _CT_DELETE = 1 << 8 | 2
 """Subsystem ctnetlink, message IPCTNL_MSG_CT_DELETE."""
 
@@ -24,5 +23,5 @@ def forget() -> None:
     # A delete that names no flow means all of them.
     body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
     everything = Request(_CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, body, "forgetting all flows")
-    with Session(_NETLINK_NETFILTER) as session:
+    with Session(NETFILTER) as session:
         session.demand([everything], "conntrack")

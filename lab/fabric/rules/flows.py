@@ -8,22 +8,24 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lab.errors import LabError
-from lab.fabric.netlink import attributes
+from lab.fabric.netlink import (
+    NETFILTER,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    Request,
+    Session,
+    attributes,
+)
 
-_NETLINK_NETFILTER = 12
 _CT_GET = 1 << 8 | 1
-_NLM_F_REQUEST_DUMP = 0x301
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_HEADER = struct.Struct("=IHHII")
+"""Subsystem ctnetlink, message IPCTNL_MSG_CT_GET."""
+_NFGEN_BYTES = 4
 _ORIGINAL, _REPLY, _STATUS = 1, 2, 3
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _SEEN_REPLY = 2
 _PROTOCOLS = {socket.IPPROTO_UDP: "udp", socket.IPPROTO_TCP: "tcp"}
-_BUFFER = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +58,14 @@ class Flow:
 
 def flows() -> list[Flow]:
     """Every UDP and TCP entry of the calling thread's namespace; LabError if it can't be read."""
-    found: list[Flow] = []
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as session:
-            session.bind((0, 0))
-            body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
-            length = _HEADER.size + len(body)
-            session.send(_HEADER.pack(length, _CT_GET, _NLM_F_REQUEST_DUMP, 1, 0) + body)
-            while True:
-                for kind, payload in _messages(session.recv(_BUFFER)):
-                    if kind == _NLMSG_DONE:
-                        return found
-                    if kind == _NLMSG_ERROR:
-                        number = -struct.unpack_from("=i", payload)[0]
-                        raise OSError(number, "conntrack")
-                    if flow := _flow(payload[4:]):
-                        found.append(flow)
-    except OSError as error:
-        raise LabError(f"connection tracking can't be read: {error}") from error
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-        if length < _HEADER.size:
-            return
-        yield kind, data[offset + _HEADER.size : offset + length]
-        offset += length + -length % 4
+    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
+    everything = Request(_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, body, "reading all flows")
+    with Session(NETFILTER) as session:
+        (answer,) = session.read([everything])
+    if answer.refusal is not None:
+        raise answer.refusal.error("conntrack")
+    found = (_flow(body[_NFGEN_BYTES:]) for body in answer.bodies)
+    return [flow for flow in found if flow is not None]
 
 
 def _flow(data: bytes) -> Flow | None:

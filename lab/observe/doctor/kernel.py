@@ -6,28 +6,20 @@ the probe, and every device and rule in the namespace with them.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
 import socket
-import struct
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab.errors import LabError, MissingError
-from lab.fabric import messages, netlink, rules
+from lab.fabric import messages, netlink, netns, rules
 from lab.fabric.links import tap
+from lab.fabric.rules.flows import flows
 from lab.observe.doctor.check import Check, Level, found_or
 from lab.plan.model import Interface, Node, NodeKind
 from lab.topology.behaviour import Dependence, Direction, Firewall, Nat, PortPolicy, Ports, Verdict
-
-_CLONE_NEWNET = 0x40000000
-_NETLINK_NETFILTER = 12
-_NLMSG_ERROR = 2
-_GET_CONNECTIONS = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
-_REQUEST_DUMP = 0x301
 
 _KERNEL_REMEDY = "run a kernel with it: every Debian or Ubuntu kernel has it"
 
@@ -61,7 +53,7 @@ def checks() -> Iterator[Check]:
     yield _probe("firewall rules", _firewall, "firewalls")
     yield _probe(
         "connection tracking (ctnetlink)",
-        _connections,
+        flows,
         "looking into a NAT's state",
         absent=Level.WARNING,
         remedy="modprobe nf_conntrack_netlink",
@@ -85,37 +77,17 @@ def checks() -> Iterator[Check]:
     yield _pressure()
 
 
-def in_scratch(probe: Callable[[], None]) -> None:
-    """Run `probe` in a namespace that ends with it; raises what it raises."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.unshare(_CLONE_NEWNET) != 0:
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
-            probe()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="probe")
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-
-
 def _probe(
     name: str,
-    probe: Callable[[], None],
+    probe: Callable[[], object],
     why: str,
     *,
     absent: Level = Level.MISSING,
     remedy: str = _KERNEL_REMEDY,
 ) -> Check:
     try:
-        in_scratch(probe)
+        with netns.scratch():
+            probe()
     except MissingError as error:
         # A program is missing, not a feature: its own check says how to get it.
         found, remedy = error.message, error.remedy or remedy
@@ -181,18 +153,6 @@ def _nats() -> None:
 def _firewall() -> None:
     closed = Direction(default=Verdict.REJECT)
     rules.load(rules.render(_router(firewall=Firewall(outbound=closed, inbound=closed))))
-
-
-def _connections() -> None:
-    """Ask for the connections of an empty namespace: the answer is their end, or an error."""
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-    ) as handle:
-        handle.send(struct.pack("=IHHIIBBH", 20, _GET_CONNECTIONS, _REQUEST_DUMP, 1, 0, 0, 0, 0))
-        answer = handle.recv(65536)
-    kind, code = struct.unpack_from("=H", answer, 4)[0], struct.unpack_from("=i", answer, 16)[0]
-    if kind == _NLMSG_ERROR and code != 0:
-        raise OSError(-code, os.strerror(-code))
 
 
 _HERE = Path("/proc/thread-self/ns/net")

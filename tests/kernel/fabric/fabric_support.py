@@ -65,7 +65,12 @@ class Bench:
     def reaches(self, node: str, address: str) -> bool:
         command = ("ping", "-c", "1", "-W", "5", address)
         with netns.inside(self.paths.netns(node)):
-            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:  # Seen where the test fails.
+            print(done.stdout, done.stderr)
+            for what in ("address", "route", "neigh"):
+                print(self.run(node, "ip", "-6" if ":" in address else "-4", what))
+        return done.returncode == 0
 
     def setting(self, node: str, key: str) -> str:
         return self.run(node, "cat", f"/proc/sys/net/{key}").strip()

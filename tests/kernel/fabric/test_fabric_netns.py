@@ -64,6 +64,16 @@ def test_the_thread_is_back_where_it_was(path):
     assert CURRENT.readlink() == home
 
 
+def test_a_scratch_namespace_is_left_also_where_something_fails():
+    outside = CURRENT.readlink()
+    with netns.scratch():
+        assert CURRENT.readlink() != outside
+    assert CURRENT.readlink() == outside
+    with pytest.raises(FileNotFoundError), netns.scratch():
+        Path("no such file").read_text()
+    assert CURRENT.readlink() == outside
+
+
 def test_other_threads_stay_where_they_are(path):
     netns.create(path)
     home = CURRENT.readlink()

@@ -9,9 +9,9 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from lab.fabric import messages
+from lab.fabric import messages, netlink
 from lab.fabric.messages import Device
-from lab.fabric.netlink import Refusal, Request, _answers
+from lab.fabric.netlink import Refusal, Request
 
 IFF_UP = 1
 ONLINK = 4
@@ -139,7 +139,13 @@ def test_an_answer_gives_the_number_and_the_kernels_own_words():
     error = struct.pack("=i", -errno.EINVAL) + bytes(16)
     first = struct.pack("=IHHII", 16 + 20 + len(words), 2, 0x200, 5, 0) + error + words
     second = struct.pack("=IHHII", 36, 2, 0, 6, 0) + bytes(20)
-    assert list(_answers(first + second)) == [(5, errno.EINVAL, "Gateway is wrong"), (6, 0, "")]
+    (_, refused, *one), (_, done, *other) = netlink.messages(first + second)
+    request = messages.up("wan")
+    assert (one[0], other[0]) == (5, 6)
+    assert Refusal.of(request, refused, one[1]) == Refusal(
+        request, errno.EINVAL, "Gateway is wrong"
+    )
+    assert Refusal.of(request, done, other[1]) is None
 
 
 def test_a_refusal_says_where_what_and_why():
