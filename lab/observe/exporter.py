@@ -20,9 +20,9 @@ from prometheus_client.exposition import choose_encoder
 
 from lab.errors import LabError
 from lab.observe.attempts import AttemptTally
-from lab.observe.collector import LabCollector
 from lab.observe.health import HealthSampler
 from lab.observe.histogram import Histogram
+from lab.observe.metrics.collector import LabCollector
 from lab.observe.sessions import SessionTally
 from lab.observe.state import ProgramState
 from lab.paths import LabPaths

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from lab.observe import status
-from lab.observe.collector import _programs
+from lab.observe.metrics.programs import program_families
 from lab.observe.state import AgentState, ProgramState, Stage
 from lab.observe.status_json import status_json
 from lab.plan.model import Daemon
@@ -58,7 +58,7 @@ def test_the_same_for_programs():
 
 def test_a_daemon_is_counted_as_up_or_not():
     for stage, value in ((Stage.READY, 1.0), (Stage.EXITED, 0.0)):
-        families = {family.name: family for family in _programs(plan().nodes, state(stage))}
+        families = {family.name: family for family in program_families(plan().nodes, state(stage))}
         up = {sample.labels["node"]: sample.value for sample in families["lab_program_up"].samples}
         assert up[NAME] == value
         assert "home-b" not in up
