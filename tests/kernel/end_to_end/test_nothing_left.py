@@ -160,7 +160,7 @@ def test_a_second_lab_of_the_same_name_is_refused(lab: Command):
     second = lab.run("up", "lan", "--name", name, "--runtime", "process")
     assert second.returncode == 2
     assert "exists already" in second.stderr
-    lab.ok("connect", "alice", "bob", "--lab", name)
+    lab.ok("connect", "alice", "bob", "--lab", name, "--technique", "direct")
 
 
 def test_a_namespace_that_is_not_ours_is_left_alone(lab: Command):

@@ -7,16 +7,25 @@ business of `tests.bench.reference`.
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
 
-from lab.study.matrix import classic, pairs, run
+from lab.agent import client
+from lab.cli.scratch import scratch_labs, scratch_name
+from lab.paths import LabPaths
+from lab.plan.model import Plan
+from lab.study.matrix import Cell, classic, pairs, run, two_homes
 from lab.topology.behaviour import Unsolicited
 from tests.bench import reference_classes as classes
 from tests.bench import reference_paths as paths
 
 pytestmark = pytest.mark.kernel
+
+LABS = 4
+"""At once, where most pairs are waited for in vain."""
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +67,14 @@ def test_punching_and_predicting_between_the_classic_kinds():
     """N3 and N5, the 21 cells as they stand in the table; all ordered ones by `lab matrix`."""
     techniques = ("udp-punch", "udp-predict")
     homes = classic()
-    once = ((x, y) for x, y in pairs(homes) if homes.index(x) <= homes.index(y))
-    with paths.near() as lab:
-        cells = list(run(lab.plan, lab.ask, once, techniques))
+    once = iter([(x, y) for x, y in pairs(homes) if homes.index(x) <= homes.index(y)])
+    plans = [two_homes(scratch_name(f"classic-{number}")) for number in range(LABS)]
+
+    def work(plan: Plan, where: LabPaths) -> list[Cell]:
+        return list(run(plan, partial(client.ask, where), once, techniques))
+
+    with ThreadPoolExecutor(LABS) as pool, scratch_labs(plans) as running:
+        cells = [cell for some in pool.map(work, plans, running) for cell in some]
     assert [cell for cell in cells if cell.found is not cell.predicted] == []
     found = {name: {(c.caller, c.callee) for c in cells if c.technique == name and c.found}
              for name in techniques}  # fmt: skip
