@@ -37,8 +37,8 @@ def configure(after: Node, before: Node | None, neighbours: Sequence[Neighbour] 
 
     `before` None is a new node, whose namespace forwards as it should from its
     creation (`sysctls.settings`); what exists already is fine.  When it returns,
-    what is sent goes out.  Raises LabError if an interface is not there or the
-    kernel refuses.
+    what is sent goes out, and what comes is taken.  Raises LabError if an
+    interface is not there or the kernel refuses.
     """
     known = {port.name: port for port in before.interfaces} if before else {}
     settings: tuple[sysctls.Setting, ...] = ()
@@ -61,7 +61,11 @@ def configure(after: Node, before: Node | None, neighbours: Sequence[Neighbour] 
     if requests:
         with Session() as session:
             session.demand(requests, after.name)
-    settle([indexes[port.name] for port in after.interfaces if port.name not in known], after.name)
+    settle(
+        [indexes[port.name] for port in after.interfaces if port.name not in known],
+        [address for port in after.interfaces for address in _new_ipv6(port, known)],
+        after.name,
+    )
 
 
 def differences(after: Node, before: Node | None, indexes: Mapping[str, int]) -> list[Request]:
@@ -133,6 +137,12 @@ def _indexes(node: Node) -> dict[str, int]:
     if node.nat64:
         names.append(NAT64)
     return {name: index_of(name, node.name) for name in names}
+
+
+def _new_ipv6(port: Interface, known: Mapping[str, Interface]) -> list[str]:
+    """The IPv6 addresses that `port` did not have."""
+    old = known[port.name].addresses if port.name in known else ()
+    return [address for address in port.addresses if ":" in address and address not in old]
 
 
 def _has_ipv6(port: Interface) -> bool:

@@ -32,6 +32,7 @@ RTM_NEWADDR = 20
 RTM_DELADDR = 21
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
+RTM_GETROUTE = 26
 RTM_NEWNEIGH = 28
 
 _CHANGE = NLM_F_REQUEST | NLM_F_ACK
@@ -69,6 +70,8 @@ _RT_TABLE_MAIN = 254
 _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_RTN_LOCAL = 2
 _RTN_UNICAST = 1
 _RTN_UNREACHABLE = 7
 _RTNH_F_ONLINK = 4
@@ -219,6 +222,22 @@ def ifinfo(index: int = 0, flags: int = 0, family: int = 0) -> bytes:
     return _IFINFO.pack(family, 0, index, flags, flags)
 
 
+def ask_way(address: str) -> Request:
+    """Which way what is for `address` goes; `leads_home` reads the answer."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    body = _RTMSG.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, packed)
+    unreachable = (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    return Request(
+        RTM_GETROUTE, NLM_F_REQUEST, body, f"asking for the way to {address}", unreachable
+    )
+
+
+def leads_home(body: bytes) -> bool:
+    """Whether the route that a message tells of ends in the namespace itself."""
+    return int(_RTMSG.unpack_from(body)[7]) == _RTN_LOCAL
+
+
 def about_interface(body: bytes) -> tuple[int, dict[int, bytes]]:
     """The number of the interface that a message is about, and its attributes by their kind."""
     return _IFINFO.unpack_from(body)[2], dict(attributes(body[_IFINFO.size :]))
@@ -265,7 +284,7 @@ def _route(destination: str, gateway: str, index: int) -> bytes:
     flags = _RTNH_F_ONLINK if gateway and index else 0
     kind = _RTN_UNICAST if gateway or index else _RTN_UNREACHABLE
     fields = (0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, kind, flags)
-    body = struct.pack("=BBBBBBBBI", family, length, *fields)
+    body = _RTMSG.pack(family, length, *fields)
     if length:
         body += attribute(_RTA_DST, packed)
     if gateway:

@@ -1,12 +1,16 @@
-"""Waiting until interfaces that were taken up do send.
+"""Waiting until what was configured carries packets: the kernel puts off some of the work.
 
-The end of a veth pair that is taken up first has no carrier yet, and the kernel
-gives it the queue by which it sends only when its link watch gets round to it: a
-moment later, on a busy machine up to a second later, because between ends of one
-number in two namespaces it takes its time.  Until then everything sent is
-dropped without a word.  Asking for the interface makes kernels from 6.8 on catch
-up before they answer; with others the answer says that the carrier is there and
-the interface not up, and a notice comes when it is.
+Interfaces: the end of a veth pair that is taken up first has no carrier yet, and
+the kernel gives it the queue by which it sends only when its link watch gets
+round to it: a moment later, on a busy machine up to a second later, because
+between ends of one number in two namespaces it takes its time.  Until then
+everything sent is dropped without a word.  Asking for the interface makes
+kernels from 6.8 on catch up before they answer; with others the answer says that
+the carrier is there and the interface not up, and a notice comes when it is.
+
+IPv6 addresses: the route by which a node takes what comes for an address as its
+own is made by the worker of duplicate address detection, also where detection is
+off.  What comes before that is for nobody.  A notice tells of the route.
 """
 
 from __future__ import annotations
@@ -15,13 +19,14 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lab.errors import LabError
-from lab.fabric.messages import RTM_GETLINK, about_interface, ifinfo
+from lab.fabric.messages import RTM_GETLINK, about_interface, ask_way, ifinfo, leads_home
 from lab.fabric.netlink import NLM_F_REQUEST, Request, Session, attribute, open_socket
 
 _RTMGRP_LINK = 1
+_RTMGRP_IPV6_ROUTE = 0x400
 _IFLA_OPERSTATE = 16
 _IFLA_EXT_MASK = 29
 _WITHOUT_STATISTICS = struct.pack("=I", 1 << 3)
@@ -33,28 +38,57 @@ _OPERSTATES_DOWN = (b"\2", b"\3")
 _DEADLINE_S = 10.0
 
 
-def settle(indexes: Sequence[int], node: str) -> None:
-    """Return when each interface of the calling thread's namespace sends, or has no carrier.
+def settle(indexes: Sequence[int], addresses: Sequence[str], node: str) -> None:
+    """Return when what the calling thread's namespace was given works.
 
-    Raises LabError if one with a carrier does not come up in time.
+    That is when each interface in `indexes` sends, or has no carrier, and what
+    comes for each of the IPv6 `addresses` ("2001:db8::1/64") is taken.  Raises
+    LabError if one of them takes too long.
     """
-    waiting = _unsettled(indexes)
-    if not waiting:
+    _wait(
+        lambda: [socket.if_indextoname(index) for index in _unsettled(indexes)],
+        _RTMGRP_LINK,
+        f"{node}: {{}} got a carrier, but the kernel does not take it up",
+    )
+    _wait(
+        lambda: _unheard(addresses),
+        _RTMGRP_IPV6_ROUTE,
+        f"{node}: {{}} was given, but the kernel does not take what comes for it",
+    )
+
+
+def _wait(waiting: Callable[[], Sequence[str]], groups: int, late: str) -> None:
+    """Return when `waiting` names nothing any more, asked after each notice to `groups`."""
+    if not waiting():
         return
-    with open_socket(groups=_RTMGRP_LINK) as notices:
+    with open_socket(groups=groups) as notices:
         deadline = time.monotonic() + _DEADLINE_S
-        while waiting := _unsettled(waiting):
+        while names := waiting():
             if not select.select([notices], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                names = ", ".join(socket.if_indextoname(index) for index in waiting)
                 raise LabError(
-                    f"{node}: {names} got a carrier, but the kernel does not take it up",
+                    late.format(", ".join(names)),
                     remedy="see `dmesg`, then take the lab down and up again",
                 )
             notices.recv(1 << 16)
 
 
+def _unheard(addresses: Sequence[str]) -> list[str]:
+    """Those of the addresses that are not the namespace's own yet."""
+    if not addresses:
+        return []
+    with Session() as session:
+        answers = session.read([ask_way(address.partition("/")[0]) for address in addresses])
+    return [
+        address
+        for address, answer in zip(addresses, answers, strict=True)
+        if not any(leads_home(body) for body in answer.bodies)
+    ]
+
+
 def _unsettled(indexes: Sequence[int]) -> list[int]:
     """Those of the interfaces that have a carrier and do not send yet."""
+    if not indexes:
+        return []
     with Session() as session:
         answers = session.read([_question(index) for index in indexes])
     # One that the kernel knows nothing of is gone: there is nothing to wait for.
