@@ -27,7 +27,7 @@ from lab.paths import LabPaths
 from lab.plan.gateways import told
 from lab.plan.ipv6 import mapped
 from lab.plan.model import Node
-from lab.runtime import group, libc
+from lab.runtime import group, hierarchy, libc
 from lab.topology.behaviour import Mount, Runtime
 
 CONTAINER_PID = "container.pid"
@@ -179,6 +179,9 @@ def become(paths: LabPaths, node: Node, program: Sequence[str]) -> NoReturn:
         write_files(paths.node(node.name), node.name, environment)
         # Before the node's /sys hides the groups.
         group.join(group.of(paths))
+        if own is not None and (own.memory_bytes or own.cpus):
+            for folder in group.limited(paths, node.name):
+                group.join(folder)
         prepare(paths, node.name, own.mounts if own is not None and own.command else ())
     sys.stdout.flush()
     sys.stderr.flush()
@@ -209,9 +212,14 @@ def container_pid(paths: LabPaths, node: str) -> int:
 def _prepare_container(paths: LabPaths, node: str) -> dict[str, str]:
     """Join every namespace of the container; the environment of its first process."""
     pid = container_pid(paths, node)
+    groups: list[int] = []
     try:
         environment = dict(_environment(Path(f"/proc/{pid}/environ").read_bytes()))
         folder = Path(f"/proc/{pid}/cwd").readlink()
+        # Opened here, as inside the container they are not to be seen.
+        for entry in hierarchy.of(pid):
+            with contextlib.suppress(OSError):
+                groups.append(os.open(entry / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         handle = os.pidfd_open(pid)
         try:
             libc.setns(handle, _CONTAINER_NAMESPACES)
@@ -227,6 +235,10 @@ def _prepare_container(paths: LabPaths, node: str) -> dict[str, str]:
     if "TERM" in os.environ:
         environment.setdefault("TERM", os.environ["TERM"])
     _fork_and_follow()
+    for descriptor in groups:
+        # What Docker limits the container by holds for who comes into it, too.
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"0")
     return environment
 
 

@@ -149,6 +149,11 @@ def _limited(paths: LabPaths, around: Iterable[int]) -> Iterator[Path]:
             yield found
 
 
+def limited(paths: LabPaths, node: str) -> list[Path]:
+    """The groups by which the program of `node` is limited, as `lab.runtime.limits` made them."""
+    return [folder for top in _limited(paths, ()) if (folder := top / node).exists()]
+
+
 def limited_name(paths: LabPaths) -> str:
     """What the folder of the lab's programs with limits is called."""
     return f"{_name(paths)}.limited"

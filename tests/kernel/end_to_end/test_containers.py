@@ -18,7 +18,8 @@ import pytest
 
 from lab.agent import lock
 from lab.runtime import images
-from lab.runtime.docker import LABEL_STATE, Engine
+from lab.runtime.container import LABEL_STATE
+from lab.runtime.docker import Engine
 from tests.kernel.end_to_end.support import Command, traces
 
 pytestmark = [pytest.mark.kernel, pytest.mark.docker]
@@ -64,8 +65,10 @@ def test_the_whole_story(lab: Command, engine: Engine):
     assert any("container" in note for note in up["notes"])
     assert len(containers(engine, lab)) == up["programs"]
     assert lab.json("connect", "alice", "bob", "--lab", name)["unexpected"] == []
-    shown = lab.ok("exec", "--lab", name, "alice", "--", "sh", "-c", "hostname; echo $LAB_NODE")
-    assert shown.split() == ["alice", "alice"]
+    # In the container's namespaces, and in its control groups.
+    seen = "hostname; echo $LAB_NODE; cmp /proc/1/cgroup /proc/self/cgroup && echo limited"
+    shown = lab.ok("exec", "--lab", name, "alice", "--", "sh", "-c", seen)
+    assert shown.split() == ["alice", "alice", "limited"]
     lab.ok("down", name)
     assert traces(name, lab.state) == []
     assert containers(engine, lab) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,9 @@ def test_processor_time_is_divided_as_the_file_says(lab, tmp_path):
         assert (group / "cpu.cfs_quota_us").read_text() == "25000\n"
         assert (group / "cpu.cfs_period_us").read_text() == "100000\n"
     assert len((group / "cgroup.procs").read_text().split()) == 1
+    # What comes into the node later shares it.
+    groups = lab.ok("exec", "--lab", name, "slow", "--", "cat", "/proc/self/cgroup")
+    assert re.search(rf"{re.escape(group.parent.name)}/slow$", groups, re.MULTILINE), groups
 
 
 def test_limits_go_with_a_lab_whose_agent_was_killed(lab, tmp_path):
