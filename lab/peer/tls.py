@@ -29,21 +29,37 @@ async def open_tls(
 
     `pin` is the SHA-256 of its certificate, in hexadecimal.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # the fingerprint says more
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s):
         transport, driver = await loop.create_connection(
             lambda: TlsDriver(tally, server),
             server.address,
             server.port,
-            ssl=context,
+            ssl=pinned(),
             local_addr=(source, 0) if source else None,
         )
+    try:
+        check(transport, server, pin)
+    except ConnectionError:
+        driver.close()
+        raise
+    return driver
+
+
+def pinned() -> ssl.SSLContext:
+    """For connections to servers whose certificates are to be held against what is known of them.
+
+    It believes whatever is shown: `check` has to be called with each connection.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the fingerprint says more
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def check(transport: asyncio.BaseTransport, server: Endpoint, pin: str) -> None:
+    """Raise ConnectionError unless the server has shown the certificate of that SHA-256."""
     shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
     if not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), pin):
-        driver.close()
         raise ConnectionError(f"{server} shows another certificate than the one that is known")
-    return driver

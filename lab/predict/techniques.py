@@ -40,28 +40,21 @@ inside addresses below it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from types import MappingProxyType
 
-from lab.predict import guessing, ice, lan, mapped, punching, reasons, volunteer, web
+from lab.predict import guessing, ice, lan, mapped, punching, reasons, relay, volunteer, web
 from lab.predict.exchange import (
     CALLEE_PORT,
     CALLER_PORT,
     Exchange,
     Side,
     learn,
-    reach,
-    roundtrip,
     signalling,
 )
-from lab.predict.finding import DIRECT, RELAYED, Finding
+from lab.predict.finding import DIRECT, Finding
 from lab.predict.network import Map, Network
-from lab.predict.packet import TCP, UDP, Endpoint, Lost
+from lab.predict.packet import Endpoint, Lost
 from lab.predict.peers import Peer
-
-_RELAYED_PORT = 45000
-"""Of a relay; see those in `exchange`."""
-
 
 Technique = Callable[[Map, Peer, Peer], Finding]
 
@@ -72,7 +65,6 @@ def techniques() -> MappingProxyType[str, Technique]:
     One that is not here (the peer may have more) has no prediction.
     """
     asked = {protocol: mapped.technique(protocol) for protocol in mapped.PROTOCOLS}
-    by_udp_or_tcp = partial(relay, tls=False, each=True)
     return MappingProxyType(
         {
             "lan": lan.lan,
@@ -84,9 +76,9 @@ def techniques() -> MappingProxyType[str, Technique]:
             "udp-predict": guessing.udp_predict,
             "tcp-predict": guessing.tcp_predict,
             "birthday": guessing.birthday,
-            "ice": ice.technique("ice", by_udp_or_tcp),
-            "ice-trickle": ice.technique("ice-trickle", by_udp_or_tcp),
-            "relay": relay,
+            "ice": ice.technique("ice", relay.each_by_relay),
+            "ice-trickle": ice.technique("ice-trickle", relay.each_by_relay),
+            "relay": relay.relay,
             "relay-peer": volunteer.relay_peer,
             "http": web.http,
         }
@@ -120,50 +112,6 @@ def direct(world: Map, a: Peer, b: Peer) -> Finding:
         possible=False,
         path="",
         reason="; ".join(dict.fromkeys(why)) or f"no answer of {b.name} comes back",
-    )
-
-
-def relay(world: Map, a: Peer, b: Peer, *, tls: bool = True, each: bool = False) -> Finding:
-    """The caller has a port at a TURN server; the callee sends there, or has one as well.
-
-    `tls`: whether the technique comes by TLS where the relay speaks it.
-    `each`: whether both have a port there in any case.
-    """
-    network = Network(world)
-
-    def no(reason: str) -> Finding:
-        return Finding(technique="relay", possible=False, path="", reason=reason)
-
-    if missing := signalling(network, a, b):
-        return no(missing)
-    ways = []
-    for peer in (a, b):
-        if not peer.relay:
-            return no(f"{peer.name} is told of no relay")
-        doors = [(UDP, UDP, peer.relay), (TCP, TCP, peer.relay)]
-        if tls and peer.relay_tls:
-            doors.append(("tls", TCP, peer.relay_tls))
-        for way, protocol, servers in doors:
-            lost = reach(network, peer.name, protocol, servers)
-            if lost is None:
-                ways.append(way)
-                break
-        else:
-            assert lost  # noqa: S101 - the loop was not left
-            why = reasons.of_loss(network, lost, peer.name, "the relay")
-            return no(f"{peer.name} does not reach the relay {peer.relay[0]}: {why}")
-    own = a.relay[0]
-    """In whose family the caller has its port: IPv4, if it is told of the relay in that."""
-    sends = ways[1] == UDP and own.family in {server.family for server in b.relay}
-    if sends and not each:
-        # A callee with UDP sends to the relayed port itself.
-        relayed = Endpoint(own.address, _RELAYED_PORT)
-        if lost := roundtrip(network, b.name, UDP, relayed):
-            why = reasons.of_loss(network, lost, b.name, "the relay")
-            return no(f"{b.name} does not reach the port of {a.name} at the relay: {why}")
-    by = " and ".join(f"{p.name} by {w.upper()}" for p, w in zip((a, b), ways, strict=True))
-    return Finding(
-        technique="relay", possible=True, path=RELAYED, reason=f"both reach the relay: {by}"
     )
 
 

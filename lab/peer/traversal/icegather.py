@@ -4,9 +4,10 @@ aioice gathers all at one time and asks STUN over IPv4 alone.  Here each candida
 can be told as it comes (RFC 8838), STUN is asked in each family that there is,
 and servers that have no IPv6 are asked through a NAT64 where that is the way.
 
-aioice asks a relay for no address family (RFC 8656, section 18.9), so what it
-gets is IPv4 wherever the relay has that.  Peers without IPv4 reach it by their
-relay all the same; two of them meet between their relayed endpoints.
+A relay is asked for a port in each family that this peer has, and in IPv4, which most
+can send to (RFC 8656, section 18.9); one that it lacks it refuses.  It is asked over
+UDP, and where that gets no answer by TCP and TLS at one time (RFC 8835, section 3.4,
+has browsers know all three); the first that it answers is enough.
 """
 
 from __future__ import annotations
@@ -19,20 +20,22 @@ from typing import Any
 
 from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import StunProtocol, relayed_candidate
+from aioice.ice import StunProtocol
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.settings import Settings
+from lab.peer.traversal.iceturn import CONNECT_S, MOST_PREFERRED, Transport, relayed
 
 GATHER_S = 1.5
-"""How long servers are waited for over UDP: three tries of STUN; and again over TCP."""
-MOST_PREFERRED = 65535
+"""How long servers are waited for over UDP: three tries of STUN."""
+STREAM_S = 2 * CONNECT_S
+"""And a relay by TCP or TLS: to connect, and as long again to get a port there."""
 
-_Job = Coroutine[Any, Any, Candidate | None]
+_Job = Coroutine[Any, Any, tuple[Candidate, ...]]
 
 
 class Gatherer(Connection):
-    """A connection of one component over UDP; TURN over TCP where UDP gets no answer."""
+    """A connection of one component over UDP; TURN by TCP or TLS where UDP gets no answer."""
 
     def __init__(self, settings: Settings, *, controlling: bool) -> None:
         super().__init__(
@@ -45,6 +48,7 @@ class Gatherer(Connection):
         """Servers that are not asked over UDP, as it is known that they do not answer."""
         self._stun = self._sent_to(settings.stun_servers)
         self._turn = self._sent_to(settings.relays)
+        self._turn_tls = self._sent_to(settings.relays_by_tls)
         self.gathered = asyncio.Event()
         """Set when there are no more candidates of this end to come."""
 
@@ -70,14 +74,18 @@ class Gatherer(Connection):
             for server in self._speaking(self._stun)
             if server.family == _family(protocol.local_candidate)
         ]
-        found = False
+        by_udp = [self._relayed(server, "udp") for server in self._speaking(self._turn)[:1]]
+        relays = False
         try:
-            relays = self._relays(self._speaking(self._turn)[:1], "udp")
-            async for candidate in _as_they_come([*questions, *relays]):
-                found = True
+            async for candidate in _as_they_come([*questions, *by_udp], GATHER_S):
+                relays = relays or candidate.type == "relay"
                 yield candidate
-            if not found:
-                async for candidate in _as_they_come(self._relays(self._turn, "tcp")):
+            if not relays:
+                by_stream = [
+                    *(self._relayed(server, "tcp") for server in self._turn),
+                    *(self._relayed(server, "tls") for server in self._turn_tls),
+                ]
+                async for candidate in _as_they_come(by_stream, STREAM_S, only_first=True):
                     yield candidate
         finally:
             self.gathered.set()
@@ -99,13 +107,13 @@ class Gatherer(Connection):
         far = [settings.nat64.wrap(s) for s in reachable if s not in own and settings.nat64]
         return (*sorted(own, key=lambda server: server.family), *far)
 
-    async def _reflexive(self, protocol: StunProtocol, server: Endpoint) -> Candidate | None:
+    async def _reflexive(self, protocol: StunProtocol, server: Endpoint) -> tuple[Candidate, ...]:
         local = protocol.local_candidate
         question = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         answer, _ = await protocol.request(question, server)
         host, port = answer.attributes["XOR-MAPPED-ADDRESS"]
         if any((host, port) == (known.host, known.port) for known in self._local_candidates):
-            return None
+            return ()
         # Its base's rank among the hosts is its own, too.
         preference = local.priority >> 8 & MOST_PREFERRED
         candidate = Candidate(
@@ -120,26 +128,21 @@ class Gatherer(Connection):
             related_port=local.port,
         )
         self._local_candidates.append(candidate)
-        return candidate
+        return (candidate,)
 
     def _speaking(self, servers: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         silent = self._sent_to(self.silent)
         return tuple(server for server in servers if server not in silent)
 
-    def _relays(self, servers: Sequence[Endpoint], transport: str) -> list[_Job]:
-        return [self._relayed(server, transport) for server in servers]
+    async def _relayed(self, server: Endpoint, transport: Transport) -> tuple[Candidate, ...]:
+        """Ports at a relay, one of each family that is wanted and that it gives."""
+        families = sorted(self._settings.families | {4})
+        asked = (self._lent(server, transport, family) for family in families)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        return tuple(candidate for candidate in found if isinstance(candidate, Candidate))
 
-    async def _relayed(self, server: Endpoint, transport: str) -> Candidate | None:
-        candidate, protocol = await relayed_candidate(
-            component=1,
-            hide_related_address=False,
-            protocol_factory=lambda: StunProtocol(self),
-            turn_server=server,
-            turn_username=self._settings.relay_user,
-            turn_password=self._settings.relay_password,
-            turn_ssl=False,
-            turn_transport=transport,
-        )
+    async def _lent(self, server: Endpoint, transport: Transport, family: int) -> Candidate:
+        candidate, protocol = await relayed(self, self._settings, server, transport, family)
         self._local_candidates.append(candidate)
         self._protocols.append(protocol)
         if self._early_checks_done:
@@ -153,18 +156,23 @@ def _family(candidate: Candidate) -> int:
     return ipaddress.ip_address(candidate.host).version
 
 
-async def _as_they_come(jobs: list[_Job]) -> AsyncIterator[Candidate]:
+async def _as_they_come(
+    jobs: list[_Job], limit_s: float, *, only_first: bool = False
+) -> AsyncIterator[Candidate]:
+    """What the jobs find within the limit; of those that find something `only_first`, if so."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
-        for done in asyncio.as_completed(tasks, timeout=GATHER_S):
+        for done in asyncio.as_completed(tasks, timeout=limit_s):
             try:
-                candidate = await done
+                found = await done
             except TimeoutError:
                 return
             except Exception:  # noqa: S112 - a server that fails is one that is not there
                 continue
-            if candidate is not None:
+            for candidate in found:
                 yield candidate
+            if found and only_first:
+                return
     finally:
         for task in tasks:
             task.cancel()

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from lab.agent import client
+from lab.plan.model import decode
+from lab.predict import contradictions, predict
 from tests.kernel.end_to_end.support import Command
 
 pytestmark = pytest.mark.kernel
@@ -42,6 +44,22 @@ nodes:
   relay: {via: internet, service: coturn}
   alice: {via: six, peer: true}
   bob: {via: four, peer: true}
+"""
+
+BEHIND_WALLS = """
+name: ice-walls
+ip: 6
+internet: 0ms
+routers:
+  home: {firewall: stateful}
+  no-udp: {firewall: udp-blocked}
+  tls-only: {firewall: {outbound: ["tcp/5349,9000"], inbound: []}}
+nodes:
+  rendezvous: {via: internet, service: rendezvous}
+  relay: {via: internet, service: coturn}
+  alice: {via: home, peer: true}
+  bob: {via: no-udp, peer: true}
+  carol: {via: tls-only, peer: true}
 """
 
 
@@ -122,8 +140,16 @@ def test_who_has_ipv6_alone_meets_who_has_ipv4_alone_at_the_relay(network):
             assert (record["outcome"], record["path"]) == ("success", "relayed"), record
 
 
-def test_who_has_to_ask_the_relay_by_tcp_is_waited_for(network):
-    """Servers are silent over UDP at first: the only useful candidate comes late."""
-    here = network("corporate")
-    record = here.connect("alice", "bob", "ice-trickle")
-    assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+def test_where_no_udp_passes_the_relay_is_asked_by_tcp_and_tls(network):
+    """For ports in IPv6, as the relay has nothing else (RFC 8656, section 18.9)."""
+    here = network(BEHIND_WALLS)
+    plan = decode(here.paths.plan.read_bytes())
+    for caller, callee, technique in (("alice", "bob", "ice-trickle"), ("bob", "carol", "ice")):
+        record = here.connect(caller, callee, technique)
+        assert (record["outcome"], record["path"]) == ("success", "relayed"), record
+        assert contradictions(plan, caller, callee, [record]) == []
+    relayed = [record[end] for end in ("local_candidate", "remote_candidate")]
+    assert any(end["endpoint"].startswith("[2a00:") for end in relayed), relayed
+    reason = predict(plan, "bob", "carol").of("ice")
+    assert reason is not None
+    assert reason.reason == "both reach the relay: bob by TCP and carol by TLS"

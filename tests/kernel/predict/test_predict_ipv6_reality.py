@@ -33,6 +33,7 @@ routers:
   site: {nat: home, nptv6: true}
   mobile: {ip: 6, nat64: true}
   four: {ip: 4, nat: home}
+  servers-only: {ip: 6, firewall: {outbound: [udp/3478, tcp]}}
 nodes:
   stun: {via: internet, service: stun}
   rendezvous: {via: internet, service: rendezvous}
@@ -44,6 +45,7 @@ nodes:
   nina: {via: site, peer: true}
   phone: {via: mobile, peer: true}
   fred: {via: four, peer: true}
+  ines: {via: servers-only, peer: true}
 """
 FEW = """\
 name: few
@@ -65,6 +67,8 @@ nodes:
 PEERS = ("alice", "bob", "carol", "nina", "phone", "fred")
 # Who waits for UDP in vain takes long.
 WITHOUT_UDP = [("dave", "alice"), ("phone", "dave")]
+# What she may not send to may send to her.
+INBOUND = [("phone", "ines"), ("ines", "phone"), ("alice", "ines")]
 TECHNIQUES = ("direct", "udp-punch", "relay")
 
 
@@ -112,7 +116,7 @@ def one_way(peers: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def test_every_pair_is_as_predicted(lab: Lab):
-    pairs = [*one_way(PEERS), *WITHOUT_UDP]
+    pairs = [*one_way(PEERS), *WITHOUT_UDP, *INBOUND]
     with ThreadPoolExecutor(len(pairs)) as pool:
         records = list(pool.map(lambda pair: lab.connect(*pair, *TECHNIQUES), pairs))
     wrong = {

@@ -287,19 +287,28 @@ def test_without_udp_there_is_the_relay_over_tcp():
     assert reason(plan, "relay") == "yes: both reach the relay: alice by UDP and bob by TCP"
 
 
-def test_a_relay_whose_ports_are_blocked():
-    only = Firewall(
-        outbound=Direction(
-            default=Verdict.DROP,
-            rules=(
-                Rule(verdict=Verdict.ACCEPT, protocol="udp", ports=((3478, 3478),)),
-                Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((9000, 9000),)),
-            ),
-        )
+def only_to_servers(inbound: Verdict) -> Firewall:
+    """Lets out what goes to the ports of servers, and nothing to a relayed one."""
+    servers = (
+        Rule(verdict=Verdict.ACCEPT, protocol="udp", ports=((3478, 3478),)),
+        Rule(verdict=Verdict.ACCEPT, protocol="tcp", ports=((9000, 9000),)),
     )
-    plan = plan_of(peer("alice", "internet"), peer("bob", "internet", only))
+    return Firewall(
+        outbound=Direction(default=Verdict.DROP, rules=servers), inbound=Direction(default=inbound)
+    )
+
+
+def test_a_relay_whose_ports_are_blocked():
+    bob = peer("bob", "internet", only_to_servers(Verdict.DROP))
+    plan = plan_of(peer("alice", "internet"), bob)
     assert "bob does not reach the port of alice at the relay" in reason(plan, "relay")
     assert reason(plan, "relay", "bob", "alice").startswith("yes")
+
+
+def test_a_relay_whose_ports_come_in_by_themselves():
+    bob = peer("bob", "internet", only_to_servers(Verdict.ACCEPT))
+    plan = plan_of(peer("alice", "internet"), bob)
+    assert reason(plan, "relay") == "yes: both reach the relay: alice by UDP and bob by UDP"
 
 
 def test_nobody_connects_without_the_rendezvous():
