@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab.errors import InputError, LabError, MissingError
-from lab.runtime import gate, images
+from lab.runtime import bases, gate, images
 from lab.runtime.docker import Engine
 from lab.topology.behaviour import Runtime
 
@@ -59,7 +59,7 @@ def choose(wanted: str) -> Choice:
         if engine.has_image(name):
             reason = asked or "a container engine answers and has the peer image"
             return Choice(Runtime.DOCKER, reason, name, containers=True)
-        if wanted == Runtime.DOCKER or images.can_build():
+        if wanted == Runtime.DOCKER or bases.can_build():
             reason = asked or "a container engine answers and the peer image can be built"
             return Choice(Runtime.DOCKER, reason, name, containers=True, to_build=True)
     return _processes(

@@ -23,8 +23,9 @@ from lab.fabric.journal import Journal
 from lab.paths import LabPaths
 from lab.plan.model import Program
 from lab.runtime import enter, gate
+from lab.runtime.container import Image, container_config, container_name
 from lab.runtime.contract import ERRORS, OUTPUT, last_lines
-from lab.runtime.docker import Engine, Image, container_config, container_name
+from lab.runtime.docker import Engine
 from lab.runtime.limits import memory_limit
 from lab.runtime.output import Output
 from lab.runtime.process import GRACE_S, Exit

@@ -11,92 +11,26 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from lab.errors import LabError, MissingError
 from lab.paths import LabPaths
-from lab.plan.model import Program
-from lab.runtime import gate
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from docker import APIClient
-
-LABEL_LAB = "peerlab.lab"
-LABEL_STATE = "peerlab.state"
-LABEL_NODE = "peerlab.node"
+from lab.runtime.complaints import explained
+from lab.runtime.container import LABEL_LAB, LABEL_STATE, Image, lab_labels
 
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _CONNECT_TIMEOUT_S = 2.0
 _CALL_TIMEOUT_S = 120.0
 _SETTLE_DEADLINE_S = 30.0
-_NANO = 1_000_000_000
+
+
 _CONFLICT = 409
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What a container needs to know of its image."""
-
-    identifier: str
-    entrypoint: tuple[str, ...]
-    command: tuple[str, ...]
-    env: tuple[tuple[str, str], ...]
-    user: str
-
-
-def container_name(paths: LabPaths, node: str) -> str:
-    """The name of the node's container, as `docker ps` shows it."""
-    return f"{paths.lab}.{node}"
-
-
-def program_line(image: Image, program: Program) -> tuple[str, ...]:
-    """What the container runs: the image's entry point, then the topology's command or its own."""
-    return image.entrypoint + (program.command or image.command)
-
-
-def container_config(
-    paths: LabPaths, node: str, program: Program, image: Image, busybox: str
-) -> dict[str, Any]:
-    """The body of the create call: a container without a network, waiting at its gate."""
-    folder = paths.node(node)
-    given = {"LAB_NAME": paths.lab, "LAB_NODE": node} | dict(program.env)
-    given["LAB_DIR"] = gate.FOLDER
-    mounts = [
-        _mount(str(folder), gate.FOLDER),
-        _mount(busybox, gate.SHELL, read_only=True),
-        _mount(str(folder / "hosts"), "/etc/hosts"),
-        _mount(str(folder / "resolv.conf"), "/etc/resolv.conf"),
-    ]
-    mounts += [_mount(m.source, m.target, read_only=m.read_only) for m in program.mounts]
-    return {
-        "Image": image.identifier,
-        "Hostname": node,
-        "Entrypoint": gate.entrypoint(program_line(image, program), dict(image.env) | given),
-        "Cmd": [],
-        "Env": [f"{name}={value}" for name, value in sorted(given.items())],
-        "Labels": {**_labels(paths), LABEL_NODE: node},
-        "HostConfig": {
-            "NetworkMode": "none",
-            "Mounts": mounts,
-            "Memory": program.memory_bytes,
-            "NanoCpus": round(program.cpus * _NANO),
-            "RestartPolicy": {"Name": "no"},
-        },
-    }
-
-
-def _labels(paths: LabPaths) -> dict[str, str]:
-    """What makes a container one of the lab's."""
-    return {LABEL_LAB: paths.lab, LABEL_STATE: str(paths.root)}
-
-
-def _mount(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
 
 
 class Engine:
@@ -169,7 +103,7 @@ class Engine:
         from docker.errors import ImageNotFound  # noqa: PLC0415 - see connect
 
         try:
-            with _explained(f"image {name}"):
+            with explained(f"image {name}"):
                 facts = self._client.inspect_image(name)
         except ImageNotFound:
             ours = name.startswith("peerlab/")
@@ -197,7 +131,7 @@ class Engine:
     def pull(self, name: str) -> None:
         """Fetch an image from its registry; LabError if that fails."""
         repository, _, tag = name.partition(":")
-        with _explained(f"image {name}"):
+        with explained(f"image {name}"):
             for line in self._client.pull(
                 repository, tag=tag or "latest", stream=True, decode=True
             ):
@@ -207,7 +141,7 @@ class Engine:
     def import_archive(self, archive: Path, name: str) -> None:
         """Make an image `name` of a root file system in a tar archive."""
         repository, _, tag = name.partition(":")
-        with _explained(f"image {name}"):
+        with explained(f"image {name}"):
             self._client.import_image_from_file(str(archive), repository=repository, tag=tag)
 
     # --- containers -------------------------------------------------------
@@ -217,7 +151,7 @@ class Engine:
 
         LabError if the name is taken or a mount's source is missing.
         """
-        with _explained(f"container {name}"):
+        with explained(f"container {name}"):
             answer = self._client.create_container_from_config(config, name)
         identifier: str = answer["Id"]
         return identifier
@@ -227,7 +161,7 @@ class Engine:
 
         Before `start`, so that nothing is missed; `docker logs` has it too.
         """
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             stream = self._client.attach_socket(
                 identifier, params={"stream": 1, "stdout": 1, "stderr": 1}
             )
@@ -238,36 +172,36 @@ class Engine:
 
     def start(self, identifier: str) -> int:
         """Start the container; the process number of its first process (0 if it ended at once)."""
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             self._client.start(identifier)
             pid: int = self._client.inspect_container(identifier)["State"]["Pid"]
         return pid
 
     def wait(self, identifier: str) -> int:
         """Wait until the container has ended; its exit code."""
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             answer = self._client.wait(identifier, timeout=_CALL_TIMEOUT_S)
         return int(answer["StatusCode"])
 
     def out_of_memory(self, identifier: str) -> bool:
         """Whether the kernel killed something in the container for the memory that it took."""
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             state = self._client.inspect_container(identifier)["State"]
         return bool(state.get("OOMKilled"))
 
     def stop(self, identifier: str, grace_s: float) -> None:
         """SIGTERM, and SIGKILL after `grace_s`; returns when the container has ended."""
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             self._client.stop(identifier, timeout=round(grace_s))
 
     def pause(self, identifier: str) -> None:
         """Freeze every process of the container."""
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             self._client.pause(identifier)
 
     def unpause(self, identifier: str) -> None:
         """Let a paused container go on."""
-        with _explained(f"container {identifier}"):
+        with explained(f"container {identifier}"):
             self._client.unpause(identifier)
 
     def thaw(self, name: str, paths: LabPaths) -> None:
@@ -285,7 +219,7 @@ class Engine:
     def containers_of(self, paths: LabPaths) -> tuple[str, ...]:
         """The identifiers of the lab's containers, in whatever state."""
         labels = [f"{LABEL_LAB}={paths.lab}", f"{LABEL_STATE}={paths.root}"]
-        with _explained(f"the containers of lab {paths.lab}"):
+        with explained(f"the containers of lab {paths.lab}"):
             found = self._client.containers(all=True, filters={"label": labels})
         return tuple(container["Id"] for container in found)
 
@@ -305,7 +239,7 @@ class Engine:
         while time.monotonic() < deadline:
             try:
                 taken = self._client.create_container_from_config(
-                    {"Image": image, "Labels": _labels(paths), "HostConfig": {}}, name
+                    {"Image": image, "Labels": lab_labels(paths), "HostConfig": {}}, name
                 )
             except NotFound:
                 return removed  # no such image: nothing can be made of it
@@ -333,7 +267,7 @@ class Engine:
         from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
 
         try:
-            with _explained(f"container {identifier}"):
+            with explained(f"container {identifier}"):
                 try:
                     self._client.remove_container(identifier, force=True, v=True)
                 except APIError as error:
@@ -360,33 +294,3 @@ def _pairs(items: Sequence[str]) -> Iterator[tuple[str, str]]:
         name, equals, value = item.partition("=")
         if equals:
             yield name, value
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn the engine's complaints into LabError; `NotFound` passes for those who expect it."""
-    from docker.errors import APIError, NotFound  # noqa: PLC0415 - see connect
-    from requests.exceptions import RequestException  # noqa: PLC0415 - as above
-
-    try:
-        yield
-    except NotFound:
-        raise
-    except APIError as error:
-        text = str(error.explanation or error).strip()
-        raise LabError(f"{what}: {text}", remedy=_remedy(text)) from error
-    except (RequestException, OSError) as error:
-        raise LabError(
-            f"{what}: the Docker engine does not answer ({error})",
-            remedy="see the engine's log (journalctl -u docker)",
-        ) from error
-
-
-def _remedy(text: str) -> str:
-    if "already in use" in text:
-        return "give the lab another name, or remove that container: docker rm -f NAME"
-    if "bind source path does not exist" in text:
-        return "correct `mounts:` in the topology, or make the folder"
-    if "exec format error" in text:
-        return "the image is for another kind of machine: get it for this one"
-    return ""

@@ -22,8 +22,8 @@ from lab.errors import InputError, LabError, MissingError
 from lab.fabric import netns
 from lab.plan.model import Interface, Node, NodeKind
 from lab.runtime import containers as lifecycle
-from lab.runtime import docker as engines
 from lab.runtime import images, teardown
+from lab.runtime.container import LABEL_LAB, LABEL_STATE, container_name
 from lab.runtime.docker import Engine
 from lab.topology.behaviour import Mount
 
@@ -132,7 +132,7 @@ def test_the_output_is_in_docker_logs_too(scratch, bare):
             made.open_gate("alice")
             await scratch.ended("alice")
             engine = made._engine.client
-            return engine.logs(engines.container_name(scratch.paths, "alice"))
+            return engine.logs(container_name(scratch.paths, "alice"))
 
     assert asyncio.run(run()) == b"hello\n"
 
@@ -274,7 +274,7 @@ def test_teardown_removes_the_labs_containers_in_any_state_and_no_other(scratch,
 
     with Engine.demand() as engine:
         # The same lab name under another state folder, and one without labels.
-        labels = {engines.LABEL_LAB: scratch.paths.lab, engines.LABEL_STATE: "/elsewhere"}
+        labels = {LABEL_LAB: scratch.paths.lab, LABEL_STATE: "/elsewhere"}
         foreign = [
             engine.create(f"t-{scratch.paths.lab}-{i}", {"Image": bare, "Labels": given})
             for i, given in enumerate((labels, {}))

@@ -7,8 +7,9 @@ import pytest
 from lab.errors import InputError, MissingError
 from lab.paths import LabPaths
 from lab.plan.model import Program
-from lab.runtime import choose, images
-from lab.runtime.docker import Engine, Image, container_config, program_line
+from lab.runtime import choose, dockerfile, images
+from lab.runtime.container import Image, container_config, program_line
+from lab.runtime.docker import Engine
 from lab.runtime.enter import hosts
 from lab.runtime.process import environment
 from lab.topology.behaviour import Mount, Runtime
@@ -121,13 +122,13 @@ def test_an_engine_elsewhere_is_not_one(monkeypatch):
 def test_the_peer_images_name_follows_its_content(monkeypatch):
     name = images.peer_image()
     assert name == images.peer_image()
-    monkeypatch.setattr(images, "_own_files", lambda: iter([("lab/x.py", b"")]))
+    monkeypatch.setattr(images, "own_files", lambda: iter([("lab/x.py", b"")]))
     assert images.peer_image() != name
 
 
 def test_the_templates_render():
-    peer = images._render("peer", base="peerlab/base:1").splitlines()
+    peer = dockerfile.render("peer", base="peerlab/base:1").splitlines()
     assert peer[0] == "FROM peerlab/base:1"
-    base = images._render("base", upstream="python:3.12-slim", python="3.12").splitlines()
+    base = dockerfile.render("base", upstream="python:3.12-slim", python="3.12").splitlines()
     assert base[0] == "FROM python:3.12-slim"
     assert 'peerlab.python="3.12"' in base[1]
