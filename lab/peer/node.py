@@ -201,11 +201,11 @@ class Node:
     def _offered_nearby(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
         # Nobody vouches for a neighbour: what else there is goes by the service.
         if self._attempts and offer.technique == LAN:
-            self._attempts.offered(sender, key, offer, size)
+            self._attempts.answers.offered(sender, key, offer, size)
 
     def _offered(self, *offer: Any) -> None:
         if self._attempts:
-            self._attempts.offered(*offer)
+            self._attempts.answers.offered(*offer)
 
 
 def _announce(event: dict[str, Any]) -> None:

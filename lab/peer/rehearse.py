@@ -29,7 +29,8 @@ from lab.peer.relay.commands import Command, Forward, Open, Reply
 from lab.peer.relay.credentials import Gatekeeper
 from lab.peer.relay.server import RelayServer
 from lab.peer.relay.tunnel import Tunnel
-from lab.peer.rendezvous.broker import Broker, Send
+from lab.peer.rendezvous.broker import Broker
+from lab.peer.rendezvous.commands import Send
 from lab.peer.rendezvous.member import Event, Member, Message
 from lab.peer.rendezvous.service import RendezvousService
 from lab.peer.settings import RENDEZVOUS_PORT, STUN_PORT, from_environment

@@ -10,7 +10,8 @@ from lab.peer.relay.client import TurnClient
 from lab.peer.relay.commands import Forward, Open, Reply
 from lab.peer.relay.credentials import Gatekeeper
 from lab.peer.relay.server import RelayServer
-from lab.peer.rendezvous.broker import Broker, Close, Send
+from lab.peer.rendezvous.broker import Broker
+from lab.peer.rendezvous.commands import Close, Send
 from lab.peer.rendezvous.frames import FrameError, FrameReader
 from lab.peer.rendezvous.frames import encode as frame_of
 from lab.peer.rendezvous.member import Member

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import first_connected, preferred
@@ -15,23 +14,18 @@ from lab.peer.identity import Identity
 from lab.peer.rendezvous.frames import FrameError
 from lab.peer.rendezvous.member import (
     Answer,
+    Late,
     Member,
     Message,
     Refused,
     Registered,
     Volunteering,
 )
-from lab.peer.rendezvous.polling import PolledStream
-from lab.peer.web.connection import RefusedError, open_connection
-from lab.peer.web.message import HttpError
+from lab.peer.rendezvous.way import Outgoing, Ways
 
 CONNECT_S = 3.0
 ANSWER_S = 6.0
 """How long the service may take to answer, a new connection included."""
-SILENCE_S = 3.0
-"""A connection on which nothing was acknowledged for so long is given up: its way is dead."""
-QUIET_S = 15.0
-"""How long nothing is sent before TCP is asked whether the way still works."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 DISCONNECTED = "disconnected"
@@ -48,16 +42,6 @@ class RendezvousError(Exception):
         self.code = code
 
 
-class _Incoming(Protocol):
-    async def read(self, most: int, /) -> bytes: ...
-
-
-class _Outgoing(Protocol):
-    def write(self, data: bytes, /) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class RendezvousClient:
     """Registers, asks and sends; connects again whenever the connection is lost.
 
@@ -70,7 +54,7 @@ class RendezvousClient:
         servers: Sequence[Endpoint],
         name: str,
         identity: Identity,
-        on_message: Callable[[Message], None],
+        on_message: Callable[[Message | Late], None],
         *,
         source: Callable[[Endpoint], str],
         nat64: Embedding | None = None,
@@ -85,12 +69,10 @@ class RendezvousClient:
         self._identity = identity
         self._on_message = on_message
         self._servers = preferred(servers)
-        self._source = source
-        self._nat64 = nat64
-        self._proxy = proxy
+        self._ways = Ways(source, nat64, proxy)
         self._on_state = on_state
         self._member: Member | None = None
-        self._writer: _Outgoing | None = None
+        self._writer: Outgoing | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._registered = asyncio.Event()
         self._refused = asyncio.Event()
@@ -253,7 +235,7 @@ class RendezvousClient:
     async def _session(self) -> None:
         async with asyncio.timeout(CONNECT_S):
             self.server, reader, writer = await first_connected(
-                self._servers, self._connect, lambda connection: connection[2].close()
+                self._servers, self._ways.connect, lambda connection: connection[2].close()
             )
         self._writer = writer
         self._member = Member(self.name, self._identity)
@@ -268,21 +250,7 @@ class RendezvousClient:
         if self.registered:
             self._note("the service closed the connection")
 
-    async def _connect(self, server: Endpoint) -> tuple[Endpoint, _Incoming, _Outgoing]:
-        if self._proxy:
-            try:
-                return server, *await _by_proxy(server, self._source(self._proxy), self._proxy)
-            except (OSError, RefusedError, HttpError):
-                pass  # not every firewall needs a proxy
-        to = self._nat64.wrap(server) if self._nat64 else server
-        own = self._source(server)
-        reader, writer = await asyncio.open_connection(
-            to.address, to.port, limit=64 * 1024, local_addr=(own, 0) if own else None
-        )
-        _watch(writer)
-        return server, reader, writer
-
-    def _dispatch(self, event: Registered | Answer | Message) -> None:
+    def _dispatch(self, event: Registered | Answer | Message | Late) -> None:
         match event:
             case Registered():
                 self._registered.set()
@@ -291,7 +259,7 @@ class RendezvousClient:
                 future = self._answers.pop(event.number, None)
                 if future and not future.done():
                     future.set_result(event)
-            case Message():
+            case Message() | Late():
                 self._on_message(event)
 
     def _note(self, trouble: str) -> None:
@@ -317,27 +285,3 @@ class RendezvousClient:
                 future.set_result(Answer(number, b"", DISCONNECTED, "the connection was lost"))
         self._answers.clear()
         return was_registered
-
-
-async def _by_proxy(server: Endpoint, source: str, proxy: Endpoint) -> tuple[_Incoming, _Outgoing]:
-    """A tunnel, or whole requests where there is none; OSError, RefusedError or HttpError."""
-    try:
-        way = await open_connection(server, source, proxy)
-    except RefusedError:
-        stream = PolledStream(server, source, proxy)
-        await stream.open()
-        return stream, stream
-    _watch(way.writer)
-    return way.reader, way.writer
-
-
-def _watch(writer: asyncio.StreamWriter) -> None:
-    """Have the kernel end a connection whose way has died (RFC 5482), used or not."""
-    sock: socket.socket = writer.get_extra_info("socket")
-    for level, option, value in (
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_S * 1000)),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(QUIET_S)),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    ):
-        sock.setsockopt(level, option, value)

@@ -68,7 +68,18 @@ class Message:
     """Bytes of the frame that it came in."""
 
 
-Event = Registered | Refused | Answer | Message
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What this peer sent to another has not arrived at once: that one's connection is dead."""
+
+    to: str
+    seconds: float
+    """How long it has waited until now."""
+    end: str = ""
+    """`back` if the other is there again and has got it, `lost` if it has gone for good."""
+
+
+Event = Registered | Refused | Answer | Message | Late
 
 
 class Member:
@@ -153,6 +164,9 @@ class Member:
                 return Answer(_whole(message.get("id")), volunteers=_volunteers(message))
             case "message":
                 return _message(message, size)
+            case "late":
+                seconds = _whole(message.get("ms")) / 1000
+                return Late(_text(message.get("to")), seconds, _text(message.get("end")))
             case "error":
                 code, reason = _text(message.get("code")), _text(message.get("reason"))
                 if "id" in message:

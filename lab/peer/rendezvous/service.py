@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from typing import cast
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.limits import Doors
-from lab.peer.rendezvous.broker import Broker, Close, Command, Reach
+from lab.peer.rendezvous.broker import ROOM, Broker
+from lab.peer.rendezvous.commands import Close, Command, Reach
 from lab.peer.rendezvous.frames import encode
 from lab.peer.rendezvous.reach import reach_back
 from lab.peer.rendezvous.web import Asked, Stream, Streams
 
-MAX_UNREAD = 512 * 1024
-"""Bytes that a client may leave unread before it is cut off; of others' words, half of that."""
+MAX_UNREAD = 2 * ROOM
+"""Bytes that a client may leave unread before it is cut off."""
 MAX_CONNECTIONS = 12288
 MAX_PER_ADDRESS = 1024
 """Many peers may share one address: behind a carrier's NAT all of them do."""
+_COUNT = struct.Struct("i")
 
 
 class RendezvousService:
     """The service on one TCP port."""
 
     def __init__(self, broker: Broker | None = None) -> None:
-        self.broker = broker or Broker()
+        self.broker = broker or Broker(unread=self._unread)
         self.connections: dict[int, asyncio.Transport | Stream] = {}
         self.doors = Doors(MAX_CONNECTIONS, MAX_PER_ADDRESS)
         self._next = 0
@@ -64,8 +70,8 @@ class RendezvousService:
 
     def gone(self, number: int) -> None:
         """A connection has ended."""
-        self.connections.pop(number, None)
         self.broker.closed(number, _now())
+        self.connections.pop(number, None)
 
     def enter(self, address: str) -> bool:
         """Whether there is room for one more from that address; then `leave` has to follow."""
@@ -87,11 +93,16 @@ class RendezvousService:
             if isinstance(command, Reach):
                 self._reach(transport, command)
                 continue
-            if command.lossy and transport.get_write_buffer_size() > MAX_UNREAD // 2:
-                continue
             transport.write(command.data)
             if transport.get_write_buffer_size() > MAX_UNREAD:
                 transport.abort()
+
+    def _unread(self, number: int) -> int:
+        transport = self.connections.get(number)
+        if transport is None:
+            return 0
+        sock = transport.get_extra_info("socket")
+        return transport.get_write_buffer_size() + (_unacknowledged(sock) if sock else 0)
 
     def _reach(self, transport: asyncio.Transport | Stream, command: Reach) -> None:
         address = transport.get_extra_info("peername")[0]
@@ -155,6 +166,15 @@ class _Client(asyncio.Protocol):
             self._asked.lost()
         else:
             self._service.gone(self._number)
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Bytes that the kernel has sent, or will, and that were not acknowledged (tcp(7))."""
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_COUNT.size))
+    except (OSError, ValueError):
+        return 0  # It is closed.
+    return int(_COUNT.unpack(answer)[0])
 
 
 def _now() -> float:

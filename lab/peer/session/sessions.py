@@ -38,7 +38,7 @@ class Sessions:
         self._followed: dict[bytes, Follower] = {}
         self._kept: set[Keeper] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        attempts.uses = self
+        attempts.answers.uses = self
 
     @property
     def running(self) -> list[dict[str, Any]]:

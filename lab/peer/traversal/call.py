@@ -16,12 +16,15 @@ from lab.peer.eyeballs import first_connected, preferred
 from lab.peer.lan.neighbours import NOT_HERE
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally, Try, TryOutcome
 from lab.peer.rendezvous.client import RendezvousError
+from lab.peer.rendezvous.member import Late
 from lab.peer.settings import Settings
-from lab.peer.traversal.prober import Pace, Part, Prober, Restraint
+from lab.peer.traversal.prober import Part, Prober
+from lab.peer.traversal.restraint import Pace, Restraint
 from lab.peer.traversal.run import Run
 from lab.peer.traversal.seal import Agreement, Seal
 from lab.peer.traversal.signalling import Mailbox, Signalling
 from lab.peer.traversal.signals import Decline, Offer, digest, transcript
+from lab.peer.traversal.wording import seconds
 
 MAX_TRIES = 200
 
@@ -248,12 +251,21 @@ class OutgoingCall(Call):
             raise from_rendezvous(error, self.peer) from error
         except TimeoutError:
             reason = f"{self.peer} did not answer the offer over the rendezvous service"
+            if away := self.mailbox.away_s:
+                reason += f": its connection there has been dead for {seconds(away)}"
             raise AttemptError(Outcome.NO_STREAM, reason) from None
 
     async def _answer(self) -> Offer:
         expected = digest(self._offer)
         while True:
             signal = await self.mailbox.signals.get()
+            if isinstance(signal, Late):
+                if signal.end == "lost":
+                    gone = (
+                        f"has been away from the rendezvous service for {seconds(signal.seconds)}"
+                    )
+                    raise AttemptError(Outcome.UNREACHABLE, f"{self.peer} {gone}")
+                continue
             if isinstance(signal, Decline):
                 outcome = Outcome.UNSUPPORTED if signal.code == "unsupported" else Outcome.REFUSED
                 raise AttemptError(outcome, f"{self.peer} declined: {signal.reason}")
@@ -317,24 +329,3 @@ def from_rendezvous(error: RendezvousError, peer: str) -> AttemptError:
         return AttemptError(Outcome.UNREACHABLE, str(error))
     outcome = Outcome.REFUSED if error.code else Outcome.UNREACHABLE
     return AttemptError(outcome, f"rendezvous: {error}")
-
-
-def candidate_at(endpoint: Endpoint, known: Sequence[Candidate]) -> Candidate:
-    """The candidate at `endpoint`: one that was signalled, or else a peer-reflexive one."""
-    for candidate in known:
-        if candidate.endpoint == endpoint:
-            return candidate
-    return Candidate(CandidateKind.PEER_REFLEXIVE, endpoint)
-
-
-def seconds(duration: float) -> str:
-    """`duration` for a sentence."""
-    return f"{duration:.1f} s"
-
-
-def listed(endpoints: Sequence[Endpoint]) -> str:
-    """Endpoints for a sentence."""
-    names = [str(endpoint) for endpoint in endpoints]
-    if len(names) > 1:
-        return f"{', '.join(names[:-1])} and {names[-1]}"
-    return names[0] if names else "nowhere"

@@ -19,11 +19,11 @@ from lab.peer.traversal.call import (
     Established,
     IncomingCall,
     OutgoingCall,
-    listed,
 )
 from lab.peer.traversal.learn import learn_own
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import candidates, established, probing_until, settle, silence
+from lab.peer.traversal.wording import listed
 
 LEAST_WINDOW_S = 0.5
 """Ten probes: there is nothing to wait for but a round trip."""

@@ -36,10 +36,10 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.limits import Buckets, party
 from lab.peer.machine import Datagram, Machine
 from lab.peer.record import DATA
 from lab.peer.traversal.flow import Flow
+from lab.peer.traversal.restraint import Pace, Restraint
 from lab.peer.traversal.seal import NOWHERE, Opened, Seal, Type
 
 _V = TypeVar("_V")
@@ -48,26 +48,6 @@ MAX_REMOTES = 16
 MAX_PENDING = 512
 LEAST_GRACE_S = 0.1
 """Two rounds of probes at the usual pace."""
-
-
-class Restraint:
-    """What this peer sends, over all of its attempts, to addresses that have not answered."""
-
-    RATE = 200.0
-    """Packets a second to one address, in the long run."""
-    BURST = 4096.0
-    """Packets at once: a lucky guess takes half of that (`lab.peer.traversal.birthday`)."""
-
-    def __init__(self) -> None:
-        self._buckets = Buckets(self.RATE, self.BURST)
-
-    def allows(self, remote: Endpoint, now: float, packets: int = 1) -> bool:
-        """Whether so many may be sent to `remote` now; they are counted as sent."""
-        return self._buckets.take(party(remote.address), now, packets)
-
-    def answered(self, remote: Endpoint) -> None:
-        """Begin anew with `remote`: an authentic answer says that packets are welcome there."""
-        self._buckets.fill(party(remote.address))
 
 
 class Part(Enum):
@@ -79,14 +59,6 @@ class Part(Enum):
     """Probes, and answers."""
     PASSIVE_CALLEE = auto()
     """Only answers: sends nothing to who has not been heard."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often probes are sent, in seconds; jitter is the share that is drawn at random."""
-
-    interval: float = 0.05
-    jitter: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +85,7 @@ class Prober:
         now: float,
         until: float,
         kind: str,
-        pace: Pace = Pace(),
+        pace: Pace = Pace(),  # noqa: B008 - frozen
         rng: random.Random | None = None,
         restraint: Restraint | None = None,
     ) -> None:

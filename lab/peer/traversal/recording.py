@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from lab.peer.record import Record, Tally, Try
 from lab.peer.traversal.call import AttemptError, Call, Established
 from lab.peer.traversal.measure import jitter
+from lab.peer.traversal.wording import seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Attempt:
         return Record(
             technique=self.technique,
             outcome=path.outcome,
-            reason=path.note,
+            reason=path.note + _waited(call),
             local=self.local,
             remote=self.remote,
             path=path.path,
@@ -78,3 +79,11 @@ class Attempt:
             packets=dict(tally.packets),
             octets=dict(tally.octets),
         )
+
+
+def _waited(call: Call) -> str:
+    """How long the other peer could not be called, for the end of a sentence."""
+    if not call.mailbox.away_s:
+        return ""
+    away = seconds(call.mailbox.away_s)
+    return f"; {call.peer}'s connection to the rendezvous service was dead for {away} before"

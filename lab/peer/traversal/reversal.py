@@ -24,14 +24,13 @@ from lab.peer.traversal.call import (
     Established,
     IncomingCall,
     OutgoingCall,
-    listed,
-    seconds,
 )
 from lab.peer.traversal.learn import learn_own
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import candidates, established, probing_until, said
 from lab.peer.traversal.silence import fresh
 from lab.peer.traversal.tcp_port import TcpPort
+from lab.peer.traversal.wording import listed, seconds
 
 KIND = "reversal"
 UDP, TCP = 1, 2

@@ -12,13 +12,11 @@ from lab.peer.traversal.call import (
     Call,
     Established,
     OutgoingCall,
-    candidate_at,
-    listed,
-    seconds,
 )
 from lab.peer.traversal.learn import Learned
 from lab.peer.traversal.prober import Prober
 from lab.peer.traversal.signals import MAX_WINDOW_S, Offer
+from lab.peer.traversal.wording import listed, seconds
 
 LEAST_WINDOW_S = 1.0
 """Twenty probes."""
@@ -65,8 +63,8 @@ def established(
         path,
         prober,
         driver,
-        candidate_at(observed, ours),
-        candidate_at(remote, theirs),
+        _candidate_at(observed, ours),
+        _candidate_at(remote, theirs),
         note.format(remote=remote, observed=observed),
     )
 
@@ -100,3 +98,11 @@ def reflexive(endpoint: Endpoint, hosts: Sequence[Candidate]) -> tuple[Candidate
     if any(host.endpoint == endpoint for host in hosts):
         return ()
     return (Candidate(CandidateKind.SERVER_REFLEXIVE, endpoint),)
+
+
+def _candidate_at(endpoint: Endpoint, known: Sequence[Candidate]) -> Candidate:
+    """The candidate at `endpoint`: one that was signalled, or else a peer-reflexive one."""
+    for candidate in known:
+        if candidate.endpoint == endpoint:
+            return candidate
+    return Candidate(CandidateKind.PEER_REFLEXIVE, endpoint)

@@ -11,7 +11,7 @@ from lab.peer.identity import Identity
 from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Tally
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
-from lab.peer.rendezvous.member import Message
+from lab.peer.rendezvous.member import Late, Message
 from lab.peer.traversal.signals import (
     Carries,
     Carry,
@@ -43,9 +43,11 @@ class Mailbox:
         self.tally = tally
         self.ended = asyncio.Event()
         """Set when the other peer needs the attempt no more."""
-        self.signals: asyncio.Queue[Offer | Decline] = asyncio.Queue(MAX_WAITING)
+        self.signals: asyncio.Queue[Offer | Decline | Late] = asyncio.Queue(MAX_WAITING)
         self.more: asyncio.Queue[More] = asyncio.Queue(MAX_MORE)
         """What was added to the offer or answer."""
+        self.away_s = 0.0
+        """How long the other peer's connection to the service was dead, as far as is known."""
 
 
 class Signalling:
@@ -131,8 +133,11 @@ class Signalling:
         finally:
             del self._wishes[wish.token]
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: Message | Late) -> None:
         """Take a message from the rendezvous service; what is no signal is dropped."""
+        if isinstance(message, Late):
+            self._delay(message)
+            return
         try:
             signal = parse(message.body, message.sender, message.key)
         except SignalError:
@@ -157,6 +162,14 @@ class Signalling:
                 self._on_offer(message.sender, message.key, signal, message.size)
             case Offer() | Decline() | More() | End():
                 self._sort(signal, message)
+
+    def _delay(self, late: Late) -> None:
+        """The service has not got rid of something for that peer; all attempts with it wait."""
+        for mailbox in self._mailboxes.values():
+            if mailbox.peer == late.to:
+                mailbox.away_s = max(mailbox.away_s, late.seconds)
+                if not mailbox.signals.full():
+                    mailbox.signals.put_nowait(late)
 
     def _sort(self, signal: Offer | Decline | More | End, message: Message) -> None:
         mailbox = self._mailboxes.get(signal.attempt)

@@ -27,14 +27,13 @@ from lab.peer.traversal.call import (
     Established,
     IncomingCall,
     OutgoingCall,
-    listed,
-    seconds,
 )
 from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import candidates, established, probing_until, said, settle
 from lab.peer.traversal.start import agreed, answer_and_begin
 from lab.peer.traversal.tcp_port import LEAST_RETRY_S, MOST_RETRY_S, RETRY_S, TcpPort
+from lab.peer.traversal.wording import listed, seconds
 
 KIND = "punch"
 LEAST_WINDOW_S = 4.0

@@ -18,7 +18,7 @@ from lab.peer.relay.client import TurnClient
 from lab.peer.relay.wire import channel_data
 from lab.peer.rendezvous.member import Refused, Registered
 from lab.peer.stun.codec import Class, Message, Method, encode, is_stun, parse
-from lab.peer.traversal.prober import Restraint
+from lab.peer.traversal.restraint import Restraint
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.signals import encode as encode_signal

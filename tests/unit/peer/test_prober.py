@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.traversal.birthday import Spray
-from lab.peer.traversal.prober import Pace, Part, Prober, Restraint
+from lab.peer.traversal.prober import Part, Prober
+from lab.peer.traversal.restraint import Pace, Restraint
 from lab.peer.traversal.seal import Agreement, Type
 from tests.unit.peer.simulated import Nat, Network
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.peer.identity import Identity, to_text
-from lab.peer.rendezvous import broker as broker_module
-from lab.peer.rendezvous.broker import Broker, Close, Send
+from lab.peer.identity import Identity, from_text, to_text
+from lab.peer.rendezvous import members, parcels
+from lab.peer.rendezvous.broker import Broker
+from lab.peer.rendezvous.commands import Close, Send
 from lab.peer.rendezvous.frames import CHALLENGE, FrameError, FrameReader, challenge_text, encode
-from lab.peer.rendezvous.member import Answer, Member, Message, Refused, Registered
+from lab.peer.rendezvous.member import Answer, Late, Member, Message, Refused, Registered
 
 ALICE, BOB, MALLORY = Identity.create(), Identity.create(), Identity.create()
 
@@ -23,7 +24,9 @@ class Stage:
     """A broker and its members, without sockets; `now` is set by the test."""
 
     def __init__(self, **options):
-        self.broker = Broker(**options)
+        self.unread: dict[int, int] = {}
+        """How many bytes of what they were given have not arrived at connections."""
+        self.broker = Broker(unread=lambda number: self.unread.get(number, 0), **options)
         self.members: dict[int, Member] = {}
         self.events: dict[int, list] = {}
         self.closed: set[int] = set()
@@ -103,7 +106,7 @@ def test_a_name_is_kept_for_who_was_cut_off():
     stage = Stage()
     bob = stage.join("bob", BOB)
     stage.broker.closed(bob, stage.now)
-    stage.now += broker_module.HOLD_S / 2
+    stage.now += members.HOLD_S / 2
     thief = stage.join("bob", MALLORY)
     assert stage.events[thief][0].code == "name-taken"
     again = stage.join("bob", BOB)
@@ -113,7 +116,7 @@ def test_a_name_is_kept_for_who_was_cut_off():
 def test_a_name_becomes_free():
     stage = Stage()
     stage.broker.closed(stage.join("bob", BOB), stage.now)
-    stage.now += broker_module.HOLD_S + 1
+    stage.now += members.HOLD_S + 1
     other = stage.join("bob", MALLORY)
     assert stage.events[other] == [Registered()]
 
@@ -128,14 +131,72 @@ def test_the_same_peer_may_come_again():
     assert stage.broker.members == ("bob",)
 
 
+def test_what_was_lost_with_a_connection_comes_by_the_next():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    for number in (1, 2):
+        stage.members[alice].send("bob", {"number": number})
+        stage.settle()
+    (_, _, second) = stage.events[bob]
+    # The first has arrived; then the NAT before bob restarted.
+    stage.unread[bob] = second.size
+    stage.tick(parcels.LATE_S + 0.5)
+    assert stage.events[alice][-1] == Late("bob", parcels.LATE_S + 0.5)
+    stage.now += 0.25
+    again = stage.join("bob", BOB)
+    assert stage.events[again] == [Registered(), second]
+    assert stage.events[alice][-1] == Late("bob", parcels.LATE_S + 0.75, "back")
+    told = len(stage.events[alice])
+    stage.tick(stage.now + 5)
+    assert len(stage.events[alice]) == told
+
+
+def test_what_nobody_waits_for_any_more_is_not_delivered():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    stage.members[alice].send("bob", {})
+    stage.settle()
+    stage.unread[bob] = 1000
+    stage.now += parcels.KEEP_S
+    assert stage.events[stage.join("bob", BOB)] == [Registered()]
+
+
+def test_words_wait_for_who_is_just_reconnecting():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    stage.broker.closed(bob, stage.now)
+    asked = stage.members[alice].who("bob")
+    stage.members[alice].send("bob", {"hello": "again"})
+    stage.settle()
+    assert stage.events[alice][1] == Answer(asked, BOB.key)
+    assert stage.events[stage.join("bob", MALLORY)][0].code == "name-taken"
+    again = stage.join("bob", BOB)
+    assert [type(event) for event in stage.events[again]] == [Registered, Message]
+
+
+def test_who_has_gone_for_good_is_said_to_have():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    stage.broker.closed(bob, stage.now)
+    stage.members[alice].send("bob", {})
+    stage.settle()
+    stage.tick(members.HOLD_S)
+    assert stage.events[alice][-1] == Late("bob", members.HOLD_S, "lost")
+    stage.members[alice].who("bob")
+    stage.settle()
+    assert stage.events[alice][-1].code == "unknown-name"
+    # Whoever has the name next gets nothing that was meant for another.
+    assert stage.events[stage.join("bob", MALLORY)] == [Registered()]
+
+
 def test_a_dead_holder_does_not_keep_the_name():
     stage = Stage()
     bob = stage.join("bob", BOB)
     del stage.members[bob]  # it answers no ping any more
     stage.join("bob", MALLORY)
-    stage.tick(broker_module.PONG_S + 1)
+    stage.tick(members.PONG_S + 1)
     assert bob in stage.closed
-    stage.tick(stage.now + broker_module.HOLD_S + 1)
+    stage.tick(stage.now + members.HOLD_S + 1)
     late = stage.join("bob", MALLORY)
     assert stage.events[late] == [Registered()]
 
@@ -143,9 +204,9 @@ def test_a_dead_holder_does_not_keep_the_name():
 def test_a_silent_peer_is_asked_and_stays_if_it_answers():
     stage = Stage()
     bob = stage.join("bob", BOB)
-    stage.tick(broker_module.IDLE_S + 1)
+    stage.tick(members.IDLE_S + 1)
     stage.settle()
-    stage.tick(stage.now + broker_module.PONG_S + 1)
+    stage.tick(stage.now + members.PONG_S + 1)
     assert bob not in stage.closed
     assert stage.broker.members == ("bob",)
 
@@ -159,7 +220,7 @@ def test_a_signature_of_another_key_proves_nothing():
     hello = {"t": "hello", "v": 1, "name": "bob", "key": to_text(BOB.key)}
     (challenge,) = stage.broker.received(9, encode(hello), 0.0)
     ((message, _),) = FrameReader().feed(challenge.data)
-    nonce = broker_module.from_text(message["nonce"], 32)
+    nonce = from_text(message["nonce"], 32)
     forged = MALLORY.sign(CHALLENGE, challenge_text(nonce, "bob", BOB.key))
     say(stage, 9, {"t": "prove", "signature": to_text(forged)})
     assert stage.events[9][0].code == "bad-proof"
@@ -202,7 +263,7 @@ def test_a_stranger_who_says_something_wrong_is_dismissed(message, code):
 def test_a_stranger_has_little_time():
     stage = Stage()
     stage.broker.opened(5, 0.0)
-    stage.tick(broker_module.PROOF_S + 1)
+    stage.tick(members.PROOF_S + 1)
     assert 5 in stage.closed
 
 
