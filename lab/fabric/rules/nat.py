@@ -18,25 +18,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lab.errors import InputError
+from lab.fabric.rules.externals import Externals
+from lab.fabric.rules.lifetimes import CLOCKED_S, Clock, Span, clock_of, tcp_spans, udp_spans
+from lab.fabric.rules.ports import ANY_PORTS, pools_of, searches_of
 from lab.topology.behaviour import (
     Dependence,
     Hairpin,
-    Lifetimes,
     Nat,
     Pooling,
-    PortPolicy,
     Ports,
-    Refresh,
     Unsolicited,
 )
-
-_ANY_PORTS = (1024, 65535)
-_LARGEST_STRIDE = 64
-_CLOCKED_S = 1
-"""How long conntrack knows a flow whose lifetime it does not keep."""
-_LARGE_POOL = 4096
-"""Ports from which drawing at random practically always finds a free one."""
 
 _INSIDE = "ct original ip saddr . ct original proto-src"
 _KEYS = {
@@ -66,14 +58,6 @@ _REACHED_KEYS = {
         f"{_REACHED} . ct original ip saddr . ct original proto-src"
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A lifetime and the chain that grants it."""
-
-    name: str
-    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,148 +115,6 @@ class Protocol:
         return self.spans[0].seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Lifetimes kept by the maps alone; conntrack forgets each flow after a second.
-
-    A flow that goes on then begins anew, and finds its mapping and permission
-    as long as these live.
-    """
-
-    one_way_s: int
-    two_way_s: int
-    permission_s: int
-    outbound: str
-    """What a packet going out does to entries: `update` renews them, `add` only makes them."""
-    inbound: str
-    """The same for one coming in; empty for nothing."""
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether a mapping lives longer once something came in."""
-        return self.one_way_s < self.two_way_s
-
-    @property
-    def recent_s(self) -> int:
-        """How long after a mapping's last packet conntrack may still know a flow of it."""
-        return self.two_way_s + 2
-
-    def permit_s(self, seconds: int) -> int:
-        """The permission's lifetime where the mapping gets `seconds`."""
-        return min(self.permission_s or seconds, seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """A range of external ports, inclusive, for one inside host or for all."""
-
-    first: int
-    last: int
-    host: str = ""
-    suffix: str = ""
-
-    @property
-    def count(self) -> int:
-        return self.last - self.first + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A chain that jumps to another a number of times."""
-
-    name: str
-    times: int
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How a free port is looked for: at random, or counting up by a stride."""
-
-    draw: str
-    """The chain that makes one draw."""
-    generator: str
-    meaning: str
-    levels: tuple[Level, ...]
-    stride: int = 1
-    parity: bool = False
-    """Whether pairs of ports are drawn, of which the inside port's parity chooses one."""
-
-    @property
-    def shift(self) -> int:
-        """The generator counts in host order: shifted by 16, its lower half lands in the port."""
-        return 17 if self.parity else 16
-
-    @property
-    def name(self) -> str:
-        """The chain that draws until a port is claimed or patience ends."""
-        return self.levels[0].name
-
-    def count(self, pool: Pool) -> int:
-        """How many values the generator has: a multiple of the stride, so that it wraps evenly."""
-        if self.parity:
-            return max((pool.last + 1) // 2 - (pool.first + 1) // 2, 1)
-        return max(pool.count // self.stride, 1) * self.stride
-
-    def offset(self, pool: Pool) -> int:
-        """The generator's smallest value: the first draw counts `stride` times to `first`."""
-        if self.parity:
-            return (pool.first + 1) // 2
-        return pool.first - (self.stride - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Externals:
-    """A NAT's outside addresses, and which one a mapping has."""
-
-    addresses: tuple[str, ...]
-    paired: bool
-    subscribers: tuple[str, ...]
-
-    @property
-    def match(self) -> str:
-        """Any of them, as nft writes it."""
-        return self.addresses[0] if self.single else f"{{ {', '.join(self.addresses)} }}"
-
-    @property
-    def single(self) -> bool:
-        """Whether there is one only."""
-        return len(self.addresses) == 1
-
-    @property
-    def numbered(self) -> tuple[tuple[int, str], ...]:
-        """The addresses and their places in the pool."""
-        return tuple(enumerate(self.addresses))
-
-    @property
-    def hosts(self) -> tuple[tuple[str, int], ...]:
-        """Each known inside host and the place of its address, dealt out in turn."""
-        return tuple(
-            (host, index % len(self.addresses)) for index, host in enumerate(self.subscribers)
-        )
-
-    def hash(self, port: str) -> str:
-        """The place of the address that an external port goes with."""
-        return f"jhash {port} mod {len(self.addresses)} seed 1"
-
-    def chosen(self, protocol: str) -> tuple[str, ...]:
-        """What follows `snat to`, one rule each; the first that knows the packet decides."""
-        if self.single:
-            return self.addresses
-        if not self.paired:
-            places = ", ".join(f"{place} : {address}" for place, address in self.numbered)
-            return (f"{self.hash(f'{protocol} sport')} map {{ {places} }}",)
-        return (*self.by_host, self.addresses[0])
-
-    @property
-    def by_host(self) -> tuple[str, ...]:
-        """The address of a known host; nothing if none is known."""
-        if not self.hosts:
-            return ()
-        pairs = ", ".join(f"{host} : {self.addresses[place]}" for host, place in self.hosts)
-        return (f"ip saddr map {{ {pairs} }}",)
-
-
 def words(
     nat: Nat, *, externals: tuple[str, ...], subscribers: tuple[str, ...], where: str = ""
 ) -> dict[str, Any]:
@@ -284,7 +126,7 @@ def words(
     suffix, key, key_type = _KEYS[nat.mapping]
     hairpin = nat.hairpin is not Hairpin.OFF
     by_endpoint = nat.filtering is Dependence.ADDRESS_AND_PORT_DEPENDENT
-    pools = _pools(nat.ports, subscribers, where)
+    pools = pools_of(nat.ports, subscribers, where)
     return {
         "nat": nat,
         "ports": nat.ports,
@@ -295,7 +137,7 @@ def words(
         "key_type": key_type,
         "endpoint": _INSIDE,
         "reached": _REACHED,
-        "conntrack_s": _CLOCKED_S,
+        "conntrack_s": CLOCKED_S,
         "reached_key": _REACHED_KEYS[nat.mapping],
         "by_source": nat.mapping is Dependence.ENDPOINT_INDEPENDENT,
         "by_endpoint": by_endpoint,
@@ -305,12 +147,12 @@ def words(
         "pools": pools,
         "blocks": tuple(pool for pool in pools if pool.host),
         "rest": next((pool for pool in pools if pool.suffix and not pool.host), None),
-        "searches": _searches(nat.ports, pools, where),
+        "searches": searches_of(nat.ports, pools, where),
         "protocols": tuple(
             _protocol(name, nat, suffix, spans, clock)
             for name, spans, clock in (
-                ("udp", _udp(nat.lifetimes), _clock(nat.lifetimes)),
-                ("tcp", _tcp(nat.lifetimes), None),
+                ("udp", udp_spans(nat.lifetimes), clock_of(nat.lifetimes)),
+                ("tcp", tcp_spans(nat.lifetimes), None),
             )
         ),
         "takes": nat.unsolicited is Unsolicited.ACCEPT,
@@ -344,63 +186,8 @@ def _protocol(
     )
 
 
-def sysctls(lifetimes: Lifetimes) -> tuple[tuple[str, str], ...]:
-    """The settings of conntrack in a namespace that make `lifetimes` true.
-
-    UDP's two are equal unless told apart: the kernel's "stream" one begins to
-    count only with two-way traffic older than 2 s.
-
-    A NAT passes all valid sequences of TCP packets (RFC 5382, REQ-2) and does
-    not count octets: a host whose SYN was refused by ICMP, and that then
-    answers the other's SYN, does so with numbers that a stateful firewall
-    would take for nobody's.
-    """
-    udp, one_way = lifetimes.udp_s, lifetimes.udp_one_way_s or lifetimes.udp_s
-    if _clock(lifetimes):
-        udp = one_way = _CLOCKED_S
-    transitory = str(lifetimes.tcp_transitory_s)
-    states = ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait")
-    return (
-        ("netfilter/nf_conntrack_udp_timeout", str(one_way)),
-        ("netfilter/nf_conntrack_udp_timeout_stream", str(udp)),
-        ("netfilter/nf_conntrack_tcp_be_liberal", "1"),
-        ("netfilter/nf_conntrack_tcp_timeout_established", str(lifetimes.tcp_established_s)),
-        *((f"netfilter/nf_conntrack_tcp_timeout_{state}", transitory) for state in states),
-    )
-
-
-def _udp(lifetimes: Lifetimes) -> tuple[Span, ...]:
-    one_way = lifetimes.udp_one_way_s or lifetimes.udp_s
-    if one_way == lifetimes.udp_s:
-        return (Span("idle", lifetimes.udp_s),)
-    return (Span("one_way", one_way), Span("two_way", lifetimes.udp_s))
-
-
-def _clock(lifetimes: Lifetimes) -> Clock | None:
-    """The clock that `lifetimes` need; None where conntrack keeps them."""
-    if lifetimes.refresh is Refresh.BOTH and not lifetimes.permission_s:
-        return None
-    return Clock(
-        one_way_s=lifetimes.udp_one_way_s or lifetimes.udp_s,
-        two_way_s=lifetimes.udp_s,
-        permission_s=lifetimes.permission_s,
-        outbound="add" if lifetimes.refresh is Refresh.INBOUND else "update",
-        inbound="" if lifetimes.refresh is Refresh.OUTBOUND else "update",
-    )
-
-
-def _tcp(lifetimes: Lifetimes) -> tuple[Span, ...]:
-    if lifetimes.tcp_established_s <= lifetimes.tcp_transitory_s:
-        return (Span("transitory", lifetimes.tcp_transitory_s),)
-    # The state of a connection shows in how long conntrack grants it.
-    return (
-        Span("transitory", lifetimes.tcp_transitory_s),
-        Span("established", lifetimes.tcp_established_s),
-    )
-
-
 def _own(protocol: str, ports: Ports) -> str:
-    if (ports.first, ports.last) == _ANY_PORTS:
+    if (ports.first, ports.last) == ANY_PORTS:
         return ""
     return f"{protocol} sport {ports.first}-{ports.last} "
 
@@ -440,73 +227,3 @@ def _lapsed(name: str, admits: str, filtering: Dependence) -> str:
             return f"{name} dport . ip saddr != @{admits}"
         case Dependence.ADDRESS_AND_PORT_DEPENDENT:
             return f"{name} dport . ip saddr . {name} sport != @{admits}"
-
-
-def _searches(ports: Ports, pools: tuple[Pool, ...], where: str) -> tuple[Search, ...]:
-    """The searches to make in turn."""
-    if ports.policy is PortPolicy.SEQUENTIAL:
-        if not 1 <= ports.stride <= _LARGEST_STRIDE:
-            raise InputError(
-                f"stride {ports.stride} of the port sequence is out of range",
-                remedy=f"Give a stride from 1 to {_LARGEST_STRIDE}.",
-                where=where,
-            )
-        # Replaced rules count from the start again, past all ports still held.
-        return (_upward("rise", "flight", "stretch", stride=ports.stride),)
-    if min(pool.count for pool in pools) >= _LARGE_POOL:
-        return (_at_random(16, parity=ports.parity),)
-    # In a small pool luck may fail while ports are left; counting finds them.
-    return (
-        _at_random(8, parity=ports.parity),
-        _upward("flight", "stretch", parity=ports.parity),
-    )
-
-
-def _at_random(draws: int, *, parity: bool) -> Search:
-    levels = (Level("draws", draws, "draw"),)
-    return Search("draw", "random", "any that is free", levels, parity=parity)
-
-
-def _upward(*levels: str, stride: int = 1, parity: bool = False) -> Search:
-    """Eight draws for one level, 64 for two, 512 for three."""
-    targets = (*levels[1:], "step")
-    return Search(
-        "step",
-        "inc",
-        "the next that is free",
-        tuple(Level(name, 8, target) for name, target in zip(levels, targets, strict=True)),
-        stride,
-        parity,
-    )
-
-
-def _pools(ports: Ports, subscribers: tuple[str, ...], where: str) -> tuple[Pool, ...]:
-    if not 1 <= ports.first <= ports.last <= 65535:
-        raise InputError(
-            f"no external ports from {ports.first} to {ports.last}",
-            remedy="Give a first and a last port with 1 <= first <= last <= 65535.",
-            where=where,
-        )
-    if ports.policy is not PortPolicy.BLOCK or not subscribers:
-        return (Pool(ports.first, ports.last),)
-    available = ports.last - ports.first + 1
-    block = ports.block or available // len(subscribers)
-    if block < 1 or block * len(subscribers) > available:
-        raise InputError(
-            f"{len(subscribers)} subscribers with {max(block, 1)} ports each need more than "
-            f"the {available} ports from {ports.first} to {ports.last}",
-            remedy="Make the blocks smaller, the range larger, or the subscribers fewer.",
-            where=where,
-        )
-    pools = [
-        Pool(
-            ports.first + index * block,
-            ports.first + (index + 1) * block - 1,
-            host=host,
-            suffix=f"_{index}",
-        )
-        for index, host in enumerate(subscribers)
-    ]
-    if pools[-1].last < ports.last:
-        pools.append(Pool(pools[-1].last + 1, ports.last, suffix="_rest"))
-    return tuple(pools)

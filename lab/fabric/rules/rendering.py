@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from lab.errors import LabError
-from lab.fabric.rules import firewall, nat, nptv6
+from lab.fabric.rules import firewall, lifetimes, nat, nptv6
 from lab.fabric.rules.ruleset import RuleSet
 from lab.plan.model import Node, NodeKind
 from lab.plan.names import NAT64
@@ -64,7 +64,7 @@ def render(node: Node) -> RuleSet:
     words = nat.words(
         node.nat, externals=externals, subscribers=node.subscribers, where=f"router {node.name}"
     )
-    timeouts = nat.sysctls(node.nat.lifetimes)
+    timeouts = lifetimes.sysctls(node.nat.lifetimes)
     return RuleSet(
         ip4=_ip4({**common, "externals": externals, "unsolicited": node.nat.unsolicited}),
         ip6=ip6,
