@@ -7,6 +7,8 @@ ones' complement sum on both sides, so that no checksum has to change.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lab import seeds
 from lab.plan.ipv6 import LAN_LENGTH, Prefix6
 
@@ -34,6 +36,21 @@ def outside(lan: Prefix6, internal: Prefix6, external: Prefix6) -> Prefix6:
     if translated == 0xFFFF:
         translated = 0
     return Prefix6(external.first | translated << (128 - LAN_LENGTH), LAN_LENGTH)
+
+
+def renumbered(subnets: Iterable[tuple[str, str]], address: str, *, outward: bool) -> str:
+    """`address` on the other side, where a router has `subnets` inside, each with one outside.
+
+    An address that is in none of them, or is of IPv4, stays as it is.
+    """
+    if ":" not in address:
+        return address
+    number = Prefix6.number(address)
+    for pair in subnets:
+        here, there = map(Prefix6.parse, pair if outward else pair[::-1])
+        if here.first <= number <= here.last:
+            return Prefix6.text(there.first + number - here.first)
+    return address
 
 
 def _sum(prefix: Prefix6) -> int:

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from lab.plan.ipv6 import Prefix6
 from lab.plan.model import Node, NodeKind
+from lab.plan.nptv6 import renumbered
 from lab.predict.packet import Endpoint, Lost, Packet, Why
 from lab.predict.wall import refused, wall_of
 from lab.topology.behaviour import (
@@ -191,14 +191,10 @@ class Middlebox:
         RFC 6296 also changes a word of the rest, so that checksums stay as they
         are; that is one to one as well, and nothing here depends on which.
         """
-        if self.node.nptv6 is None or endpoint.family == 4:
+        if self.node.nptv6 is None:
             return endpoint
-        number = Prefix6.number(endpoint.address)
-        for pair in self.node.nptv6.subnets:
-            here, there = map(Prefix6.parse, pair if outward else pair[::-1])
-            if here.first <= number <= here.last:
-                return Endpoint(Prefix6.text(there.first + number - here.first), endpoint.port)
-        return endpoint
+        subnets = self.node.nptv6.subnets
+        return Endpoint(renumbered(subnets, endpoint.address, outward=outward), endpoint.port)
 
     def _admits(self, port: tuple[str, int], caller: Endpoint) -> bool:
         asked = self.asked.get(port, set())

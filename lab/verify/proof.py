@@ -18,8 +18,11 @@ from lab.fabric import netns
 from lab.fabric.claimed import with_claimed
 from lab.fabric.rules.flows import Ends, Flow, flows
 from lab.paths import LabPaths
-from lab.plan.model import NodeKind, Plan
-from lab.predict.network import Map
+from lab.plan.ipv6 import Prefix6
+from lab.plan.model import Node, NodeKind, Plan
+from lab.plan.nptv6 import renumbered
+from lab.predict.map import Map
+from lab.predict.wall import wall_of
 
 _LONGEST_WAY = 64
 
@@ -48,7 +51,9 @@ def prove(plan: Plan, paths: LabPaths, record: Mapping[str, Any]) -> Proof:
     world = Map(with_claimed(plan, paths))
     if record.get("path") != "direct":
         return _relayed(world, record)
-    if ends.source[0] in ("0.0.0.0", "::"):
+    nowhere = ends.source[0] in ("0.0.0.0", "::")
+    if nowhere or (":" in ends.source[0]) != (":" in ends.destination[0]):
+        # Of a host behind a NAT64, the address by which that one's NAT knows it.
         ends = Ends((world.source(local, ends.destination[0]), ends.source[1]), ends.destination)
     seen: list[str] = []
     at = local
@@ -62,7 +67,9 @@ def prove(plan: Plan, paths: LabPaths, record: Mapping[str, Any]) -> Proof:
             through = f"through {' and '.join(seen)} " if seen else ""
             verb = "leads" if at == remote else "leads elsewhere:"
             return Proof(at == remote, f"it {verb} {through}to {at}")
-        if node.nat is None and node.firewall is None:
+        ends = _behind(node, ends)
+        if not _tracks(node, ends):
+            ends = _before(node, ends)
             continue
         try:
             with netns.inside(paths.netns(at)):
@@ -75,9 +82,36 @@ def prove(plan: Plan, paths: LabPaths, record: Mapping[str, Any]) -> Proof:
             return Proof(False, f"{at} knows no {protocol} flow from {way}")
         if not flow.answered:
             return Proof(False, f"{at} has seen packets of one direction only")
-        ends = flow.forwarded(ends) or ends
+        ends = _before(node, flow.forwarded(ends) or ends)
         seen.append(at)
     return Proof(False, "the way goes in circles")
+
+
+def _tracks(node: Node, ends: Ends) -> bool:
+    """Whether connection tracking knows of flows between such ends there."""
+    family = 6 if ":" in ends.source[0] else 4
+    return wall_of(node, family) is not None or (node.nat is not None and family == 4)
+
+
+def _behind(node: Node, ends: Ends) -> Ends:
+    """What connection tracking sees at a router with NPTv6: addresses of the inside alone."""
+    if node.nptv6 is None:
+        return ends
+    address, port = ends.destination
+    inside = renumbered(node.nptv6.subnets, address, outward=False)
+    return Ends(ends.source, (inside, port))
+
+
+def _before(node: Node, ends: Ends) -> Ends:
+    """What leaves it, if it is for the outside."""
+    if node.nptv6 is None:
+        return ends
+    for inside, _ in node.nptv6.subnets:
+        prefix = Prefix6.parse(inside)
+        if prefix.first <= Prefix6.number(ends.destination[0]) <= prefix.last:
+            return ends
+    address, port = ends.source
+    return Ends((renumbered(node.nptv6.subnets, address, outward=True), port), ends.destination)
 
 
 def _relayed(world: Map, record: Mapping[str, Any]) -> Proof:

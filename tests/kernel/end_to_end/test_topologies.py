@@ -34,6 +34,9 @@ def test_peers_find_what_the_file_expects(lab: Command, file: Path):
         assert done.returncode == (dict(expectation.outcomes).get("path") == "none"), done.stderr
         answer = json.loads(done.stdout)
         assert answer["unexpected"] == [], answer
+        if not topology.timeline:  # Else a host may have moved since it had a path.
+            proofs = [record["proof"] for record in answer["attempts"] if "proof" in record]
+            assert all(proof["proven"] for proof in proofs), proofs
         assert {record["technique"] for record in answer["attempts"]} >= {
             key for key, _ in expectation.outcomes if key != "path"
         }
