@@ -71,6 +71,7 @@ def command(
     from lab.topology.outcomes import CONNECTED
 
     paths = choose(lab_name)
+    written = _written(paths)
     plan = plan_of(paths)
     check_ends(paths, local, remote)
     check_techniques(techniques)
@@ -99,8 +100,9 @@ def command(
         health = answer.get("result", health)
     connected = any(record["outcome"] in CONNECTED for record in records)
     surprises = differences(plan.expect, local, remote, records)
-    # A prediction is about one plan: a lab that changed meanwhile says nothing.
-    changed = plan_of(paths) != plan
+    # A prediction is about one plan: a lab that changed meanwhile says nothing, even if
+    # it is by now what it was before.
+    changed = _written(paths) != written
     contradicted = [] if changed else contradictions(plan, local, remote, records)
     if as_json:
         print_json(
@@ -128,9 +130,20 @@ def command(
             say(f"not as the file expects: {surprise}")
         for contradiction in contradicted:
             say(f"not as declared, {contradiction}")
+        if changed:
+            say("the lab changed meanwhile (`lab events`): no prediction was held against it")
     unproven = any(not record["proof"]["proven"] for record in records if "proof" in record)
     if not connected or surprises or (prove and unproven):
         raise click.exceptions.Exit(1)
+
+
+def _written(paths: LabPaths) -> tuple[int, int] | None:
+    """What tells one writing of the plan from the next; None if there is none."""
+    try:
+        found = paths.plan.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any]:
