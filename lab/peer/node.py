@@ -164,7 +164,7 @@ class Node:
     async def _stay_nearby(self, neighbours: Neighbours) -> None:
         """Be found where this host is now; a peer that can't be is one all the same."""
         try:
-            await neighbours.settle_at(self._settings.lan_address)
+            await neighbours.settle_at(*self._settings.lan_addresses)
         except OSError as error:
             print(f"lab.peer: not to be found on the LAN: {error}", file=sys.stderr)
 

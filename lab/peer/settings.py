@@ -88,9 +88,13 @@ class Settings:
         return self.nat64 if self.families == {6} else None
 
     @property
-    def lan_address(self) -> str:
-        """The address by which the peer is on its own network; "" if it has no IPv4."""
-        return next((address for address in self.addresses if ":" not in address), "")
+    def lan_addresses(self) -> tuple[str, ...]:
+        """The addresses by which the peer is on its own network: one of each family, IPv4 first."""
+        firsts = (
+            next((address for address in self.addresses if (":" in address) == six), "")
+            for six in (False, True)
+        )
+        return tuple(filter(None, firsts))
 
     def source(self, server: Endpoint) -> str:
         """The address from which to connect to `server`; "" for any."""

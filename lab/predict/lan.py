@@ -5,7 +5,8 @@ from __future__ import annotations
 from lab.predict import reasons
 from lab.predict.exchange import CALLEE_PORT, CALLER_PORT, Exchange, Side
 from lab.predict.finding import DIRECT, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import Endpoint, Lost
 from lab.predict.peers import Peer
 
@@ -19,7 +20,9 @@ def lan(world: Map, a: Peer, b: Peer) -> Finding:
     for peer in (a, b):
         if peer.silent:
             return no(f"{peer.name} runs no peer")
-    at = next((address for address in b.addresses if ":" not in address), "")
+    families = {":" in address for address in a.addresses}
+    # In the first family that both have, IPv4 before IPv6.
+    at = next((address for address in b.addresses if (":" in address) in families), "")
     hop = world.next_hop(a.name, at) if at else None
     if hop is None or hop[0] != b.name:
         return no(f"{a.name} and {b.name} are not on one network")

@@ -77,7 +77,7 @@ async def _called(data: bytes) -> None:
         lambda _way, payload, _to: said.append(payload),
         lambda _event, **_more: None,
     )
-    names.begin("192.168.1.2", 4000)
+    names.begin(Endpoint("192.168.1.2", 4000))
     for number, piece in enumerate(pieces(data)):
         source = Endpoint("192.168.1.9", (5353, 5355, 1900, 40000)[number % 4])
         before = len(said)

@@ -10,22 +10,31 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.lan import dns
+from lab.peer.lan import dns, said
 from lab.peer.lan.dns import Message, Record
-from lab.peer.lan.naming import ANNOUNCE_EACH_S, DOMAIN, Naming
+from lab.peer.lan.naming import ANNOUNCE_EACH_S, Naming
 from lab.peer.lan.presence import Presence
+from lab.peer.lan.said import DOMAIN
 from lab.peer.lan.uniqueness import Uniqueness
 from lab.peer.portmap import ssdp
 
 MDNS, LLMNR = Endpoint("224.0.0.251", 5353), Endpoint("224.0.0.252", 5355)
+MDNS6 = Endpoint("ff02::fb", 5353)
+GROUPS = {"mdns": MDNS, "mdns6": MDNS6}
+"""Where mDNS speaks to all, by the socket."""
 TARGET = "urn:lab:peer:"
 QUIET_S, QUIET_FOR_PROBES_S = 1.0, 0.2
 """What was said to all is not said again for so long (RFC 6762, section 6)."""
+_LATELY_S = 30.0
+"""What all were told within a quarter of its time to live, one may be told alone (section 5.4)."""
+_SHARED_AFTER_S = 0.02, 0.12
+"""When others may have an answer too, they are given time not to speak at once (section 6)."""
+_MOST_LATER = 4
+"""How many such answers wait at one time; who gets none asks again."""
 _LEGACY_TTL_S = 10
 """Of answers to resolvers that don't hear the group (section 6.7)."""
 _LLMNR_TTL_S = 30
@@ -33,7 +42,7 @@ _EARLY_S = 0.002
 
 
 class Names:
-    """The name of the host with `address`, whose signals go to `port`.
+    """The name of the host that takes signals at some `places`.
 
     `send` sends a datagram from the socket of that way.  `tell` hears of the name
     whenever it is settled (`named`, docs/contract.md), and of neighbours by SSDP
@@ -54,11 +63,13 @@ class Names:
         self._send, self._tell = send, tell
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._address, self._port = "", 0
+        self._places: tuple[Endpoint, ...] = ()
         self._naming: Naming | None = None
         self._uniqueness: Uniqueness | None = None
         self._presence = Presence(TARGET)
-        self._said_to_all = float("-inf")
+        self._told: dict[tuple[str, int, bytes], float] = {}
+        """When all were told a record."""
+        self._later: set[asyncio.TimerHandle] = set()
         self._again: float | None = None
         """When to say once more by SSDP that this peer is here."""
         self._here_as = ""
@@ -69,17 +80,20 @@ class Names:
         """What it is called, or would be."""
         return self._naming.name if self._naming else self._wanted
 
-    def begin(self, address: str, port: int) -> None:
-        """Claim the name, at a place where nobody is known yet."""
-        self._address, self._port = address, port
+    def begin(self, *places: Endpoint) -> None:
+        """Claim the name, where nobody is known yet; of each family there is a place at most."""
+        self._places = places
         self._presence = Presence(TARGET)
+        self._told.clear()
         self._naming = Naming(self._wanted, self._records, self._draw, self._loop.time())
         self._progress()
 
     def end(self) -> None:
         """Say goodbye, and nothing more."""
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, *self._later):
+            if timer:
+                timer.cancel()
+        self._later.clear()
         self._leave()
         if self._naming and self._naming.owned:
             self._to_all(self._naming.goodbye)
@@ -97,13 +111,13 @@ class Names:
         if self._naming is None:
             return
         now = self._loop.time()
-        if way == "mdns":
+        if way in GROUPS:
             if message.response and source.port != MDNS.port:
                 return  # Whoever may not have that port is no responder (section 6).
-            for said in self._naming.heard(message, now):
-                self._to_all(said, QUIET_FOR_PROBES_S)
+            for own in self._naming.heard(message, now):
+                self._to_all(own, QUIET_FOR_PROBES_S)
             if not message.response and not message.claims:
-                self._asked(message, source)
+                self._asked(way, message, source)
         elif message.response:
             if self._uniqueness:
                 self._uniqueness.answered(message, source.address)
@@ -131,68 +145,93 @@ class Names:
         for name in before.keys() - after.keys():
             self._tell("neighbour", name=name, here=False)
 
-    def _asked(self, message: Message, source: Endpoint) -> None:
+    def _asked(self, way: str, message: Message, source: Endpoint) -> None:
         naming = self._naming
         if naming is None or not naming.owned:
             return
-        answers = _matching(naming.records, message)
+        found = said.reply(naming.records, message)
+        if not found.answers:
+            return
         if source.port != MDNS.port:
-            short = tuple(replace(it, ttl_s=_LEGACY_TTL_S, unique=False) for it in answers)
+            short = tuple(
+                replace(it, ttl_s=_LEGACY_TTL_S, unique=False)
+                for it in found.answers
+                if it.type != dns.NSEC
+            )
             if short:
                 answer = Message(message.number, True, message.questions, short)
-                self._send("mdns", dns.encode(answer), source)
+                self._send(way, dns.encode(answer), source)
             return
-        # Who has heard an answer, not long ago, says so (section 7.1).
-        known = {(it.type, it.data): it.ttl_s for it in message.answers}
-        new = tuple(it for it in answers if known.get((it.type, it.data), 0) * 2 < it.ttl_s)
-        if new:
-            self._to_all(Message(response=True, answers=new), QUIET_S)
+        answer = Message(response=True, answers=found.answers, more=found.more)
+        if message.alone and not self._untold(found.answers, _LATELY_S):
+            self._send(way, dns.encode(answer), source)
+        elif all(it.unique for it in found.answers):
+            self._to_all(answer, QUIET_S, way)
+        else:
+            self._after(self._draw.uniform(*_SHARED_AFTER_S), answer, way)
+
+    def _after(self, seconds: float, answer: Message, way: str) -> None:
+        def tell() -> None:
+            self._later.discard(timer)
+            self._to_all(answer, QUIET_S, way)
+
+        if len(self._later) < _MOST_LATER:
+            timer = self._loop.call_later(seconds, tell)
+            self._later.add(timer)
 
     def _asked_by_llmnr(self, message: Message, source: Endpoint, now: float) -> None:
         asked = any(name == self.name.lower() for name, _ in message.questions)
-        if not asked or source == Endpoint(self._address, self._port):
+        if not asked or source in self._places:
             return  # Its own question comes back to this host, too.
         unsure = not self.settled.is_set()
         if message.conflict and self._uniqueness:
             self._uniqueness.doubted(now)
             return
-        own = tuple(replace(it, ttl_s=_LLMNR_TTL_S) for it in self._records(self.name))
-        answers = () if unsure else _matching(own, message)
-        if answers or unsure:
-            answers = tuple(replace(it, unique=False) for it in answers)
-            # A response repeats the question (RFC 4795, section 2.1.1).
-            said = Message(message.number, True, message.questions, answers, tentative=unsure)
-            self._send("llmnr", dns.encode(said, authoritative=False), source)
+        own = () if unsure else said.host(self.name, self._places, self._key)
+        answers = tuple(
+            replace(it, ttl_s=_LLMNR_TTL_S, unique=False)
+            for it in said.reply(own, message).answers
+            if it.type != dns.NSEC
+        )
+        # A response repeats the question (RFC 4795, section 2.1.1), and is empty if the name is
+        # this host's and has no such record (section 2.3).
+        answer = Message(message.number, True, message.questions, answers, tentative=unsure)
+        self._send("llmnr", dns.encode(answer, authoritative=False), source)
 
     # --- what goes out ---
 
     def _records(self, name: str) -> tuple[Record, ...]:
-        about = dns.texts(f"at={self._address}:{self._port}", f"key={self._key}")
-        address = socket.inet_aton(self._address)
-        return (
-            Record(name, dns.A, address, unique=True),
-            Record(name, dns.TXT, about, unique=True),
-        )
+        return said.everything(name, self._places, self._key)
 
     @property
     def _location(self) -> str:
-        return f"http://{self._address}:{self._port}/"
+        return f"http://{self._places[0]}/"
 
-    def _to_all(self, message: Message, quiet_s: float = 0.0) -> None:
-        now = self._loop.time()
-        if quiet_s and now - self._said_to_all < quiet_s:
-            return
+    def _to_all(self, message: Message, quiet_s: float = 0.0, *ways: str) -> None:
+        """Tell all, by every way unless told, what they were not told within `quiet_s`."""
         if message.response:
-            self._said_to_all = now
-        self._send("mdns", dns.encode(message), MDNS)
+            answers = self._untold(message.answers, quiet_s)
+            if not answers:
+                return
+            message = replace(message, answers=answers)
+            now = self._loop.time()
+            lately = {key: at for key, at in self._told.items() if now - at < _LATELY_S}
+            self._told = lately | dict.fromkeys(map(_key_of, answers), now)
+        data = dns.encode(message)
+        for way in ways or GROUPS:
+            self._send(way, data, GROUPS[way])
+
+    def _untold(self, records: tuple[Record, ...], within_s: float) -> tuple[Record, ...]:
+        now, never = self._loop.time(), float("-inf")
+        return tuple(it for it in records if now - self._told.get(_key_of(it), never) >= within_s)
 
     def _tick(self) -> None:
         self._timer = None
         naming, now = self._naming, self._loop.time()
         if naming is None:
             return
-        for said in naming.tick(_not_before(naming.due, now)):
-            self._to_all(said)
+        for own in naming.tick(_not_before(naming.due, now)):
+            self._to_all(own)
         if self._uniqueness:
             for asked in self._uniqueness.tick(_not_before(self._uniqueness.due, now)):
                 self._send("signal", dns.encode(asked), LLMNR)
@@ -210,12 +249,12 @@ class Names:
             return
         check = self._uniqueness
         if check and check.lost:
-            for said in naming.contested(now):
-                self._to_all(said)
+            for last in naming.contested(now):
+                self._to_all(last)
         if not naming.owned:
             self._uniqueness = None
         elif check is None or check.name != naming.name:
-            self._uniqueness = Uniqueness(naming.name, self._address, self._draw, now)
+            self._uniqueness = Uniqueness(naming.name, self._places[0].address, self._draw, now)
         verified = self._uniqueness is not None and self._uniqueness.verified
         if verified and not self.settled.is_set():
             self.settled.set()
@@ -250,17 +289,14 @@ def questions(name: str) -> Iterator[tuple[bytes, Endpoint]]:
     """What is asked to find the peer of that name, and whom."""
     number = secrets.randbits(16)
     local = Message(number, questions=((f"{name}.{DOMAIN}", dns.TXT),))
-    yield dns.encode(local), MDNS
+    for group in GROUPS.values():
+        yield dns.encode(local), group
     yield dns.encode(Message(number, questions=((name, dns.TXT),))), LLMNR
     yield ssdp.search(f"{TARGET}{name}"), ssdp.GROUP
 
 
-def _matching(records: tuple[Record, ...], query: Message) -> tuple[Record, ...]:
-    """Those of `records` that a query asks for."""
-    asked = set(query.questions)
-    return tuple(
-        it for it in records if asked & {(it.name.lower(), it.type), (it.name.lower(), dns.ANY)}
-    )
+def _key_of(record: Record) -> tuple[str, int, bytes]:
+    return record.name, record.type, record.data
 
 
 def _not_before(due: float | None, now: float) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lab.peer.lan.dns import ANY, IN, Message, Record
+from lab.peer.lan.said import DOMAIN
 
 DELAY_S, PROBES, PROBE_EACH_S = 0.25, 3, 0.25
 ANNOUNCEMENTS, ANNOUNCE_EACH_S = 2, 1.0
@@ -19,14 +20,14 @@ BEATEN_S = 1.0
 """How long to wait after a probe of another that goes before (section 8.2)."""
 MANY, WITHIN_S, RESTRAINT_S = 15, 10.0, 5.0
 """After so many conflicts within that time, how long to wait before each claim (section 8.1)."""
-DOMAIN = "local"
 _LONGEST = 63
 
 
 class Naming:
     """One host's claim to a name; `draw` is its own stream of chance.
 
-    `records` gives what the host has to say under a name, all of it unique.
+    `records` gives what the host has to say under a name.  What of it is unique, it
+    claims, and it gives up all of it if any is another's.
     """
 
     def __init__(
@@ -75,36 +76,56 @@ class Naming:
         if self._sent < PROBES:
             self._sent += 1
             self.due = now + PROBE_EACH_S
-            name = self.records[0].name
+            own = self._unique()
             # Claims are made without the bit by which others forget what they know (10.2).
-            claims = tuple(replace(record, unique=False) for record in self.records)
-            return [Message(questions=((name, ANY),), claims=claims)]
+            claims = tuple(
+                replace(record, unique=False) for records in own.values() for record in records
+            )
+            return [Message(questions=tuple((name, ANY) for name in own), claims=claims)]
         self.owned, self._sent = True, 0
         return [self._announce(now)]
 
     def heard(self, message: Message, now: float) -> list[Message]:
         """What is to be said to a message from this network; its own are no conflict."""
-        own = self.records
-        name = own[0].name.lower()
         said = message.answers if message.response else message.claims
-        theirs = [record for record in said if record.name == name and not record.goodbye]
-        if not theirs:
-            return []
-        if not message.response:
-            if self.owned:
-                return [] if order(theirs) == order(own) else [self.response]
-            if order(theirs) > order(own):
-                self._begin(now + BEATEN_S)
-            return []
+        for name, own in self._unique().items():
+            theirs = [
+                record for record in said if record.name == name.lower() and not record.goodbye
+            ]
+            if theirs and not message.response:
+                # Of several names one decides, the same for all: else both might yield.
+                return self._probed(own, theirs, now)
+            if theirs and self._contradicted(own, theirs, now):
+                break
+        return []
+
+    def _probed(self, own: list[Record], theirs: list[Record], now: float) -> list[Message]:
+        if self.owned:
+            return [] if order(theirs) == order(own) else [self.response]
+        if order(theirs) > order(own):
+            self._begin(now + BEATEN_S)
+        return []
+
+    def _contradicted(self, own: list[Record], theirs: list[Record], now: float) -> bool:
         ours = {(record.type, record.data) for record in own}
         others = [record for record in theirs if (record.type, record.data) not in ours]
         if not self.owned:
             if others:
                 self._rename(now)
-        elif {record.type for record in others} & {record.type for record in own}:
+            return bool(others)
+        if {record.type for record in others} & {record.type for record in own}:
             # Whose it is, probes will tell (section 9).
             self._conflict(now)
-        return []
+            return True
+        return False
+
+    def _unique(self) -> dict[str, list[Record]]:
+        """What nobody else may have, by name."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records:
+            if record.unique:
+                found.setdefault(record.name, []).append(record)
+        return found
 
     def contested(self, now: float) -> list[Message]:
         """What is to be said when another protocol found the name to be another's."""

@@ -1,9 +1,9 @@
 """Finding peers on this network, and speaking to them, without a server.
 
 Three ways to find one, asked at one time; each answer says address, port and
-key.  mDNS: `<name>.local`, records A and TXT, from 224.0.0.251:5353.  LLMNR:
-`<name>` from 224.0.0.252:5355.  SSDP: a search for `urn:lab:peer:<name>` at
-239.255.255.250:1900.
+key.  mDNS: `<name>.local`, records A, AAAA and TXT, from 224.0.0.251:5353 and, where
+there is IPv6, [ff02::fb]:5353.  LLMNR: `<name>` from 224.0.0.252:5355.  SSDP: a
+search for `urn:lab:peer:<name>` at 239.255.255.250:1900.
 
 Nobody vouches for a key here but who answers: it is trust on first use, which
 suffices to find the same peer again, and to seal what is said from then on.
@@ -25,8 +25,8 @@ from typing import Any
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import KEY_BYTES, Identity, from_text, to_text
 from lab.peer.lan import dns
-from lab.peer.lan.names import LLMNR, MDNS, TARGET, Names, questions
-from lab.peer.lan.naming import DOMAIN
+from lab.peer.lan.names import LLMNR, MDNS, MDNS6, TARGET, Names, questions
+from lab.peer.lan.said import DOMAIN, places
 from lab.peer.lan.sockets import MAX_BYTES, Ear, Place, bound, member
 from lab.peer.portmap import ssdp
 from lab.peer.rendezvous.client import RendezvousError
@@ -42,6 +42,7 @@ AGAIN_S = 0.15
 MAX_KNOWN = 512
 CLAIM_S = 1.5
 """How long somebody takes who claims the name that is searched for."""
+_SIGNAL_WAYS = "signal", "signal6"
 SETTLE_S = 3.0
 """How long to wait for a name of one's own before somebody else is asked for."""
 
@@ -72,7 +73,7 @@ class Neighbours:
         self._seen: dict[tuple[Endpoint, str], None] = {}
         self._sockets: dict[str, asyncio.DatagramTransport] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._place = Place()
+        self._places: tuple[Place, ...] = ()
         self._moving = asyncio.Lock()
 
     @property
@@ -88,42 +89,50 @@ class Neighbours:
         """The name, and who else said that it is here."""
         return self._names.status()
 
-    async def settle_at(self, address: str) -> None:
-        """Be found at `address` from now on, and nowhere if it is "" or no interface has it.
+    async def settle_at(self, *addresses: str) -> None:
+        """Be found at `addresses` from now on, one of a family; nowhere if no interface has any.
 
-        Nothing happens if that is so already.  OSError if a port is taken.
+        Of two, the second counts if it is on the interface of the first.  Nothing
+        happens if all is so already.  OSError if a port is taken.
         """
         async with self._moving:
-            place = Place.of(address)
-            if place == self._place:
+            found = tuple(place for place in map(Place.of, addresses) if place.address)
+            here = tuple(place for place in found if place.index == found[0].index)
+            if here == self._places:
                 return
             self.leave()
-            self._place = place
-            if place.address:
-                await self._open(place.address)
+            self._places = here
+            if here:
+                await self._open(here)
 
-    async def _open(self, address: str) -> None:
+    async def _open(self, here: tuple[Place, ...]) -> None:
         opened: dict[str, socket.socket] = {}
         try:
-            for way, group in (("mdns", MDNS), ("llmnr", LLMNR), ("ssdp", ssdp.GROUP)):
-                opened[way] = member(group, address)
-            # Searches go out from a port of their own, and answers to them come there.
-            opened["signal"] = bound(address)
+            for place in here:
+                if place.family == 4:
+                    groups = {"mdns": MDNS, "llmnr": LLMNR, "ssdp": ssdp.GROUP}
+                else:
+                    groups = {"mdns6": MDNS6}
+                for way, group in groups.items():
+                    opened[way] = member(group, place)
+                # Searches go out from a port of their own, and answers to them come there.
+                opened[_signal_way(place.family)] = _signals(place, opened.get("signal"))
         except BaseException:
             for sock in opened.values():
                 sock.close()
             raise
-        port = opened["signal"].getsockname()[1]
+        ports = [opened[_signal_way(place.family)].getsockname()[1] for place in here]
         loop = asyncio.get_running_loop()
         for way, sock in opened.items():
             ear = functools.partial(Ear, functools.partial(self.heard, way))
             self._sockets[way], _ = await loop.create_datagram_endpoint(ear, sock=sock)
-        self._names.begin(address, port)
+        at = zip(here, ports, strict=True)
+        self._names.begin(*(Endpoint(place.address, port) for place, port in at))
 
     def leave(self) -> None:
         """Say goodbye to this network: nobody is known any more."""
         self._names.end()
-        self._place = Place()
+        self._places = ()
         for transport in self._sockets.values():
             transport.close()
         self._sockets.clear()
@@ -200,7 +209,7 @@ class Neighbours:
 
     def heard(self, way: str, data: bytes, source: Endpoint) -> None:
         """A datagram on one of the sockets."""
-        if way == "signal" and data[:1] == b"{":
+        if way in _SIGNAL_WAYS and data[:1] == b"{":
             self._signal(data, source)
         elif data[:4] in (b"M-SE", b"HTTP", b"NOTI"):
             self._ssdp(data, source)
@@ -221,7 +230,7 @@ class Neighbours:
                 name, dot, rest = record.name.partition(".")
                 told = dns.pairs(record.data)
                 if (dot, rest) in ((".", DOMAIN), ("", "")):
-                    self._found(name, told.get("at"), told.get("key"), rest)
+                    self._found(name, list(places(told)), told.get("key"), rest)
         self._names.heard(way, message, source)
 
     def _ssdp(self, data: bytes, source: Endpoint) -> None:
@@ -233,20 +242,21 @@ class Neighbours:
             return
         self._names.noticed(said)
         if isinstance(said, ssdp.Found) or said.alive:
-            at = said.location.removeprefix("http://").strip("/")
-            self._found(said.target[len(TARGET) :], at, said.usn, "ssdp")
+            at = {"at": said.location.removeprefix("http://").strip("/")}
+            self._found(said.target[len(TARGET) :], list(places(at)), said.usn, "ssdp")
 
-    def _found(self, name: str, at: str | None, key: str | None, way: str) -> None:
+    def _found(self, name: str, at: list[Endpoint], key: str | None, way: str) -> None:
         search = self._searches.get(name)
-        if search is None or search.done() or not at:
+        if search is None or search.done():
             return
         try:
-            endpoint, theirs = Endpoint.parse(at), from_text(key, KEY_BYTES)
+            theirs = from_text(key, KEY_BYTES)
         except (ValueError, TypeError):
             return
-        if not endpoint.sendable:
+        there = [one for one in at if one.sendable and _signal_way(one.family) in self._sockets]
+        if not there:
             return
-        self._known[name] = endpoint, theirs
+        self._known[name] = there[0], theirs
         self.found_by[name] = {DOMAIN: "mdns", "": "llmnr"}.get(way, way)
         search.set_result(None)
 
@@ -284,12 +294,24 @@ class Neighbours:
         return json.dumps(frame, separators=(",", ":")).encode()
 
     def _send(self, data: bytes, to: Endpoint) -> None:
-        self._send_by("signal", data, to)
+        self._send_by(_signal_way(to.family), data, to)
 
     def _send_by(self, way: str, data: bytes, to: Endpoint) -> None:
         # There is none while the host is between two networks.
         if transport := self._sockets.get(way):
             transport.sendto(data, to)
+
+
+def _signal_way(family: int) -> str:
+    return _SIGNAL_WAYS[family == 6]
+
+
+def _signals(place: Place, other: socket.socket | None) -> socket.socket:
+    """A socket for signals, at the port of the one of the other family: a service has one port."""
+    if other is not None:
+        with contextlib.suppress(OSError):
+            return bound(place, other.getsockname()[1])
+    return bound(place)
 
 
 async def _within(seconds: float, future: asyncio.Future[None]) -> bool:

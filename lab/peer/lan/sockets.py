@@ -10,12 +10,15 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from lab.peer.endpoint import Endpoint
 
 MAX_BYTES = 8192
 """Of a datagram that is read."""
 _SIOCGIFADDR = 0x8915
+_INTERFACES6 = Path("/proc/self/net/if_inet6")
 _RESPONDER_TTL = 255
 """Of multicast: that it is still that says that it crossed no router (RFC 6762, section 11)."""
 _ASKER_TTL = 1
@@ -36,53 +39,89 @@ class Place:
             return cls()
         if ipaddress.ip_address(address).is_loopback:
             return cls(address)  # The whole of 127.0.0.0/8 is, and one of it is named.
-        with _datagrams() as sock:
-            for index, name in socket.if_nameindex():
-                # Of several addresses the one that is asked for is given (devinet_ioctl).
-                wanted = socket.inet_aton(address)
-                request = struct.pack("=16sHH4s8x", name.encode(), socket.AF_INET, 0, wanted)
-                with contextlib.suppress(OSError):  # It has none, or is gone by now.
-                    answer = fcntl.ioctl(sock, _SIOCGIFADDR, request)
-                    if socket.inet_ntoa(answer[20:24]) == address:
-                        return cls(address, index)
-        return cls()
+        index = _interface6(address) if ":" in address else _interface4(address)
+        return cls(address, index) if index else cls()
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.address else 4
 
 
-def member(group: Endpoint, address: str) -> socket.socket:
-    """A socket that hears what is sent to a group on the network of `address`; OSError."""
-    sock = _datagrams()
+def _interface4(address: str) -> int:
+    """The number of the interface that has the address; 0 if none has."""
+    wanted = socket.inet_aton(address)
+    with _datagrams() as sock:
+        for index, name in socket.if_nameindex():
+            # Of several addresses the one that is asked for is given (devinet_ioctl).
+            request = struct.pack("=16sHH4s8x", name.encode(), socket.AF_INET, 0, wanted)
+            with contextlib.suppress(OSError):  # It has none, or is gone by now.
+                if fcntl.ioctl(sock, _SIOCGIFADDR, request)[20:24] == wanted:
+                    return index
+    return 0
+
+
+def _interface6(address: str) -> int:
+    wanted = socket.inet_pton(socket.AF_INET6, address).hex()
+    with contextlib.suppress(OSError):
+        for line in _INTERFACES6.read_text().splitlines():
+            held, index, *_ = line.split()
+            if held == wanted:
+                return int(index, 16)
+    return 0
+
+
+def member(group: Endpoint, place: Place) -> socket.socket:
+    """A socket that hears what is sent to a group on the network of `place`; OSError."""
+    sock = _datagrams(group.family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((group.address, group.port))
-        joined = socket.inet_aton(group.address) + socket.inet_aton(address)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
-        _near(sock, address, _RESPONDER_TTL)
+        if group.family == 6:
+            # Bound to a group of one link, it hears and speaks there alone.
+            sock.bind((group.address, group.port, 0, place.index))
+            packed = socket.inet_pton(socket.AF_INET6, group.address)
+            joined = packed + struct.pack("@I", place.index)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, joined)
+        else:
+            sock.bind((group.address, group.port))
+            joined = socket.inet_aton(group.address) + socket.inet_aton(place.address)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
+        _near(sock, place, _RESPONDER_TTL)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def bound(address: str) -> socket.socket:
-    """A socket at a free port of `address`, whose multicast goes out there; OSError."""
-    sock = _datagrams()
+def bound(place: Place, port: int = 0) -> socket.socket:
+    """A socket at a port of `place`, a free one unless told, whose multicast goes out there.
+
+    Raises OSError.
+    """
+    sock = _datagrams(place.family)
     try:
-        sock.bind((address, 0))
-        _near(sock, address, _ASKER_TTL)
+        sock.bind((place.address, port))
+        _near(sock, place, _ASKER_TTL)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _datagrams() -> socket.socket:
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+def _datagrams(family: int = 4) -> socket.socket:
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    return socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, kind)
 
 
-def _near(sock: socket.socket, address: str, ttl: int) -> None:
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
+def _near(sock: socket.socket, place: Place, ttl: int) -> None:
     # Nothing else of this crosses a router, so that nobody beyond one is answered.
+    if place.family == 6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, place.index)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, ttl)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+        return
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(place.address))
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
 
 
@@ -92,7 +131,7 @@ class Ear(asyncio.DatagramProtocol):
     def __init__(self, heard: Callable[[bytes, Endpoint], None]) -> None:
         self._heard = heard
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         if len(data) <= MAX_BYTES and not ipaddress.ip_address(addr[0]).is_unspecified:
             self._heard(data, Endpoint(addr[0], addr[1]))
 

@@ -22,7 +22,7 @@ class Lan:
     name = NAME
 
     def applies(self, settings: Settings) -> str:
-        return "" if settings.lan_address else f"{settings.node} has no IPv4 network"
+        return "" if settings.lan_addresses else f"{settings.node} has no address"
 
     async def call(self, call: OutgoingCall) -> Established:
         driver = await call.open_udp()

@@ -32,7 +32,7 @@ _BUS = """<busconfig>
 """
 _AVAHI = """[server]
 host-name={name}
-use-ipv6=no
+use-ipv6={six}
 allow-interfaces=eth0
 enable-dbus=yes
 [publish]
@@ -119,9 +119,12 @@ class Segment:
         self._stack.callback(heard.stop)
         return heard
 
-    def avahi(self, folder: Path, host: str, name: str) -> Avahi:
-        """avahi-daemon on `host`, as the owner of `name`, with a message bus of its own."""
-        return Avahi(self, folder, host, name)
+    def avahi(self, folder: Path, host: str, name: str, *, six: bool = False) -> Avahi:
+        """avahi-daemon on `host`, as the owner of `name`, with a message bus of its own.
+
+        `six`: whether it speaks over IPv6 as well.
+        """
+        return Avahi(self, folder, host, name, six=six)
 
     def _build(self) -> None:
         for space in map(self.space, ("switch", *self._hosts)):
@@ -139,6 +142,9 @@ class Segment:
 
     def address(self, host: str, address: str) -> None:
         """Give `host` an address, and the multicast route that resolvers want."""
+        if ":" in address:
+            run(f"ip -n {self.space(host)} address add {address} dev eth0 nodad")
+            return
         run(f"ip -n {self.space(host)} address add {address} dev eth0")
         run(f"ip -n {self.space(host)} route add 224.0.0.0/4 dev eth0")
 
@@ -146,12 +152,12 @@ class Segment:
 class Avahi:
     """See `Segment.avahi`."""
 
-    def __init__(self, segment: Segment, folder: Path, host: str, name: str):
+    def __init__(self, segment: Segment, folder: Path, host: str, name: str, *, six: bool):
         self._segment, self._host = segment, host
         folder = folder / f"avahi-{host}"
         folder.mkdir()
         (folder / "bus.conf").write_text(_BUS.format(folder=folder))
-        (folder / "avahi.conf").write_text(_AVAHI.format(name=name))
+        (folder / "avahi.conf").write_text(_AVAHI.format(name=name, six="yes" if six else "no"))
         self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={folder}/bus"}
         bus = f"--config-file={folder}/bus.conf"
         self._bus = segment.start(host, "dbus-daemon", bus, "--nofork", "--print-address=1")
@@ -166,13 +172,22 @@ class Avahi:
         """What it is called once it is settled."""
         return self.daemon.until(r"Server startup complete. Host name is (\S+?)\. ")[1]
 
-    def resolve(self, name: str) -> str:
+    def resolve(self, name: str, family: int = 4) -> str:
         """The address that avahi-resolve finds for a name; AssertionError if none."""
-        command = self._segment.inside(self._host, "avahi-resolve", "-4", "-n", name)
+        return self._ask("avahi-resolve", f"-{family}", "-n", name).split()[1]
+
+    def browse(self, service: str) -> dict[str, list[str]]:
+        """What avahi-browse finds of a service, by name: host, address, port and TXT."""
+        found = self._ask("avahi-browse", "-rpt", service)
+        resolved = [line.split(";") for line in found.splitlines() if line.startswith("=")]
+        return {fields[3]: fields[6:] for fields in resolved}
+
+    def _ask(self, *words: str) -> str:
+        command = self._segment.inside(self._host, *words)
         more = {"env": self._environment, "capture_output": True, "text": True, "timeout": 30}
         done = subprocess.run(command, check=False, **more)
         assert done.stdout, done.stderr
-        return done.stdout.split()[1]
+        return done.stdout
 
 
 def _forget(space: str) -> None:

@@ -41,6 +41,13 @@ def test_of_three_who_want_one_name_each_gets_one_and_is_found_by_it(network, tm
     avahi.name()
     for host, name in names.items():
         assert avahi.resolve(name) == at(host)
+    # As a service, too (RFC 6763).
+    services = avahi.browse("_lab._udp")
+    assert services.keys() == {name.removesuffix(".local") for name in names.values()}
+    for host, name in names.items():
+        target, address, port, told = services[name.removesuffix(".local")]
+        assert (target, address) == (name, at(host))
+        assert f'"at={address}:{port}"' in told
     # And so have they: a search is given up after 0.8 s.
     for caller, peer in peers.items():
         for callee, name in names.items():
@@ -50,13 +57,28 @@ def test_of_three_who_want_one_name_each_gets_one_and_is_found_by_it(network, tm
                 assert f"at {at(callee)}:" in record["reason"]
 
 
-def test_a_name_that_avahi_has_is_left_to_it(network, tmp_path):
-    avahi = network.avahi(tmp_path, "alice", "bob")
+def test_a_name_that_avahi_has_is_left_to_it_and_the_other_is_found_by_ipv6(network, tmp_path):
+    """Bob has no IPv4: all of it goes by ff02::fb."""
+    for number, host in enumerate(("alice", "bob", "carol"), 1):
+        network.address(host, f"fd00::{number}/64")
+    run(f"ip -n {network.space('bob')} address del {at('bob')}/24 dev eth0")
+    avahi = network.avahi(tmp_path, "alice", "bob", six=True)
     assert avahi.name() == "bob.local"
-    bob = network.peer(tmp_path, "bob", at("bob"))
+    bob = network.peer(tmp_path, "bob", "fd00::2")
     assert name_of(bob) == "bob-2.local"
-    assert avahi.resolve("bob.local") == at("alice")
-    assert avahi.resolve("bob-2.local") == at("bob")
+    assert avahi.resolve("bob-2.local", 6) == "fd00::2"
+    target, address, port, told = avahi.browse("_lab._udp")["bob-2"]
+    assert (target, address) == ("bob-2.local", "fd00::2")
+    assert f'"at=[fd00::2]:{port}"' in told
+    # Who has both families is found by either.
+    carol = network.peer(tmp_path, "carol", f"{at('carol')},fd00::3")
+    assert name_of(carol) == "carol.local"
+    assert avahi.resolve("carol.local") == at("carol")
+    assert avahi.resolve("carol.local", 6) == "fd00::3"
+    for caller, callee in ((carol, "bob-2"), (bob, "carol")):
+        (record,) = caller.connect(callee, "lan")
+        assert record["outcome"] == "success", record
+        assert record["remote_candidate"]["endpoint"].startswith("[fd00::"), record
 
 
 def test_a_name_that_a_peer_has_is_not_taken_by_avahi(network, tmp_path):
