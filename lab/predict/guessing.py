@@ -17,7 +17,8 @@ from lab.peer.chance import hit, probes_for
 from lab.peer.traversal.steps import Forecast, forecast
 from lab.predict.exchange import CALLEE_PORT, CALLER_PORT, Exchange, Side
 from lab.predict.finding import DIRECT, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import TCP, UDP, Arrived, Endpoint, Lost
 from lab.predict.peers import Peer
 from lab.predict.punching import crossed, found, unprepared

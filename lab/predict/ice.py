@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from lab.predict.exchange import CALLEE_PORT, CALLER_PORT, Exchange, Side, learn, signalling
 from lab.predict.finding import Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.peers import Peer
 from lab.predict.punching import found as acted_out
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from lab.predict import reasons
 from lab.predict.exchange import CALLEE_PORT, CALLER_PORT, Exchange, Side, signalling
 from lab.predict.finding import DIRECT, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import UDP, Endpoint, Lost
 from lab.predict.peers import Peer
 

@@ -8,7 +8,7 @@ from typing import Any
 from lab.errors import InputError
 from lab.plan.model import NodeKind, Plan
 from lab.predict.finding import DIRECT, RELAYED, Finding
-from lab.predict.network import Map
+from lab.predict.map import Map
 from lab.predict.peers import Peer
 from lab.predict.techniques import techniques
 from lab.topology.behaviour import Frozen

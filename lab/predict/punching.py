@@ -12,7 +12,8 @@ from lab.peer.chance import crossing
 from lab.predict import reasons
 from lab.predict.exchange import CALLEE_PORT, CALLER_PORT, Exchange, Side, learn, signalling
 from lab.predict.finding import DIRECT, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import TCP, UDP, Lost
 from lab.predict.peers import Peer
 from lab.topology.behaviour import Dependence, Unsolicited

@@ -52,7 +52,8 @@ from lab.predict.exchange import (
     signalling,
 )
 from lab.predict.finding import DIRECT, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import Endpoint, Lost
 from lab.predict.peers import Peer
 

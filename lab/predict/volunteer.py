@@ -17,7 +17,8 @@ from lab.plan.model import Node
 from lab.predict import reasons
 from lab.predict.exchange import roundtrip, signalling
 from lab.predict.finding import RELAYED, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import TCP, UDP, Endpoint, Lost
 from lab.predict.peers import PEER, Peer
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from lab.predict import reasons
 from lab.predict.exchange import roundtrip, signalling
 from lab.predict.finding import RELAYED, Finding
-from lab.predict.network import Map, Network
+from lab.predict.map import Map
+from lab.predict.network import Network
 from lab.predict.packet import TCP, Lost
 from lab.predict.peers import Peer
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.peer.record import Outcome
-from lab.peer.session.machine import Session, Timing, What
+from lab.peer.session.machine import Session
+from lab.peer.session.path import Timing, What
 from lab.peer.session.report import Repair, Report
 from lab.peer.session.rider import Rider
 from lab.peer.session.terms import Terms

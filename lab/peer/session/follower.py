@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from lab.peer.identity import Identity
 from lab.peer.session.conversation import GIVE_UP_S, Conversation, Emit
-from lab.peer.session.machine import What
+from lab.peer.session.path import What
 from lab.peer.session.report import End, Report
 from lab.peer.session.terms import Terms
 from lab.peer.session.wire import agreed

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from lab.peer.record import Outcome, PathKind, Record, Tally
 from lab.peer.session.conversation import GIVE_UP_S, Conversation, Emit, Held
-from lab.peer.session.machine import What
+from lab.peer.session.path import What
 from lab.peer.session.report import End, Report
 from lab.peer.session.terms import PACKET_BYTES, Terms, terms_in
 from lab.peer.session.wire import NUMBER_BYTES, agreed

@@ -15,69 +15,20 @@ before, if no other one has taken its place.
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections import deque
 
+from lab.peer.session.path import Change, PathState, Timing, What
 from lab.peer.session.wire import Frame, Kind, SessionSeal
 
 MAX_ASKED = 32
 MAX_INBOX = 256
-LEAST_KEEPALIVE_S = 15.0
-"""What RFC 8445 asks for on the Internet, and the usual."""
+
+
 DEAD_CHECK_S = 1.0
 """How often a dead path is asked whether it is back."""
 QUIET_S = 0.5
 """Silence that is worth a question, at least, where datagrams came steadily."""
 QUIET_GAPS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How soon an end notices, in seconds."""
-
-    keepalive_s: float = LEAST_KEEPALIVE_S
-    """Between checks; 0 for none, so that nothing is sent but datagrams."""
-    again_s: float = 0.25
-    """Between checks without an answer; two round trips if those are longer."""
-    checks: int = 6
-    """So many without an answer, and the path is dead."""
-
-
-class What(StrEnum):
-    """What happened to the path that is used."""
-
-    UP = "up"
-    DEAD = "dead"
-    BACK = "back"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The path that is used has changed."""
-
-    what: What
-    path: bytes
-    at: float
-    silent_s: float
-    """How long nothing had been heard by then."""
-
-
-@dataclass(slots=True)
-class _Path:
-    number: bytes
-    heard_at: float
-    next_at: float | None
-    proven: bool = False
-    alive: bool = False
-    unanswered: int = 0
-    asked: OrderedDict[int, float] = field(default_factory=OrderedDict)
-    round_trip: float = 0.0
-    quiet_at: float | None = None
-    gap: float | None = None
-    """Between datagrams, smoothed."""
-    data_at: float | None = None
-    out: list[bytes] = field(default_factory=list)
 
 
 class Session:
@@ -111,7 +62,7 @@ class Session:
         self._leads = leads
         self._timing = timing
         self._rng = rng
-        self._paths: dict[bytes, _Path] = {}
+        self._paths: dict[bytes, PathState] = {}
         self._wanted: bytes | None = None
         self._wanted_by = 0
         self._heard_at = now
@@ -136,7 +87,7 @@ class Session:
 
     def attach(self, path: bytes, now: float) -> None:
         """An attempt has found a path: prove it, and use it if there is no other."""
-        self._paths[path] = _Path(path, heard_at=now, next_at=now)
+        self._paths[path] = PathState(path, heard_at=now, next_at=now)
 
     def detach(self, path: bytes, now: float) -> None:
         """That path is no more."""
@@ -233,7 +184,7 @@ class Session:
 
     # --- what is behind it ---
 
-    def _ask(self, path: _Path, now: float) -> None:
+    def _ask(self, path: PathState, now: float) -> None:
         if path.alive and path.unanswered >= self._timing.checks:
             path.alive = False
             self._gone(path.number, now)
@@ -245,7 +196,7 @@ class Session:
         again = max(self._timing.again_s, 2 * path.round_trip)
         path.next_at = now + (again if path.alive or not path.proven else DEAD_CHECK_S)
 
-    def _on_data(self, path: _Path, frame: Frame, now: float) -> None:
+    def _on_data(self, path: PathState, frame: Frame, now: float) -> None:
         self.received += 1
         if frame.number < self.highest:
             self.reordered += 1
@@ -261,7 +212,7 @@ class Session:
         path.data_at = now
         self.inbox.append((frame.number, frame.payload))
 
-    def _on_check(self, path: _Path, frame: Frame, now: float) -> None:
+    def _on_check(self, path: PathState, frame: Frame, now: float) -> None:
         self._counts(frame)
         self._say(path, Kind.CHECKED, frame.sequence)
         if not path.proven:
@@ -270,7 +221,7 @@ class Session:
             self._wanted, self._wanted_by = path.number, frame.sequence
             self._choose(now)
 
-    def _on_checked(self, path: _Path, frame: Frame, now: float) -> None:
+    def _on_checked(self, path: PathState, frame: Frame, now: float) -> None:
         self._counts(frame)
         asked_at = path.asked.pop(frame.echo, None)
         if asked_at is None:
@@ -322,7 +273,7 @@ class Session:
         self.peer_sent = max(self.peer_sent, frame.sent)
         self.peer_received = max(self.peer_received, frame.received)
 
-    def _say(self, path: _Path, kind: Kind, echo: int = 0) -> int:
+    def _say(self, path: PathState, kind: Kind, echo: int = 0) -> int:
         use = self._leads and self.current == path.number
         sequence, frame = self.seal.word(
             kind, path.number, use=use, echo=echo, sent=self.sent, received=self.received

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.session.machine import Session, Timing, What
+from lab.peer.session.machine import Session
+from lab.peer.session.path import Timing, What
 from lab.peer.session.rider import Rider
 from lab.peer.session.terms import Terms, terms_in
 from lab.peer.session.wire import Kind, agreed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
 from lab.plan.model import NodeKind, Plan
-from lab.predict.network import Map
+from lab.predict.map import Map
 from lab.topology.loader import load, loads
 from lab.topology.problems import TopologyError
 
