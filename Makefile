@@ -71,13 +71,16 @@ format: .venv/.ready
 	$(BIN)/ruff format .
 
 # `serial` tests measure or exhaust something and so run with nothing beside them; the
-# others mostly wait, so there is one more at a time than there are processors.
+# others mostly wait, so there is one more at a time than there are processors.  A file's
+# tests share what they build, so that one worker has them all; the quick ones are last,
+# which is how the workers end together.
 test: test-packages
 	@tests/dockerd.sh start
 	@trap 'tests/dockerd.sh stop' EXIT; \
-	$(SUDO) $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) -m 'not serial and not vm' && \
-	$(SUDO) $(BIN)/python -m pytest -m 'serial and not vm' && \
-	$(SUDO) $(BIN)/python -m pytest -m 'vm and not long'
+	$(SUDO) $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder \
+	  -m 'not serial and not vm' && \
+	$(SUDO) $(BIN)/python -m pytest -m 'serial and not vm' tests/kernel && \
+	$(SUDO) $(BIN)/python -m pytest -m 'vm and not long' tests/vm
 
 test-unit: setup
 	$(BIN)/python -m pytest -n 2 tests/unit
@@ -86,7 +89,7 @@ test-kernel: test-packages
 	$(SUDO) $(BIN)/python -m pytest -m 'kernel and not docker' tests/kernel
 
 test-vm: test-packages
-	$(SUDO) $(BIN)/python -m pytest -m vm
+	$(SUDO) $(BIN)/python -m pytest -m vm tests/vm
 
 bench: test-packages
 	@tests/dockerd.sh start

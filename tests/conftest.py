@@ -19,6 +19,7 @@ settings.register_profile("lab", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("lab")
 
 STRICT = bool(os.environ.get("CI"))
+TESTS = Path(__file__).resolve().parent
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -28,6 +29,14 @@ def pytest_runtest_makereport(item, call):
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped where it must run: {report.longrepr}"
+
+
+def pytest_collection_modifyitems(items):
+    """`make test` looks for these in one place each, and not among all."""
+    for item in items:
+        for marker, folder in (("serial", TESTS / "kernel"), ("vm", TESTS / "vm")):
+            if item.get_closest_marker(marker) and folder not in item.path.parents:
+                raise pytest.UsageError(f"{item.nodeid}: {marker} tests belong in {folder}")
 
 
 def pytest_sessionstart(session):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,13 +30,6 @@ own = bytes(4) if sys.argv[2:] else address
 packet = bytes.fromhex("0001080006040001") + mac + own + bytes(6) + address
 sock.sendto(packet, ("eth0", 0x0806, 0, 0, b"\\xff" * 6))
 """
-
-
-@pytest.fixture
-def segment():
-    """Four hosts without any address."""
-    with Segment(*HOSTS) as made:
-        yield made
 
 
 def claiming(segment, host, first=WANTED):
@@ -86,7 +80,7 @@ def until_said(capture, kind, address, times=1):
     capture.until(rf"(?s)(?:{line}.*?){{{times}}}")
 
 
-def test_a_claim_is_three_probes_and_two_announcements(segment):
+def a_claim_is_three_probes_and_two_announcements(segment, tmp_path):
     capture = segment.listen("arp")
     alice = claiming(segment, "alice")
     assert claimed(alice) == WANTED
@@ -95,7 +89,7 @@ def test_a_claim_is_three_probes_and_two_announcements(segment):
     assert addresses(segment, "alice") == [WANTED]
 
 
-def test_of_four_who_want_one_address_at_once_none_has_anothers(segment):
+def of_four_who_want_one_address_at_once_none_has_anothers(segment, tmp_path):
     capture = segment.listen("arp")
     programs = {host: claiming(segment, host) for host in HOSTS}
     owned = {host: claimed(program) for host, program in programs.items()}
@@ -111,7 +105,7 @@ def test_of_four_who_want_one_address_at_once_none_has_anothers(segment):
         assert {about for kind, about in mine if kind == ANNOUNCEMENT} == {address}
 
 
-def test_who_probes_for_it_at_the_same_time_sends_a_claim_elsewhere(segment):
+def who_probes_for_it_at_the_same_time_sends_a_claim_elsewhere(segment, tmp_path):
     capture = segment.listen("arp")
     alice = claiming(segment, "alice")
     until_said(capture, PROBE, WANTED)
@@ -124,7 +118,7 @@ def test_who_probes_for_it_at_the_same_time_sends_a_claim_elsewhere(segment):
     assert mine.count((PROBE, other)) == 3
 
 
-def test_an_address_is_defended_once_and_then_left_for_another(segment):
+def an_address_is_defended_once_and_then_left_for_another(segment, tmp_path):
     capture = segment.listen("arp")
     alice = claiming(segment, "alice")
     assert claimed(alice) == WANTED
@@ -146,7 +140,7 @@ def test_an_address_is_defended_once_and_then_left_for_another(segment):
     assert mine.count((PROBE, other)) == 3
 
 
-def test_who_starts_again_has_what_it_had(segment):
+def who_starts_again_has_what_it_had(segment, tmp_path):
     first = claiming(segment, "alice")
     assert claimed(first) == WANTED
     first.stop()
@@ -155,7 +149,7 @@ def test_who_starts_again_has_what_it_had(segment):
     assert addresses(segment, "alice") == [WANTED]
 
 
-def test_what_avahi_autoipd_has_is_left_to_it(segment):
+def what_avahi_autoipd_has_is_left_to_it(segment, tmp_path):
     theirs = autoipd(segment, "alice")
     assert theirs.until(r"Callout BIND, address (\S+) on")[1] == WANTED
     ours = claimed(claiming(segment, "bob"))
@@ -163,14 +157,14 @@ def test_what_avahi_autoipd_has_is_left_to_it(segment):
     assert [addresses(segment, host) for host in ("alice", "bob")] == [[WANTED], [ours]]
 
 
-def test_what_is_had_is_not_taken_by_avahi_autoipd(segment):
+def what_is_had_is_not_taken_by_avahi_autoipd(segment, tmp_path):
     assert claimed(claiming(segment, "bob")) == WANTED
     theirs = autoipd(segment, "alice").until(r"Callout BIND, address (\S+) on")[1]
     assert theirs != WANTED
     assert addresses(segment, "bob") == [WANTED]
 
 
-def test_a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_path):
+def a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_path):
     claimers = {host: claiming(segment, host) for host in ("alice", "bob")}
     before = {host: claimed(claimer) for host, claimer in claimers.items()}
     alice, bob = (segment.peer(tmp_path, host) for host in ("alice", "bob"))
@@ -184,3 +178,33 @@ def test_a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_p
     assert bob.event("named")["name"] == "bob.local"
     (record,) = alice.connect("bob", "lan")
     assert record["remote_candidate"]["endpoint"].startswith(f"{after}:")
+
+
+SCENARIOS = (
+    a_claim_is_three_probes_and_two_announcements,
+    of_four_who_want_one_address_at_once_none_has_anothers,
+    who_probes_for_it_at_the_same_time_sends_a_claim_elsewhere,
+    an_address_is_defended_once_and_then_left_for_another,
+    who_starts_again_has_what_it_had,
+    what_avahi_autoipd_has_is_left_to_it,
+    what_is_had_is_not_taken_by_avahi_autoipd,
+    a_peer_goes_by_the_address_that_was_claimed_for_its_host,
+)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """All scenarios at once, as nearly all that they do is to wait for as long as the RFC says."""
+
+    def play(scenario, folder):
+        # Four hosts without any address, for this one alone.
+        with Segment(*HOSTS) as segment:
+            scenario(segment, folder)
+
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {each: pool.submit(play, each, tmp_path_factory.mktemp("c")) for each in SCENARIOS}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_claims(outcomes, scenario):
+    outcomes[scenario].result()
