@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -43,6 +43,9 @@ from lab.plan.timeline import Moment
 from lab.topology.behaviour import Backend
 from lab.topology.changes import Activity, AnyChange, SetActivity
 
+if TYPE_CHECKING:
+    from lab.agent.witness import Witness
+
 Emit = Callable[[dict[str, Any]], None]
 
 _CONNECT_SLACK_S = 30.0
@@ -66,6 +69,7 @@ class Lab:
         self._plan: Plan | None = None
         self._changing = asyncio.Lock()
         self._explaining = asyncio.Lock()
+        self._witness: Witness | None = None
         self._applying = False
         self._events = EventLog(paths.events)
         self._layers = Layers()
@@ -192,6 +196,7 @@ class Lab:
             "first": request["first"],
             "timeout_s": request["timeout_s"],
             "goodput_s": request.get("goodput_s", 0),
+            "goodput_once": request.get("goodput_once", False),
             "options": request.get("options", {}),
         }
         async for answer in self._order(local, order):
@@ -208,26 +213,28 @@ class Lab:
         """Have one peer hold a session with another; see `Conversing.hold`."""
         return await self._conversing.hold(request, emit, hang_up)
 
-    async def explain(self, request: Mapping[str, Any]) -> str:
-        """As `connect`, with one technique and looked at from everywhere: a capture, as JSON.
+    async def explain(self, request: Mapping[str, Any], emit: Emit, hang_up: asyncio.Event) -> str:
+        """As `connect` or `session`, and looked at from everywhere: a capture, as JSON.
 
-        Raises LabError as `connect`, and where packets can't be looked at.
+        Raises LabError as these do, and where packets can't be looked at.
         """
         # Imported here: only who explains pays for it.
-        from lab.agent.explaining import recorded  # noqa: PLC0415
+        from lab.agent.explaining import Explaining  # noqa: PLC0415
         from lab.observe.explain.events import encode as as_json  # noqa: PLC0415
 
         plan = self._plan
         if plan is None:
             raise LabError("the lab is not up")
+
+        def follow(witness: Witness | None) -> None:
+            self._witness = witness
+
         async with self._explaining:
-            capture = await recorded(
-                self._paths,
-                plan,
-                request,
-                lambda hear: self.connect(request, hear),
-                ferry_stats=self._ferry_stats,
-            )
+            explaining = Explaining(self._paths, plan, request, self._ferry_stats, follow)
+            if request.get("session"):
+                capture = await explaining.session(self.session, emit, hang_up)
+            else:
+                capture = await explaining.attempt(lambda hear: self.connect(request, hear))
         return (await asyncio.to_thread(as_json, capture)).decode()
 
     # --- changing the lab ---------------------------------------------------
@@ -302,15 +309,19 @@ class Lab:
         if stops:
             await self._change_or_undo(changed(self._plan, stops), emit)
             plan = changed(self._plan, changes)
-        return await self._change_or_undo(plan, emit, momentary(plan, changes))
+        return await self._change_or_undo(plan, emit, momentary(plan, changes), changes)
 
     async def _change_or_undo(
-        self, desired: Plan, emit: Emit, besides: Sequence[AnyOperation] = ()
+        self,
+        desired: Plan,
+        emit: Emit,
+        besides: Sequence[AnyOperation] = (),
+        changes: Sequence[AnyChange] = (),
     ) -> int:
         """As `_change`; on failure the lab goes back to what it was, and the error is raised."""
         before = self._plan
         try:
-            return await self._change(desired, emit, besides)
+            return await self._change(desired, emit, besides, changes)
         except LabError as error:
             if before is None:
                 raise
@@ -341,16 +352,30 @@ class Lab:
         names -= {op.node.name for op in back if isinstance(op, LoadRules)}
         return tuple(LoadRules(node=node) for node in before.nodes if node.name in names)
 
-    async def _change(self, desired: Plan, emit: Emit, besides: Sequence[AnyOperation] = ()) -> int:
+    async def _change(
+        self,
+        desired: Plan,
+        emit: Emit,
+        besides: Sequence[AnyOperation] = (),
+        changes: Sequence[AnyChange] = (),
+    ) -> int:
         """Carry out what leads from what runs to `desired`; the only way to change anything.
 
-        `besides` are operations that leave nothing behind in a plan.  Returns
-        how many operations it took.
+        `besides` are operations that leave nothing behind in a plan, `changes`
+        what it is all made from, for whoever looks on.  Returns how many
+        operations it took.
         """
         await self._programs.prepare(desired)
         executor = await self._ready_for(desired)
         operations = (*diff(executor.running.plan(), desired), *besides)
-        await executor.carry_out(operations, emit)
+        witness = self._witness
+        if witness is not None:
+            await asyncio.to_thread(witness.before, desired, operations, changes)
+        try:
+            await executor.carry_out(operations, emit)
+        finally:
+            if witness is not None:
+                witness.after()
         executor.running = Running(desired)
         if desired is not self._plan:
             self._plan = desired

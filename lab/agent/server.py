@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from lab.agent import lock, wire
@@ -105,10 +105,11 @@ class Agent:
             "status": self._status,
             "toll": self._toll,
             "connect": self._connect,
-            "explain": self._explain,
             "change": self._change,
             "events": self._events,
         }
+        self._lasting = {"session": self._session, "explain": self._explain}
+        """Requests that whoever asked ends by saying no more, and still hears the end of."""
 
     async def run(
         self, order: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -165,8 +166,9 @@ class Agent:
             if not line:
                 return
             request = wire.unpack(line)
-            if request.get("do") == "session":
-                emit({"result": await self._session(request, emit, reader)})
+            if lasting := self._lasting.get(str(request.get("do"))):
+                with _hanging_up(reader) as hang_up:
+                    emit({"result": await lasting(request, emit, hang_up)})
                 await writer.drain()
                 return
             handler = self._handlers.get(str(request.get("do")))
@@ -204,20 +206,23 @@ class Agent:
     async def _connect(self, request: dict[str, Any], emit: Emit) -> Any:
         return await self._lab.connect(request, emit)
 
-    async def _session(
-        self, request: dict[str, Any], emit: Emit, reader: asyncio.StreamReader
-    ) -> Any:
-        """Hold a session; whoever asked ends it by hanging up, and may still hear the end."""
-        hang_up = asyncio.Event()
-        hearing = asyncio.create_task(reader.read(1))
-        hearing.add_done_callback(lambda _: hang_up.set())
-        try:
-            return await self._lab.session(request, emit, hang_up)
-        finally:
-            hearing.cancel()
+    async def _session(self, request: dict[str, Any], emit: Emit, hang_up: asyncio.Event) -> Any:
+        return await self._lab.session(request, emit, hang_up)
 
-    async def _explain(self, request: dict[str, Any], emit: Emit) -> Any:
-        return {"capture": await self._lab.explain(request)}
+    async def _explain(self, request: dict[str, Any], emit: Emit, hang_up: asyncio.Event) -> Any:
+        return {"capture": await self._lab.explain(request, emit, hang_up)}
+
+
+@contextlib.contextmanager
+def _hanging_up(reader: asyncio.StreamReader) -> Iterator[asyncio.Event]:
+    """An event that is set when the other side says no more."""
+    hang_up = asyncio.Event()
+    hearing = asyncio.create_task(reader.read(1))
+    hearing.add_done_callback(lambda _: hang_up.set())
+    try:
+        yield hang_up
+    finally:
+        hearing.cancel()
 
 
 async def _until_gone(reader: asyncio.StreamReader, answering: Coroutine[Any, Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`lab explain`: the packets of one attempt, hop by hop, and why it came out as it did."""
+"""`lab explain`: the packets of an attempt or a session, hop by hop, and why it went as it did."""
 
 from __future__ import annotations
 
@@ -7,18 +7,51 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.labs import json_option, lab_option
+from lab.cli.labs import json_option, lab_option, span
 
 if TYPE_CHECKING:
     from lab.observe.explain.ladder import Ladder
     from lab.paths import LabPaths
 
 
+_CHANGES = ("nat", "link", "move", "partition", "heal", "node", "firewall", "apply")
+"""Commands that change a network."""
+_GOOD = ("undisturbed", "repaired", "back")
+_KEEPALIVE_S, _RATE = 15.0, 10.0
+"""Of a session that is shown: as `lab session`, with fewer datagrams."""
+
+
 @click.command()
 @click.argument("local", metavar="A")
 @click.argument("remote", metavar="B")
-@click.option("--technique", "-t", default="udp-punch", metavar="NAME", help="What to explain.")
-@click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, help="Seconds for it.")
+@click.option(
+    "--technique",
+    "-t",
+    "techniques",
+    multiple=True,
+    metavar="NAME",
+    help="What to explain; of a session, what it may use, in this order.  [default: udp-punch]",
+)
+@click.option(
+    "--during",
+    multiple=True,
+    metavar="COMMAND",
+    help="Explain a session, and what this command does to it: --during 'nat reboot home-a'.",
+)
+@click.option(
+    "--for",
+    "for_s",
+    callback=span,
+    default="0s",
+    show_default=False,
+    help="Explain a session for so long, whatever happens to it meanwhile.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 60),
+    default=10.0,
+    help="Seconds for the attempt, or for the repair of a session.",
+)
 @click.option(
     "--set",
     "settings",
@@ -35,7 +68,9 @@ def command(
     *,
     local: str,
     remote: str,
-    technique: str,
+    techniques: tuple[str, ...],
+    during: tuple[str, ...],
+    for_s: float,
     timeout: float,
     settings: tuple[str, ...],
     everything: bool,
@@ -44,33 +79,39 @@ def command(
     lab_name: str | None,
     as_json: bool,
 ) -> None:
-    """Let peer A connect to peer B by one technique, and show every packet of it.
+    """Show every packet of peer A connecting to peer B, or of a session between the two.
 
     Packets are seen at both peers and on both sides of each router and
     firewall on the way: which packet made which mapping, what was translated
     into what, what was dropped where and by which rule, and why the attempt
     worked or failed.
 
-    Exit code 0 if it connected them, 1 if not.
+    With --during or --for it is a session that is shown from when it has a path
+    on: what broke it, how that was noticed, and how it was repaired.
+
+    Exit code 0 if it connected them, or the session has a path in the end; else 1.
     """
     from lab.cli.connect import check_ends, check_techniques, options
     from lab.cli.labs import choose
-    from lab.cli.terminal import print_json, say
 
     paths = choose(lab_name)
     check_ends(paths, local, remote)
-    check_techniques((technique,))
+    check_techniques(techniques)
+    session = bool(during or for_s)
+    if len(techniques) > 1 and not session:
+        raise click.UsageError("One technique at a time; a session (--during) may use several.")
     order = {
         "do": "explain",
         "local": local,
         "remote": remote,
-        "techniques": [technique],
-        "first": False,
+        "techniques": list(techniques) if session else list(techniques or ("udp-punch",)),
         "timeout_s": timeout,
-        "goodput_s": 0.0,
-        "options": options(settings),
     }
-    ladder = _explained(paths, order, everything=everything)
+    if session:
+        order |= {"session": True, "for_s": for_s, "keepalive_s": _KEEPALIVE_S, "rate": _RATE}
+    else:
+        order |= {"first": False, "goodput_s": 0.0, "options": options(settings)}
+    ladder = _explained(paths, order, _commands(during, paths), everything=everything)
     drawn = False
     if svg_file:
         from lab.observe.explain.svg import svg
@@ -83,8 +124,12 @@ def command(
     if as_json:
         import msgspec
 
+        from lab.cli.terminal import print_json
+
         print_json(msgspec.to_builtins(ladder))
     elif drawn:
+        from lab.cli.terminal import say
+
         say(ladder.sentence)
     else:
         import shutil
@@ -93,20 +138,68 @@ def command(
 
         wide = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
         click.echo(ladder_text(ladder, max(wide, LEAST)), nl=False)
-    if ladder.outcome not in _connected():
+    if ladder.outcome not in (*_connected(), *_GOOD):
         raise click.exceptions.Exit(1)
 
 
-def _explained(paths: LabPaths, order: dict[str, Any], *, everything: bool) -> Ladder:
-    from lab.agent.client import result
+def _commands(texts: tuple[str, ...], paths: LabPaths) -> list[list[str]]:
+    """The commands in `texts`, for this lab; click.UsageError for one that changes no network."""
+    import shlex
+
+    found = []
+    for text in texts:
+        words = shlex.split(text)
+        words = words[1:] if words[:1] == ["lab"] else words
+        if not words or words[0] not in _CHANGES:
+            raise click.UsageError(f"--during takes one of {', '.join(_CHANGES)}, not {text!r}.")
+        found.append([*words, "--lab", paths.lab])
+    return found
+
+
+def _explained(
+    paths: LabPaths, order: dict[str, Any], commands: list[list[str]], *, everything: bool
+) -> Ladder:
+    from threading import Thread
+
+    from lab.agent import client
+
+    # Reading what was seen takes much to import, and there is nothing else to do meanwhile.
+    getting_ready = Thread(target=_get_ready, daemon=True)
+    getting_ready.start()
+    answer: dict[str, Any] = {}
+    for answer in client.ask(paths, order, until_interrupted="session" in order):
+        if answer.get("event") == "ready":
+            for command in commands:
+                _change(command)
+    getting_ready.join()
     from lab.observe.explain.arrange import ladder
     from lab.observe.explain.events import decode
     from lab.observe.explain.story import story
     from lab.predict import contradictions
 
-    capture = decode(result(paths, order)["capture"].encode())
-    against = contradictions(capture.plan, capture.local, capture.remote, [capture.record])
+    capture = decode(answer["result"]["capture"].encode())
+    against: list[str] = []
+    if not capture.is_session and not capture.happened:
+        against = contradictions(capture.plan, capture.local, capture.remote, [capture.record])
     return ladder(story(capture), everything=everything, against=tuple(against))
+
+
+def _get_ready() -> None:
+    import importlib
+
+    for name in ("lab.observe.explain.arrange", "lab.observe.explain.story", "lab.predict"):
+        importlib.import_module(name)
+
+
+def _change(command: list[str]) -> None:
+    """Carry out a command of `lab`, without what it prints; raises what it raises."""
+    import contextlib
+    import io
+
+    from lab.cli.main import cli
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        cli.main(args=command, prog_name="lab", standalone_mode=False)
 
 
 def _connected() -> frozenset[str]:

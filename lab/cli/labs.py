@@ -142,6 +142,17 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)
 
 
+def span(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Seconds in `15s`, `250ms` or `2m`."""
+    from lab.topology.problems import WrongValueError
+    from lab.topology.units import parse_duration
+
+    try:
+        return parse_duration(value) / 1e6
+    except WrongValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 def techniques_option(default: str = "all") -> Callable[[Command], Command]:
     """The option `--technique NAME`, any number of times; `default` says what is tried without."""
     return click.option(

@@ -6,18 +6,7 @@ from typing import Any
 
 import click
 
-from lab.cli.labs import json_option, lab_option, techniques_option
-
-
-def _span(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """Seconds in `15s`, `250ms` or `2m`."""
-    from lab.topology.problems import WrongValueError
-    from lab.topology.units import parse_duration
-
-    try:
-        return parse_duration(value) / 1e6
-    except WrongValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+from lab.cli.labs import json_option, lab_option, span, techniques_option
 
 
 def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -37,14 +26,14 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @techniques_option("direct, udp-punch, tcp-punch, relay, http")
 @click.option(
     "--keepalive",
-    callback=_span,
+    callback=span,
     default="15s",
     help="Between checks of an idle path; 0 for none.  RFC 8445 wants 15s on the Internet.",
 )
 @click.option(
     "--for",
     "for_s",
-    callback=_span,
+    callback=span,
     default="0s",
     help="How long.  [default: until Ctrl-C]",
     show_default=False,

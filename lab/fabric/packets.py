@@ -64,7 +64,7 @@ def opening(
             if not outgoing:
                 made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             if program:
-                _attach(made, program)
+                attach(made, program)
             yield made
         except OSError as error:
             made.close()
@@ -74,7 +74,8 @@ def opening(
             ) from error
 
 
-def _attach(made: socket.socket, program: Program) -> None:
+def attach(made: socket.socket, program: Program) -> None:
+    """Let `made` hear from now on what `program` gives; what waits in it stays."""
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     request = struct.pack("HL", len(program), ctypes.addressof(buffer))

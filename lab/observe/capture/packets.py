@@ -50,6 +50,10 @@ class Tap:
     def close(self) -> None:
         self._socket.close()
 
+    def widen(self, addresses: Sequence[str]) -> None:
+        """See IPv4 from or to these from now on."""
+        sockets.attach(self._socket, _filter(addresses))
+
     def missed(self) -> int:
         """How many packets did not fit since it was opened, or since it was last asked."""
         return sockets.missed(self._socket)

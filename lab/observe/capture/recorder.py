@@ -10,10 +10,13 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from lab.errors import LabError
 from lab.fabric import netns
@@ -45,11 +48,16 @@ class Recorder:
         self.untraced: list[str] = []
         self.ended_ns = 0
         self._paths = paths
-        self._nodes = nodes
+        self._nodes = list(nodes)
         self._addresses = addresses
         self._wanted = frozenset(addresses)
         self._taps: list[Tap] = []
         self._tracers: list[Tracer] = []
+        self._commits: dict[str, list[int]] = {}
+        self._poll = select.epoll()
+        self._readers: dict[int, Tap | Tracer] = {}
+        self._rules: list[Rule] = []
+        self._held: list[Held] = []
         self._followed: dict[tuple[str, int], bool] = {}
         self._seen = threading.Condition()
         self._stop, self._stopped = os.pipe2(os.O_CLOEXEC)
@@ -58,13 +66,13 @@ class Recorder:
     def __enter__(self) -> Self:
         try:
             for node in self._nodes:
-                path = self._paths.netns(node.name)
-                self._taps.append(Tap(path, node.name, self._addresses))
-                if node.kind is not NodeKind.INTERNET or node.fences:
-                    self._trace(node)
+                for reader in self._observe(node):
+                    self._readers[reader.fileno()] = reader
         except BaseException:
             self._close()
             raise
+        for number in (*self._readers, self._stop):
+            self._poll.register(number, select.EPOLLIN)
         self._thread.start()
         return self
 
@@ -83,6 +91,45 @@ class Recorder:
         self._close()
         self.sightings.sort(key=lambda sighting: sighting.at_ns)
 
+    def wait_arrivals(self, names: Sequence[str], number: int, most_s: float) -> None:
+        """Wait until so many packets have come in at each of these nodes, or for `most_s`."""
+        until = time.monotonic() + most_s
+        with self._seen:
+            while (left := until - time.monotonic()) > 0:
+                came = Counter(one.node for one in self.sightings if not one.outgoing)
+                if all(came[name] >= number for name in names):
+                    return
+                self._seen.wait(left)
+
+    def widen(self, nodes: Sequence[Node], addresses: Sequence[str]) -> None:
+        """Record from now on what passes these `nodes`, as they are to be, too.
+
+        Of IPv4 what concerns `addresses`, which replace those of before.
+        """
+        self._addresses = addresses
+        self._wanted = frozenset(addresses)
+        for tap in self._taps:
+            tap.widen(addresses)
+        before = {node.name for node in self._nodes}
+        now = {node.name for node in nodes}
+        self._nodes = [*nodes, *(node for node in self._nodes if node.name not in now)]
+        for node in nodes:
+            if node.name not in before:
+                for reader in self._observe(node):
+                    self._readers[reader.fileno()] = reader
+                    self._poll.register(reader.fileno(), select.EPOLLIN)
+
+    def commits(self, name: str) -> tuple[int, ...]:
+        """When the rules of a node were changed while it was recorded."""
+        return tuple(self._commits.get(name, ()))
+
+    def keep(self, names: Collection[str]) -> None:
+        """Keep the rules and mappings of these nodes as they are now: they are about to go."""
+        until_ns = time.time_ns()
+        rules = self._standing(names)
+        self._rules += [msgspec.structs.replace(rule, until_ns=until_ns) for rule in rules]
+        self._held += self._mapped(names)
+
     def wait_quiet(self, quiet_s: float, most_s: float) -> None:
         """Wait until nothing has passed for `quiet_s`, or for `most_s` in all."""
         until = time.monotonic() + most_s
@@ -92,20 +139,26 @@ class Recorder:
                     return
 
     def rules(self) -> tuple[Rule, ...]:
-        """The rules that stand in the nodes whose rules decided something."""
-        names = {decision.node for decision in self.decisions}
-        found: list[Rule] = []
-        for name in sorted(names):
-            with netns.inside(self._paths.netns(name)):
-                found += rules_of(name)
+        """The rules that stand, and stood, in the nodes whose rules decided something."""
+        found = [*self._rules, *self._standing({one.node for one in self.decisions})]
         used = {(d.node, d.table, d.handle) for d in self.decisions}
         return tuple(rule for rule in found if (rule.node, rule.table, rule.handle) in used)
 
     def held(self) -> tuple[Held, ...]:
-        """The mappings of the recorded NATs, as they are now."""
-        found = []
+        """The mappings of the recorded NATs, as they are now, and those that were kept."""
+        return (*self._held, *self._mapped({node.name for node in self._nodes}))
+
+    def _standing(self, names: Collection[str]) -> list[Rule]:
+        found: list[Rule] = []
+        for name in sorted(names):
+            with netns.inside(self._paths.netns(name)):
+                found += rules_of(name)
+        return found
+
+    def _mapped(self, names: Collection[str]) -> list[Held]:
+        found: list[Held] = []
         for node in self._nodes:
-            if node.nat is None:
+            if node.nat is None or node.name not in names:
                 continue
             with netns.inside(self._paths.netns(node.name)):
                 found += [
@@ -119,11 +172,22 @@ class Recorder:
                     )
                     for one in mappings(node.nat.mapping)
                 ]
-        return tuple(found)
+        return found
 
-    def _trace(self, node: Node) -> None:
+    def _observe(self, node: Node) -> Iterator[Tap | Tracer]:
+        """Open what looks at a node."""
+        tap = Tap(self._paths.netns(node.name), node.name, self._addresses)
+        self._taps.append(tap)
+        yield tap
+        if node.kind is not NodeKind.INTERNET or node.fences:
+            yield from self._trace(node)
+
+    def _trace(self, node: Node) -> Iterator[Tracer]:
         try:
-            self._tracers.append(Tracer(self._paths.netns(node.name), node.name))
+            tracer = Tracer(self._paths.netns(node.name), node.name)
+            self._tracers.append(tracer)
+            self._commits[node.name] = tracer.commits
+            yield tracer
         except LabError as error:
             if not self.untraced:
                 self.lost.append(
@@ -133,24 +197,18 @@ class Recorder:
             self.untraced.append(node.name)
 
     def _run(self) -> None:
-        poll = select.epoll()
-        readers: dict[int, Tap | Tracer] = {one.fileno(): one for one in self._taps}
-        readers |= {one.fileno(): one for one in self._tracers}
-        for number in (*readers, self._stop):
-            poll.register(number, select.EPOLLIN)
         stopping = False
         while True:
-            ready = [number for number, _ in poll.poll(0 if stopping else -1)]
+            ready = [number for number, _ in self._poll.poll(0 if stopping else -1)]
             for number in ready:
-                if number in readers:
-                    self._read(readers[number])
+                if reader := self._readers.get(number):
+                    self._read(reader)
             if stopping:
                 break
             stopping = self._stop in ready
         # What came between the last look and the order to stop.
-        for reader in readers.values():
+        for reader in tuple(self._readers.values()):
             self._read(reader)
-        poll.close()
 
     def _read(self, reader: Tap | Tracer) -> None:
         try:
@@ -189,5 +247,6 @@ class Recorder:
             for tracer in self._tracers:
                 pool.submit(tracer.close)
         self._taps, self._tracers = [], []
+        self._poll.close()
         os.close(self._stop)
         os.close(self._stopped)

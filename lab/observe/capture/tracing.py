@@ -26,14 +26,14 @@ from lab.observe.explain.events import Decision
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10
-_GROUP_TRACE = 9
+_GROUP_RULES, _GROUP_TRACE = 7, 9
 _SO_RCVBUFFORCE = 33
 _BUFFER = 64 << 20
 """Bytes of kernel memory at most; drawing a port takes some hundred messages of 1 KiB."""
 
 _SUBSYSTEM = 10 << 8
 _BEGIN, _END = 16, 17
-_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _TRACE = 0, 3, 6, 17
+_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _NEW_GENERATION, _TRACE = 0, 3, 6, 15, 17
 _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
 _ERROR = 2
 _INET = 1
@@ -67,6 +67,8 @@ class Tracer:
 
     def __init__(self, path: Path, node: str) -> None:
         self.node = node
+        self.commits: list[int] = []
+        """When its rules were changed, each time one transaction."""
         with netns.inside(path):
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
@@ -76,7 +78,8 @@ class Tracer:
             self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
             self._socket.bind((0, 0))
             self._begin()
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_TRACE)
+            for group in (_GROUP_RULES, _GROUP_TRACE):
+                self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
             self._socket.setblocking(False)
         except OSError as error:
             self._socket.close()
@@ -99,7 +102,10 @@ class Tracer:
                 data = self._socket.recv(1 << 16)
             except BlockingIOError:
                 return
-            yield from decisions(data, self.node, time.time_ns())
+            now = time.time_ns()
+            if any(kind == _SUBSYSTEM | _NEW_GENERATION for kind, _ in _messages(data)):
+                self.commits.append(now)
+            yield from decisions(data, self.node, now)
 
     def _begin(self) -> None:
         """Make the table; OSError with the kernel's number if it refuses."""

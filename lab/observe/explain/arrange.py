@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-
-import msgspec
+from collections.abc import Container, Iterator
 
 from lab.observe.explain.fates import Fate
+from lab.observe.explain.folding import folded
 from lab.observe.explain.journeys import Journey
+from lab.observe.explain.kept import outcome
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Note, Point, Row
 from lab.observe.explain.packet import FIN
 from lab.observe.explain.sentence import sentence
 from lab.observe.explain.stops import Stop
-from lab.observe.explain.story import Story, Told
+from lab.observe.explain.tale import Story, Told
+from lab.observe.explain.timeline import marks
 from lab.plan import words
 from lab.plan.model import Node, NodeKind
-
-_SHOWN_ALIKE = {Fate.VANISHED.value: 1}
-_USUALLY_SHOWN = 2
-"""How many packets that are alike are shown before the rest is only counted."""
-_SHOWN_NEWS = 4
-"""The same for those that made a mapping or opened a way: some techniques send hundreds."""
 
 
 def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = ()) -> Ladder:
@@ -35,7 +30,10 @@ def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = 
             hidden[why] += 1
         else:
             shown.append(told)
-    rows = list(_rows(tale, shown, fold=not everything))
+    times = [mark.at_ms for mark in marks(tale, ())]
+    drawn = frozenset(_order(tale)) - frozenset(tale.way.cores)
+    rows = [_row(tale, told, drawn) for told in shown]
+    rows = rows if everything else list(folded(rows, times))
     used = {point.lane for row in rows for point in row.points} | {tale.way.local, tale.way.remote}
     lanes = [name for name in _order(tale) if name in used or name in _routers(tale)]
     return Ladder(
@@ -43,7 +41,9 @@ def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = 
         local=tale.way.local,
         remote=tale.way.remote,
         technique=tale.capture.technique,
-        outcome=str(tale.capture.record.get("outcome", "")),
+        outcome=outcome(tale)
+        if tale.capture.is_session
+        else str(tale.capture.record.get("outcome", "")),
         sentence=sentence(tale),
         lanes=tuple(_lane(tale, name) for name in lanes),
         rows=tuple(rows),
@@ -51,6 +51,7 @@ def ladder(tale: Story, *, everything: bool = False, against: tuple[str, ...] = 
         roles=tale.roles,
         proven_ms=_ms(tale, tale.proven_ns) if tale.proven_ns else None,
         hidden=tuple(hidden.items()),
+        marks=marks(tale, lanes),
         lost=tale.capture.lost,
         against=against,
     )
@@ -70,6 +71,8 @@ def _hidden(tale: Story, told: Told) -> str:
     marked = any(told.journey is one for found in tale.steps.values() for one, _ in found)
     if marked:
         return ""
+    if tale.capture.is_session and (why := _after_repair(tale, told)):
+        return why
     if told.label.kind is Kind.CHORE:
         return _CHORES.get(told.label.text, "housekeeping of the rendezvous service")
     if told.journey.packet.many and tale.capture.technique not in _ASKING_THE_LAN:
@@ -83,6 +86,31 @@ def _hidden(tale: Story, told: Told) -> str:
     if tale.proven_ns and told.journey.began_ns > tale.proven_ns:
         return "packets that came when the path was proven"
     return ""
+
+
+def _after_repair(tale: Story, told: Told) -> str:
+    """Why a packet of a session is not shown: it is of an attempt that nobody waits for now."""
+    if told.label.probe == "session":
+        begun = told.journey.source in (tale.way.local, tale.way.remote, *tale.way.servers)
+        done = told.journey.fate is not Fate.UNDER_WAY
+        return "" if begun and done else "packets on their way when this began or ended"
+    if told.label.text in ("FIN", "RST") and {told.journey.source, told.journey.end} & {
+        *tale.way.servers,
+        *tale.way.above_local,
+    }:
+        return "ends of connections"
+    of_attempt = told.label.kind is not Kind.ERROR
+    at_ns = told.journey.began_ns
+    if told.label.kind is Kind.PROBE and told.label.probe != "done" and _opened(tale, at_ns):
+        return "packets that prove the path that step 4 opened"
+    if not of_attempt or any(r.dead_ns <= at_ns <= (r.over_ns or at_ns) for r in tale.repairs):
+        return ""
+    return "packets beside the session, while it had a path"
+
+
+def _opened(tale: Story, at_ns: int) -> bool:
+    """Whether the fourth step was done by then."""
+    return any(journey.began_ns < at_ns for journey, _ in tale.steps.get(4, ()))
 
 
 def _about_unknown(tale: Story, told: Told) -> bool:
@@ -107,7 +135,7 @@ def _routers(tale: Story) -> tuple[str, ...]:
 
 
 def _lane(tale: Story, name: str) -> Lane:
-    node = tale.capture.plan.node(name)
+    node = next(each for plan in tale.capture.plans for each in plan.nodes if each.name == name)
     addresses = {
         interface.name: tuple(address.partition("/")[0] for address in interface.addresses)
         for interface in node.interfaces
@@ -149,51 +177,8 @@ def _does(node: Node) -> str:
 # --- rows -----------------------------------------------------------------
 
 
-def _rows(tale: Story, shown: list[Told], *, fold: bool) -> Iterator[Row]:
-    alike: dict[tuple[object, ...], int] = {}
-    rows: list[Row] = []
-    folded: dict[int, tuple[int, float]] = {}
-    for told in shown:
-        row = _row(tale, told)
-        key = _key(row)
-        count = alike.get(key, 0)
-        if (
-            fold
-            and count >= (_SHOWN_NEWS if _news(row) else _SHOWN_ALIKE.get(row.fate, _USUALLY_SHOWN))
-            and not row.steps
-        ):
-            place = next(
-                index for index in range(len(rows) - 1, -1, -1) if _key(rows[index]) == key
-            )
-            folded[place] = (folded.get(place, (0, 0.0))[0] + 1, row.at_ms)
-            continue
-        alike[key] = count + 1
-        rows.append(row)
-    for index, row in enumerate(rows):
-        more, until = folded.get(index, (0, 0.0))
-        yield _with_more(row, more, until)
-
-
-def _key(row: Row) -> tuple[object, ...]:
-    """What packets that are alike have in common: all but their ports and times."""
-    hosts = tuple(
-        (point.lane, point.source.rpartition(":")[0], point.destination.rpartition(":")[0])
-        for point in row.points
-    )
-    return (row.kind, row.text, row.fate, hosts)
-
-
-def _news(row: Row) -> bool:
-    return any(note.kind in ("mapping", "opening") for note in row.notes)
-
-
-def _with_more(row: Row, more: int, until_ms: float) -> Row:
-    return msgspec.structs.replace(row, more=more, until_ms=until_ms) if more else row
-
-
-def _row(tale: Story, told: Told) -> Row:
+def _row(tale: Story, told: Told, lanes: Container[str]) -> Row:
     journey = told.journey
-    lanes = set(_order(tale)) - set(tale.way.cores)
     ends = (journey.stops[0], journey.stops[-1])
     stops = [
         stop for stop in journey.stops if stop.node in lanes or any(stop is end for end in ends)

@@ -13,6 +13,9 @@ import msgspec
 from lab.plan.model import Plan
 from lab.topology.behaviour import Frozen
 
+SESSION = "session"
+"""What stands for a technique where a session was recorded."""
+
 
 class Sighting(Frozen, frozen=True):
     """One IP packet on one interface of a node."""
@@ -55,10 +58,12 @@ class Rule(Frozen, frozen=True):
     handle: int
     text: str
     comment: str = ""
+    until_ns: int = 0
+    """When it was replaced; 0 if it stood to the end.  Another one may have its handle then."""
 
 
 class Held(Frozen, frozen=True):
-    """A mapping that a NAT held when the attempt had ended."""
+    """A mapping that a NAT held in the end, or when it was about to forget it."""
 
     node: str
     protocol: str
@@ -80,10 +85,32 @@ class Missing(Frozen, frozen=True):
     """Because of its queue: full, or shortened by CoDel."""
 
 
+class Happened(Frozen, frozen=True):
+    """A change of the network, made while packets were recorded."""
+
+    began_ns: int
+    """By the clock of the sightings; what it does is done at some time from here on."""
+    ended_ns: int
+    what: tuple[tuple[str, str], ...]
+    """Each a node that it is about, if it is one, and what happened in words."""
+    plan: Plan | None = None
+    """What is in force from then on; None for what was before."""
+    forgot: tuple[str, ...] = ()
+    """Routers that lost their state."""
+
+
+class Said(Frozen, frozen=True):
+    """Something that the program which leads a session said of it (docs/sessions.md)."""
+
+    at_ns: int
+    event: dict[str, Any]
+
+
 class Capture(Frozen, frozen=True):
-    """Everything that is known of one attempt."""
+    """Everything that is known of one attempt, or of a session."""
 
     plan: Plan
+    """What was in force at the beginning."""
     local: str
     remote: str
     technique: str
@@ -103,6 +130,20 @@ class Capture(Frozen, frozen=True):
     """Of links that count what they lose."""
     ended_ns: int = 0
     """When the recording ended, by the clock of the sightings; 0 if that is not known."""
+    happened: tuple[Happened, ...] = ()
+    """In order of time."""
+    said: tuple[Said, ...] = ()
+    """Of a session; in order of time."""
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is of a session that was there, not of an attempt to connect."""
+        return self.technique == SESSION
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """All that were in force, in order of time."""
+        return (self.plan, *(one.plan for one in self.happened if one.plan is not None))
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")

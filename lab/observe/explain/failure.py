@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from lab.observe.explain.fates import Fate
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.phrases import SPOKEN, article, both, count, joined, names, stopped, times
-from lab.observe.explain.story import Side, Story, Told
+from lab.observe.explain.tale import Side, Story, Told
 from lab.observe.explain.translator import plain, prefixes
 from lab.plan.model import NodeKind
 from lab.plan.names import segment_owner
@@ -243,7 +243,7 @@ def _astray(tale: Story) -> str:
         astray = [one for one in side.opening if one.journey.fate is Fate.VANISHED]
         if not astray or len(astray) < len(side.opening):
             continue
-        known = prefixes(tale.capture.plan)
+        known = prefixes(*tale.capture.plans)
         targets = sorted({plain(one.to, known).address for one in astray})
         causes = [c for c, _ in Counter(one.journey.cause for one in astray).most_common()]
         why = f"and {names(causes)}"

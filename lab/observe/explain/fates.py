@@ -36,6 +36,8 @@ class Fate(StrEnum):
     """It came into a router, and what the rules said to it was not seen."""
 
 
+_FORWARD = "FORWARD"
+"""The chain of rules for what a node passes on."""
 _SLACK_NS = 20_000_000
 """How late a link may deliver."""
 _QUEUE_NS = 300_000_000
@@ -43,18 +45,18 @@ _QUEUE_NS = 300_000_000
 
 
 class Ends:
-    """Says of the last stops of packets why they were the last."""
+    """Says of the last stops of packets why they were the last, as long as `plan` is in force."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: Capture, plan: Plan) -> None:
         self._capture = capture
-        self._plan = capture.plan
-        self._nodes = {node.name: node for node in capture.plan.nodes}
-        self._links = _by_place(capture.plan)
+        self._plan = plan
+        self._nodes = {node.name: node for node in plan.nodes}
+        self._links = _by_place(plan)
         self._missing = {(one.link, one.up): one for one in capture.missing}
-        self._prefixes = prefixes(capture.plan)
+        self._prefixes = prefixes(plan)
         self._taken = {
             address.partition("/")[0]
-            for node in capture.plan.nodes
+            for node in plan.nodes
             for interface in node.interfaces
             for address in interface.addresses
         }
@@ -74,10 +76,18 @@ class Ends:
         )
         if unheard and not last.traced:
             return Fate.UNSEEN, "what rules said is not known"
+        if any(decision.chain == _FORWARD for decision in last.decisions):
+            # It waits for a host that no longer answers to ARP.
+            return Fate.VANISHED, f"whom {node.name} passes it on to is there no more"
         here = packet.many or packet.destination.address in _own(node)
         if here or not node.forwarding:
             return Fate.ARRIVED, ""
         return self._stayed(last, node)
+
+    def way_to(self, last: Stop) -> tuple[Link, Impairment] | None:
+        """The link that the packet left by, and what it does that way; None if it is not there."""
+        found = self._links.get((last.node, last.went_by))
+        return (found[0], _way(found[0], up=found[1])) if found else None
 
     def _dropped(self, last: Stop) -> tuple[Fate, str]:
         rule = last.dropped_by
@@ -120,6 +130,14 @@ class Ends:
         if found is None:
             return Fate.LOST, f"lost behind {last.node}"
         link, up = found
+        target = (last.went or last.packet).destination.address
+        ends = (link.a.node, link.b.node)
+        if (
+            target not in self._taken
+            and not (last.went or last.packet).many
+            and any(self._is_segment(end) for end in ends)
+        ):
+            return Fate.VANISHED, f"nobody behind {last.node} has the address {target}"
         links = [(link, up), *self._beyond(link, last)]
         for one, way in links:
             if one.down:
@@ -164,9 +182,7 @@ class Ends:
     def _travelling(self, last: Stop, ways: list[Impairment]) -> bool:
         """Whether a packet that left then may still have been on these links in the end."""
         ended = self._capture.ended_ns
-        takes = sum(1000 * (way.delay_us + 4 * way.jitter_us) for way in ways) + _SLACK_NS
-        takes += _QUEUE_NS if any(way.limited for way in ways) else 0
-        return bool(ended) and ended - last.went_ns < takes
+        return bool(ended) and ended - last.went_ns < sum(map(takes_ns, ways), _SLACK_NS)
 
     def _on(self, link: Link, *, up: bool) -> str:
         """That it was lost on `link`, and by which of its qualities."""
@@ -184,6 +200,12 @@ class Ends:
             chance = ""
         causes = " or ".join(filter(None, (chance, full)))
         return f"lost on the link {name} {causes}".rstrip()
+
+
+def takes_ns(way: Impairment) -> int:
+    """How long a packet may be on a link that does so, roughly, at most."""
+    waits = _QUEUE_NS if way.limited else 0
+    return 1000 * (way.delay_us + 4 * way.jitter_us) + waits
 
 
 def leads(node: Node, address: str) -> str | None:

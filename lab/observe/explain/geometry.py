@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.observe.explain.ladder import Ladder, Row
+from lab.observe.explain.words import rulers
 
 WIDTH = 1200.0
 LEFT, RIGHT = 120.0, 95.0
+RULER = 34.0
+"""Height of a mark across all lanes."""
 BAND = 46.0
 """Width of a router, which has an inside and an outside."""
 NOTE_LINE, NOTE_PAD = 13.0, 6.0
@@ -104,8 +107,8 @@ def _events(ladder: Ladder) -> Iterator[tuple[float, float]]:
             else:
                 yield point.at_ms, _POINT
                 yield point.left_ms, max(_POINT, room)
-    if ladder.proven_ms is not None:
-        yield ladder.proven_ms, 16.0
+    for mark in rulers(ladder):
+        yield mark.at_ms, 16.0 if mark.kind == "proven" else RULER
 
 
 class Lanes:

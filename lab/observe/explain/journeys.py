@@ -9,10 +9,13 @@ went in and neither came out nor was dropped by a rule has arrived there.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lab.observe.explain.endings import Endings
+from lab.observe.explain.epochs import Epochs
 from lab.observe.explain.events import Capture
-from lab.observe.explain.fates import Ends, Fate
+from lab.observe.explain.fates import Fate
 from lab.observe.explain.packet import Packet, parse
 from lab.observe.explain.stops import Stop, decide
 from lab.observe.explain.translator import joined
@@ -67,7 +70,7 @@ def journeys(capture: Capture) -> list[Journey]:
     """The journeys of all packets of a capture, in the order in which they began."""
     stops, follows = _stops(capture)
     decide(stops, capture)
-    found, ends = [], Ends(capture)
+    found, ends = [], Endings(capture)
     for first in [stop for stop in stops if id(stop) not in follows.values_seen]:
         journey = Journey([first], branches=0)
         while following := follows.next(journey.stops[-1]):
@@ -99,19 +102,24 @@ class _Links:
 
 def _stops(capture: Capture) -> tuple[list[Stop], _Links]:
     """All stops in order of time, and how they follow one another."""
-    on_wire = wires(capture.plan)
+    epochs, every = Epochs(capture), [wires(plan) for plan in capture.plans]
     under_way: dict[tuple[Place, tuple[object, ...]], deque[Stop]] = defaultdict(deque)
     inside: dict[tuple[str, tuple[object, ...]], deque[Stop]] = defaultdict(deque)
-    routers = {node.name for node in capture.plan.nodes if node.forwarding}
+    routers = {node.name for plan in capture.plans for node in plan.nodes if node.forwarding}
     stops, links = [], _Links()
     for sighting in capture.sightings:
         packet = parse(sighting.data)
         if packet is None or _neighbourly(packet):
             continue
         place, key = (sighting.node, sighting.interface), packet.identity
-        if place not in on_wire:
+        if not any(place in on_wire for on_wire in every):
             # A device that a link's carrier put beside the node's own interface.
             continue
+        beside = dict.fromkeys(
+            other
+            for index in epochs.possible(sighting.at_ns)
+            for other in every[index].get(place, ())
+        )
         if sighting.outgoing:
             # A router sends on at once, so what came last is it; a host sends nothing on.
             came = inside[sighting.node, key] if sighting.node in routers else deque[Stop]()
@@ -120,7 +128,7 @@ def _stops(capture: Capture) -> tuple[list[Stop], _Links]:
                 stop = Stop(sighting.node)
                 stops.append(stop)
             stop.went, stop.went_ns, stop.went_by = packet, sighting.at_ns, sighting.interface
-            for other in on_wire.get(place, ()):
+            for other in beside:
                 under_way[other, key].append(stop)
         else:
             stop = Stop(sighting.node, packet, sighting.at_ns, sighting.interface)
@@ -130,21 +138,22 @@ def _stops(capture: Capture) -> tuple[list[Stop], _Links]:
             if before is not None:
                 links.add(before, stop)
                 if not packet.many:
-                    _arrived(under_way, on_wire, before, key)
+                    _arrived(under_way, every, before, key)
     return stops, links
 
 
 def _arrived(
     under_way: dict[tuple[Place, tuple[object, ...]], deque[Stop]],
-    on_wire: dict[Place, tuple[Place, ...]],
+    every: Sequence[dict[Place, tuple[Place, ...]]],
     stop: Stop,
     key: tuple[object, ...],
 ) -> None:
     """A packet for one host that came in at one end of a segment comes in at no other."""
-    for other in on_wire.get((stop.node, stop.went_by), ()):
-        queue = under_way[other, key]
-        if stop in queue:
-            queue.remove(stop)
+    for on_wire in every:
+        for other in on_wire.get((stop.node, stop.went_by), ()):
+            queue = under_way[other, key]
+            if stop in queue:
+                queue.remove(stop)
 
 
 def _take(queue: deque[Stop], packet: Packet, *, newest: bool) -> Stop | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from lab.peer.relay.wire import (
     is_channel_data,
     parse_channel_data,
 )
+from lab.peer.session import wire as session
 from lab.peer.stun.codec import Class, MalformedError, Message, Method, parse
 from lab.peer.traversal.seal import Type
 from lab.peer.volunteer.wire import parse as volunteered
@@ -30,6 +32,8 @@ class Kind(StrEnum):
     """An offer, an answer or the like, over the rendezvous service."""
     PROBE = "probe"
     """From peer to peer."""
+    SESSION = "session"
+    """What a session says over its path."""
     CONNECTION = "connection"
     """TCP's SYN, RST and the like."""
     ERROR = "error"
@@ -57,7 +61,8 @@ class Label:
     candidates: tuple[str, ...] = ()
     """The endpoints in an offer or answer."""
     probe: str = ""
-    """`probe`, `reply`, `confirm`, `done`, `data`, `ack`: what a peer's own packet says."""
+    """`probe`, `reply`, `confirm`, `done`, `data`, `ack`: what a peer's own packet says;
+    `session` if it is a session's."""
 
 
 _IGMP = "2"
@@ -173,9 +178,18 @@ def _volunteer(data: bytes) -> Label | None:
     return Label(Kind.RELAY, f"relay: {found.type.name.lower()}")
 
 
+_FRAMES: Mapping[int, str] = {
+    session.Kind.DATA: "datagram",
+    session.Kind.CHECK: "check",
+    session.Kind.CHECKED: "check answered",
+    session.Kind.BYE: "goodbye",
+    session.Kind.FAREWELL: "goodbye answered",
+}
+
+
 def _sealed(data: bytes) -> Label | None:
     if len(data) > 18 and data[0] == Mark.SESSION:
-        return Label(Kind.OTHER, "session")
+        return Label(Kind.SESSION, _FRAMES.get(data[1], "session"), probe="session")
     if len(data) < 18 or data[0] != Mark.PATH or data[1] not in Type._value2member_map_:
         return None
     name = Type(data[1]).name.lower()

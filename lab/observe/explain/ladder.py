@@ -69,6 +69,17 @@ class Row(Frozen, frozen=True, omit_defaults=False):
     """When the last of these began."""
 
 
+class Mark(Frozen, frozen=True, omit_defaults=False):
+    """Something that happened between packets."""
+
+    at_ms: float
+    kind: str
+    """`change` of the network, or of a session's path: `dead`, `repaired`."""
+    text: str
+    lane: str = ""
+    """The node that it is about, if there is one in the picture."""
+
+
 class Ladder(Frozen, frozen=True, omit_defaults=False):
     """Everything that is drawn."""
 
@@ -85,10 +96,12 @@ class Ladder(Frozen, frozen=True, omit_defaults=False):
     roles: tuple[str, str]
     """Who m and n are in these steps."""
     proven_ms: float | None = None
-    """When the path was proven."""
+    """When the path was proven; for an attempt."""
     hidden: tuple[tuple[str, int], ...] = ()
     """What is not shown, and how many packets that are."""
     lost: tuple[str, ...] = ()
     """What could not be observed."""
+    marks: tuple[Mark, ...] = ()
+    """In order of time."""
     against: tuple[str, ...] = ()
     """Where it came out otherwise than predicted."""

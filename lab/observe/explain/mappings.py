@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lab.observe.explain.epochs import Epochs
 from lab.observe.explain.events import Capture, Held
 from lab.observe.explain.journeys import Journey
 from lab.observe.explain.packet import ACK, SYN, Packet
@@ -62,23 +64,39 @@ class Made:
 
 def made(capture: Capture, followed: Iterable[Journey]) -> Made:
     """What the routers of a capture made of its packets."""
-    routers = {node.name: node for node in capture.plan.nodes if node.kind is NodeKind.ROUTER}
+    epochs = Epochs(capture)
+    routers = [
+        {node.name: node for node in plan.nodes if node.kind is NodeKind.ROUTER}
+        for plan in capture.plans
+    ]
+    names = frozenset(name for some in routers for name in some)
     stops = [
-        stop for journey in followed for stop in journey.stops if stop.node in routers and stop.went
+        stop for journey in followed for stop in journey.stops if stop.node in names and stop.went
     ]
     stops.sort(key=lambda stop: stop.went_ns)
-    mapped: dict[tuple[str, str, Endpoint, Endpoint], Mapped] = {}
-    opened: dict[tuple[str, str, Endpoint, Endpoint], Opened] = {}
+    # Until something happened to a session, its path was there before.
+    undisturbed_ns = capture.happened[0].began_ns if capture.happened else capture.ended_ns
+    undisturbed_ns = undisturbed_ns if capture.is_session else 0
+    mapped, opened = list[Mapped](), list[Opened]()
+    known = set[tuple[str, str, Endpoint, Endpoint]]()
+    forgotten = deque(sorted((one.began_ns, one.forgot) for one in capture.happened if one.forgot))
     for stop in stops:
         came, went = stop.came, stop.went
         if came is None or went is None or went.protocol not in ("udp", "tcp"):
             continue
-        router = routers[stop.node]
+        while forgotten and forgotten[0][0] <= stop.went_ns:
+            _, nodes = forgotten.popleft()
+            known = {each for each in known if each[0] not in nodes}
+        router = routers[epochs.at(stop.went_ns)].get(stop.node)
+        if router is None:
+            continue
+        before = _under_way(went) or stop.went_ns < undisturbed_ns
         outward = came.source != went.source and stop.came_by != router.wan
-        if outward:
-            key = (stop.node, went.protocol, came.source, went.source)
-            if key not in mapped:
-                mapped[key] = Mapped(
+        key = (stop.node, went.protocol, came.source, went.source)
+        if outward and key not in known:
+            known.add(key)
+            mapped.append(
+                Mapped(
                     node=stop.node,
                     protocol=went.protocol,
                     inside=came.source,
@@ -86,13 +104,16 @@ def made(capture: Capture, followed: Iterable[Journey]) -> Made:
                     remote=went.destination,
                     stop=stop,
                     lifetime_s=_lifetime(capture.held, router, came, went),
-                    before=_under_way(went),
+                    before=before,
                 )
+            )
         if _filters(router, went) and stop.went_by == router.wan and stop.came_by != router.wan:
             way = (stop.node, went.protocol, went.source, went.destination)
-            if way not in opened and not _under_way(went):
-                opened[way] = Opened(stop.node, went.source, went.destination, stop)
-    return Made(tuple(mapped.values()), tuple(opened.values()))
+            if way not in known:
+                known.add(way)
+                if not before:
+                    opened.append(Opened(stop.node, went.source, went.destination, stop))
+    return Made(tuple(mapped), tuple(opened))
 
 
 def _filters(router: Node, packet: Packet) -> bool:

@@ -122,6 +122,7 @@ def _ip6(data: bytes) -> Packet:
     )
 
 
+@lru_cache(maxsize=1 << 12)
 def _address(packed: bytes) -> str:
     return str(ipaddress.ip_address(packed))
 

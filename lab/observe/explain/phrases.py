@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from lab.observe.explain.fates import Fate
-from lab.observe.explain.story import Side, Told
+from lab.observe.explain.tale import Side, Told
 
 SPOKEN: Mapping[str, str] = MappingProxyType({"upnp": "UPnP", "nat-pmp": "NAT-PMP", "pcp": "PCP"})
 """Techniques that ask the router for a port, and by which protocol."""

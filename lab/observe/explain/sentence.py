@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from lab.observe.explain.failure import failed
-from lab.observe.explain.story import Story
+from lab.observe.explain.kept import kept
 from lab.observe.explain.success import worked
+from lab.observe.explain.tale import Story
 
 
 def sentence(tale: Story) -> str:
     """Why `tale` came out as it did."""
+    if tale.capture.is_session:
+        return kept(tale)
     return worked(tale) if tale.connected else failed(tale)

@@ -68,9 +68,9 @@ class Stop:
 
 def decide(stops: list[Stop], capture: Capture) -> None:
     """Give each stop the decisions about its packet; a packet that rules kept at home appears."""
-    words = {(rule.node, rule.table, rule.handle): rule for rule in capture.rules}
+    words = _Rules(capture.rules)
     waiting: dict[tuple[str, bytes], deque[Stop]] = defaultdict(deque)
-    prefixed = {node.name for node in capture.plan.nodes if node.nptv6}
+    prefixed = {node.name for plan in capture.plans for node in plan.nodes if node.nptv6}
     for stop, data in _headers(stops, capture):
         waiting[stop.node, _known(data, stop.node in prefixed)].append(stop)
     for said in _packets(capture.decisions):
@@ -89,16 +89,52 @@ def decide(stops: list[Stop], capture: Capture) -> None:
             continue
         stop.traced, stop.decisions = True, tuple(said[1:])
         if dropped:
-            policy = Rule(last.node, last.table, last.chain, last.handle, f"policy of {last.chain}")
-            stop.dropped_by = words.get((last.node, last.table, last.handle), policy)
+            policy = Rule(
+                last.node,
+                last.table,
+                last.chain,
+                last.handle,
+                f"policy of {last.chain}",
+                _MOMENTARY.get((last.table, last.chain), ""),
+            )
+            stop.dropped_by = words.of(last, stop.first_ns) or policy
             jumps = [one for one in said[1:-1] if one.verdict in ("jump", "goto")]
-            led = [words.get((one.node, one.table, one.handle)) for one in jumps]
+            led = [words.of(one, stop.first_ns) for one in jumps]
             known = [rule for rule in led if rule is not None and rule.table == last.table]
             # The last one that says why; else the last one.
             stop.led_by = next((rule for rule in reversed(known) if rule.comment), None) or (
                 known[-1] if known else None
             )
 
+
+_MOMENTARY = {("ip lab", "down"): "the router restarts"}
+"""Comments of rules that stand too short to be listed (`lab.fabric.rules.loading`)."""
+
+
+class _Rules:
+    """The rules that stood, by what decisions call them."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._known: dict[tuple[str, str, int], list[Rule]] = defaultdict(list)
+        for rule in rules:
+            self._known[rule.node, rule.table, rule.handle].append(rule)
+        for versions in self._known.values():
+            versions.sort(key=lambda rule: rule.until_ns or _FOREVER)
+
+    def of(self, decision: Decision, at_ns: int) -> Rule | None:
+        """The rule that `decision` is about, made on a packet seen `at_ns`; None if unknown."""
+        versions = self._known.get((decision.node, decision.table, decision.handle), [])
+        return next(
+            (
+                rule
+                for rule in versions
+                if at_ns <= (rule.until_ns or _FOREVER) and rule.chain == decision.chain
+            ),
+            None,
+        )
+
+
+_FOREVER = 1 << 63
 
 _OUTPUT = "output"
 """The observer's chain for what a node sends itself."""

@@ -14,6 +14,7 @@ SMALL, TINY = 11.0, 9.5
 
 KINDS = {
     Kind.PROBE.value: ("peer to peer", "#17845a", "#4ecb95"),
+    Kind.SESSION.value: ("session", "#0c7f9c", "#58c4e0"),
     Kind.CONNECTION.value: ("TCP", "#17845a", "#4ecb95"),
     Kind.STUN.value: ("STUN", "#2f6fd0", "#7db2ff"),
     Kind.SIGNAL.value: ("rendezvous", "#7a5bd0", "#b69cff"),
@@ -25,6 +26,9 @@ KINDS = {
     Kind.CHORE.value: ("housekeeping", "#8a93a3", "#8a93a3"),
 }
 """What each kind of packet is called, and its colour on light and on dark."""
+
+MARKS = {"change": "change", "dead": "bad", "repaired": "good"}
+"""Kinds of marks, and the colours of each."""
 
 _PLAIN = {
     "paper": ("#f7f8fb", "#12161f"),
@@ -46,6 +50,10 @@ _PLAIN = {
     "openpaper": ("#e4f6f1", "#143330"),
     "bad": ("#cc2f26", "#ff7b70"),
     "badpaper": ("#fdebe9", "#401c1d"),
+    "change": ("#9a6400", "#f7b733"),
+    "changepaper": ("#fff3d6", "#3a2d0c"),
+    "good": ("#17845a", "#4ecb95"),
+    "goodpaper": ("#e2f5ec", "#12352a"),
 }
 
 
@@ -76,7 +84,15 @@ def sheet() -> str:
         ".cross{stroke:var(--bad);stroke-width:3;stroke-linecap:round}"
         ".step{fill:var(--step);stroke:var(--paper);stroke-width:2}.stepink{fill:var(--stepink)}"
         ".proven{stroke:var(--peer);stroke-width:1.6;stroke-dasharray:7 5}"
-        ".absent{opacity:.4}.faint{opacity:.6}" + kinds + roles
+        ".m-change,.m-dead,.m-repaired{stroke-width:1.6;stroke-dasharray:3 4}"
+        + "".join(
+            f".m-{mark}{{stroke:var(--{colour})}}.t-{mark},.f-{mark}{{fill:var(--{colour})}}"
+            f".b-{mark}{{fill:var(--{colour}paper);stroke:var(--{colour})}}"
+            for mark, colour in MARKS.items()
+        )
+        + ".absent{opacity:.4}.faint{opacity:.6}"
+        + kinds
+        + roles
     )
 
 

@@ -6,7 +6,8 @@ from lab.observe.explain.fates import Fate
 from lab.observe.explain.journeys import Journey
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.phrases import SPOKEN, both, joined, names, stopped
-from lab.observe.explain.story import Side, Story, Told, opener
+from lab.observe.explain.punch import opener
+from lab.observe.explain.tale import Side, Story, Told
 from lab.peer.endpoint import Endpoint
 
 _CARRIED = frozenset({Kind.RELAY, Kind.PROBE, Kind.WEB})
@@ -17,10 +18,14 @@ def worked(tale: Story) -> str:
     """Why it did, and what was lost on links meanwhile."""
     lost = [one for one in (*tale.local.sent, *tale.remote.sent) if one.journey.fate is Fate.LOST]
     meanwhile = f" Meanwhile {joined(stopped(lost))}." if lost else ""
-    return _why(tale) + meanwhile
+    way = how(tale)
+    text = f"It worked: {way}" if way else "It worked."
+    proof = "" if tale.capture.record.get("path") == "relayed" else f" {_proof(tale)}"
+    return text + proof + meanwhile
 
 
-def _why(tale: Story) -> str:
+def how(tale: Story) -> str:
+    """What opened the way, and what passed by it, in whole sentences; empty if it is not seen."""
     if tale.capture.record.get("path") == "relayed":
         return _relayed(tale)
     granted = _granted(tale)
@@ -51,7 +56,7 @@ def _punched(tale: Story) -> str:
     mine = [name for name in m.own_routers(n) if fourth.at(name)]
     also = f" opened {opener(tale, fourth, m)} and" if mine else ""
     words.append(f"{m.name}'s packet to {fourth.packet.destination}{also} {passed}")
-    return f"It worked: {'; then '.join(words)}. {_proof(tale)}"
+    return f"{'; then '.join(words)}."
 
 
 def _granted(tale: Story) -> str:
@@ -70,9 +75,9 @@ def _granted(tale: Story) -> str:
             router = asked[-1].journey.end
             if any(node == router for node, _ in turned) and any(one is o for o in other.opening):
                 return (
-                    f"It worked: {router} opened {one.to} because {side.name} asked for it "
+                    f"{router} opened {one.to} because {side.name} asked for it "
                     f"({SPOKEN[tale.capture.technique]}), so {other.name}'s packet to it came in: "
-                    f"{_passed_on(turned)}. {_proof(tale)}"
+                    f"{_passed_on(turned)}."
                 )
     return ""
 
@@ -85,7 +90,7 @@ def _relayed(tale: Story) -> str:
         if one.arrived and one.label.kind in _CARRIED and one.journey.end in tale.way.servers
     }
     relay = names(sorted(relays)) if relays else "the relay"
-    text = f"It worked: both peers only ever sent outward, to {relay}"
+    text = f"both peers only ever sent outward, to {relay}"
     if lent:
         text += f", which lent {lent}"
     text += ", and every NAT and firewall lets answers to that in."
@@ -164,11 +169,8 @@ def _reached(tale: Story) -> str:
         asked = ""
         if tale.capture.record.get("outcome") == "reversed":
             asked = f"{other.name} asked {side.name} to connect the other way round, and "
-        return (
-            f"It worked: {asked}{side.name}'s packet to {one.to} reached {other.name}"
-            f"{_let_in(one, other)}. {_proof(tale)}"
-        )
-    return f"It worked. {_proof(tale)}"
+        return f"{asked}{side.name}'s packet to {one.to} reached {other.name}{_let_in(one, other)}."
+    return ""
 
 
 def _let_in(one: Told, other: Side) -> str:

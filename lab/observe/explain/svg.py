@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from html import escape
 
 from lab.observe.explain.arrows import arrows, crosses, words
-from lab.observe.explain.geometry import BAND, WIDTH, Clock, Lanes, Room, Scene
+from lab.observe.explain.geometry import BAND, RULER, WIDTH, Clock, Lanes, Room, Scene
 from lab.observe.explain.labels import Kind
-from lab.observe.explain.ladder import Ladder, Lane
+from lab.observe.explain.ladder import Ladder, Lane, Mark
 from lab.observe.explain.marks import Boxes, notes, steps
 from lab.observe.explain.style import KINDS, SMALL, TINY, ball, box, line, sheet, text
-from lab.observe.explain.words import STEPS, moment, title
+from lab.observe.explain.words import STEPS, moment, rulers, title
 from lab.observe.graph.layout import text_width
 
 _MARGIN = 32.0
@@ -58,6 +58,7 @@ def svg(ladder: Ladder) -> str:
             for index, row in enumerate(ladder.rows)
             for part in (*crosses(row, scene), *steps(row, index, scene, boxes))
         ),
+        *(part for mark in ladder.marks for part in _banner(mark, lanes, clock.y(mark.at_ms))),
         *(part for lane in ladder.lanes for part in _card(lane, lanes, cards)),
         *legend,
         "</svg>",
@@ -140,14 +141,33 @@ def _silences(clock: Clock) -> Iterator[str]:
 
 
 def _proven(ladder: Ladder, clock: Clock) -> Iterator[str]:
-    if ladder.proven_ms is None:
-        return
-    y = clock.y(ladder.proven_ms)
-    yield line(14, y, WIDTH - 14, y, "proven")
-    yield text(
-        WIDTH - 16, y - 6, f"path proven after {moment(ladder.proven_ms)}", 11.5,
-        "halo bold r-peer", anchor="end",
-    )  # fmt: skip
+    for mark in rulers(ladder):
+        if mark.kind == "proven":
+            y = clock.y(mark.at_ms)
+            yield line(14, y, WIDTH - 14, y, "proven")
+            yield text(WIDTH - 16, y - 6, mark.text, 11.5, "halo bold r-peer", anchor="end")
+
+
+def _banner(mark: Mark, lanes: Lanes, y: float) -> Iterator[str]:
+    """A line across all lanes with words on it, and a knob in the lane that it is about."""
+    middle, wide = y + RULER / 2 - 2, text_width(mark.text, 12.5, bold=True) + 36
+    yield line(14, middle, WIDTH - 14, middle, f"m-{mark.kind}")
+    if mark.lane:
+        x = lanes.x(mark.lane)
+        yield f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="7" class="f-{mark.kind}"/>'
+    x = WIDTH / 2 if wide > WIDTH / 2 else _beside(mark, lanes, wide)
+    yield box(x - wide / 2, middle - 12, wide, 24, f"b-{mark.kind}", radius=12)
+    yield text(x, middle + 4.5, mark.text, 12.5, f"bold t-{mark.kind}", anchor="middle")
+    yield text(16, middle - 6, moment(mark.at_ms), 10.5, "halo mono soft")
+
+
+def _beside(mark: Mark, lanes: Lanes, wide: float) -> float:
+    """Where the middle of a banner is that stands beside its knob, or in the picture's middle."""
+    if not mark.lane:
+        return WIDTH / 2
+    x = lanes.x(mark.lane)
+    right = x + 18 + wide / 2
+    return right if right + wide / 2 < WIDTH - 14 else x - 18 - wide / 2
 
 
 # --- below ------------------------------------------------------------------

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from collections import deque
 from collections.abc import Iterator
 
 import click
 
 from lab.observe.explain.labels import Kind
-from lab.observe.explain.ladder import Ladder, Lane, Note, Row
-from lab.observe.explain.words import STEPS, addresses, counted, moment, named, title
+from lab.observe.explain.ladder import Ladder, Lane, Mark, Note, Row
+from lab.observe.explain.words import STEPS, addresses, counted, moment, named, rulers, title
 
 LEAST, MOST = 80, 140
 _TIME = 10
 _COLOURS = {
     Kind.PROBE: "green",
     Kind.CONNECTION: "green",
+    Kind.SESSION: "cyan",
     Kind.STUN: "blue",
     Kind.SIGNAL: "magenta",
     Kind.RELAY: "yellow",
@@ -38,6 +40,7 @@ _SIGNS = {
     "unseen": ("?", "red"),
     "under-way": ("…", "yellow"),
 }
+_RULERS = {"proven": "green", "change": "yellow", "dead": "red", "repaired": "green"}
 _BALLS = " ①②③④"
 
 
@@ -81,14 +84,13 @@ def ladder_text(ladder: Ladder, width: int = 120) -> str:
         "",
         *page.head(),
     ]
-    proven = ladder.proven_ms
+    across = deque(rulers(ladder))
     for row in ladder.rows:
-        if proven is not None and row.at_ms > proven:
-            lines.append(page.ruler(proven))
-            proven = None
+        while across and row.at_ms > across[0].at_ms:
+            lines += page.ruler(across.popleft())
         lines += page.row(row)
-    if proven is not None:
-        lines.append(page.ruler(proven))
+    for mark in across:
+        lines += page.ruler(mark)
     if ladder.hidden:
         parts = ", ".join(f"{count} {what}" for what, count in ladder.hidden)
         lines += ["", *textwrap.wrap(f"not shown (--all shows it): {parts}", width)]
@@ -128,10 +130,17 @@ class _Page:
             if str(line):
                 yield str(line)
 
-    def ruler(self, at_ms: float) -> str:
-        """The line at which the path is proven."""
-        words = f"── path proven after {moment(at_ms)} "
-        return click.style(words + "─" * (self._width - len(words)), fg="green")
+    def ruler(self, mark: Mark) -> Iterator[str]:
+        """The line at which something happened that is no packet."""
+        if mark.kind == "proven":
+            words = f"── {mark.text} "
+        else:
+            words = f"{moment(mark.at_ms).rjust(_TIME - 2)} ━━ {mark.text} "
+        colour = _RULERS[mark.kind]
+        bar = "─" if mark.kind == "proven" else "━"
+        first, *more = textwrap.wrap(words, self._width - 2, subsequent_indent=" " * (_TIME + 2))
+        yield click.style(f"{first} ".ljust(self._width, bar), fg=colour, bold=bar == "━" or None)
+        yield from (click.style(line, fg=colour, bold=True) for line in more)
 
     def row(self, row: Row) -> Iterator[str]:
         """A packet's line, its addresses, and what happened to it."""

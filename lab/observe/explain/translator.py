@@ -19,9 +19,10 @@ _WELL_KNOWN = "64:ff9b::/96"
 _PREFIX_LENGTH = 96
 
 
-def prefixes(plan: Plan) -> tuple[str, ...]:
-    """The prefixes behind which hosts of `plan` find IPv4, each of 96 bits."""
-    return tuple(dict.fromkeys(node.nat64.prefix for node in plan.nodes if node.nat64))
+def prefixes(*plans: Plan) -> tuple[str, ...]:
+    """The prefixes behind which hosts of `plans` find IPv4, each of 96 bits."""
+    nodes = (node for plan in plans for node in plan.nodes)
+    return tuple(dict.fromkeys(node.nat64.prefix for node in nodes if node.nat64))
 
 
 def plain(endpoint: Endpoint, known: Iterable[str]) -> Endpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
@@ -67,6 +67,23 @@ def way(plan: Plan, local: str, remote: str) -> Way:
     )
 
 
+def ways(plans: Sequence[Plan], local: str, remote: str) -> Way:
+    """All that lies between two hosts in any of `plans`, which were in force one after another."""
+    found = [way(plan, local, remote) for plan in plans]
+
+    def of(part: Callable[[Way], tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for one in found for name in part(one)))
+
+    return Way(
+        local=local,
+        remote=remote,
+        above_local=of(lambda one: one.above_local),
+        above_remote=of(lambda one: one.above_remote),
+        cores=of(lambda one: one.cores),
+        servers=of(lambda one: one.servers),
+    )
+
+
 def own_addresses(plan: Plan, way: Way) -> tuple[str, ...]:
     """The addresses by which packets of the two peers are known anywhere on the way."""
     found = (
@@ -77,8 +94,11 @@ def own_addresses(plan: Plan, way: Way) -> tuple[str, ...]:
 
 
 def addresses(plan: Plan, names: Sequence[str]) -> tuple[str, ...]:
-    """The addresses of these nodes, and those by which routers among them make others known."""
-    nodes = [plan.node(name) for name in names]
+    """The addresses of these nodes, and those by which routers among them make others known.
+
+    Of those that are in `plan`.
+    """
+    nodes = [node for node in plan.nodes if node.name in names]
     found = [
         address.partition("/")[0]
         for node in nodes

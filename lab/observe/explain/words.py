@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lab.observe.explain.ladder import Ladder, Row
+from lab.observe.explain.ladder import Ladder, Mark, Row
 
 STEPS: Mapping[int, str] = MappingProxyType(
     {
@@ -21,6 +21,15 @@ STEPS: Mapping[int, str] = MappingProxyType(
 def title(ladder: Ladder) -> str:
     """What the picture is of."""
     return f"{ladder.local} → {ladder.remote}, {ladder.technique}: {ladder.outcome or 'no outcome'}"
+
+
+def rulers(ladder: Ladder) -> tuple[Mark, ...]:
+    """All that is drawn across all lanes: the marks, and when the path was proven."""
+    found = list(ladder.marks)
+    if ladder.proven_ms is not None:
+        text = f"path proven after {moment(ladder.proven_ms)}"
+        found.append(Mark(at_ms=ladder.proven_ms, kind="proven", text=text))
+    return tuple(sorted(found, key=lambda mark: mark.at_ms))
 
 
 def moment(milliseconds: float) -> str:

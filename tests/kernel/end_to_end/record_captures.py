@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from lab.agent import client
-from lab.observe.explain.events import decode, encode
+from lab.observe.explain.events import Capture, decode, encode
+from lab.plan.model import Plan
 from tests.kernel.end_to_end.support import Command
 from tests.unit.observe.explain_support import CAPTURES
 
@@ -46,6 +47,13 @@ ATTEMPTS: dict[str, tuple[str, str, str]] = {
 }
 """By name: a shipped topology, a technique, and what is done to the lab before."""
 
+SESSIONS: dict[str, tuple[str, str, str]] = {
+    "session-reboot": ("two-homes", "routers.home-a.nat.ports=random", "nat reboot home-a"),
+    "session-same-port": ("two-homes", "", "nat reboot home-a"),
+    "session-roaming": ("mobile-handover", "timeline=[]", "move alice cell --link lte"),
+}
+"""By name: a shipped topology, a change of it, and what is done while a session goes on."""
+
 
 def record(lab: Command, topology: str, technique: str, fault: str) -> bytes:
     """One attempt from alice to bob, as a capture."""
@@ -65,17 +73,60 @@ def record(lab: Command, topology: str, technique: str, fault: str) -> bytes:
         capture = decode(client.result(lab.paths(name), order)["capture"].encode())
     finally:
         lab.ok("down", name, "--quiet")
+    return stored(capture, topology)
+
+
+def record_session(lab: Command, topology: str, change: str, during: str) -> bytes:
+    """One session of alice and bob, as a capture."""
+    name = lab.name()
+    lab.ok("up", topology, "--name", name, "--runtime", "process", "--quiet",
+           *(("--set", change) if change else ()))  # fmt: skip
+    try:
+        order = {
+            "do": "explain",
+            "session": True,
+            "local": "alice",
+            "remote": "bob",
+            "techniques": [],
+            "timeout_s": 10.0,
+            "keepalive_s": 15.0,
+            "rate": 10.0,
+        }
+        answer = {}
+        for answer in client.ask(lab.paths(name), order):
+            if answer.get("event") == "ready":
+                lab.ok(*during.split(), "--lab", name)
+        capture = decode(answer["result"]["capture"].encode())
+    finally:
+        lab.ok("down", name, "--quiet")
+    return stored(capture, topology)
+
+
+def stored(capture: Capture, topology: str) -> bytes:
+    """The capture as it is kept."""
+
     # What it was compiled from is neither needed nor anybody's business.
-    plan = msgspec.structs.replace(capture.plan, topology=None, source="", lab=topology)
-    return encode(msgspec.structs.replace(capture, plan=plan))
+    def bare(plan: Plan) -> Plan:
+        return msgspec.structs.replace(plan, topology=None, source="", lab=topology, timeline=())
+
+    happened = tuple(
+        msgspec.structs.replace(one, plan=bare(one.plan)) if one.plan else one
+        for one in capture.happened
+    )
+    return encode(msgspec.structs.replace(capture, plan=bare(capture.plan), happened=happened))
 
 
 def main(wanted: list[str]) -> None:
     """Record those that are named, or all."""
     with tempfile.TemporaryDirectory() as state:
         os.environ["LAB_STATE_DIR"] = state
-        for name in wanted or ATTEMPTS:
-            data = gzip.compress(record(Command(Path(state)), *ATTEMPTS[name]), 9, mtime=0)
+        for name in wanted or (*ATTEMPTS, *SESSIONS):
+            lab = Command(Path(state))
+            if name in SESSIONS:
+                found = record_session(lab, *SESSIONS[name])
+            else:
+                found = record(lab, *ATTEMPTS[name])
+            data = gzip.compress(found, 9, mtime=0)
             (CAPTURES / f"{name}.json.gz").write_bytes(data)
             print(f"{name}: {len(data)} bytes")
 

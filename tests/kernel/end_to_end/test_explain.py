@@ -168,11 +168,25 @@ def test_what_a_link_lost_is_told_from_what_nobody_wanted(network):
 
 
 def test_drawings_are_written_to_files(network, tmp_path):
+    """Of a session whose path a reboot breaks: its repair is in them, too."""
     homes = network("two-homes")
     picture, page = tmp_path / "ladder.svg", tmp_path / "ladder.html"
-    homes.lab.ok(
-        "explain", "alice", "bob", "--lab", homes.name, "--svg", str(picture), "--html", str(page)
+    homes.lab.ok("nat", "set", "home-a", "ports=random", "--lab", homes.name)
+    files = ("--svg", str(picture), "--html", str(page))
+    done = homes.lab.ok(
+        *("explain", "alice", "bob", "--lab", homes.name, "-t", "udp-punch", *files),
+        *("--during", "nat reboot home-a", "--json"),
     )
+    found = json.loads(done)
+    assert found["outcome"] == "repaired"
+    assert [mark["kind"] for mark in found["marks"]] == ["change", "dead", "repaired"]
+    assert found["marks"][0]["lane"] == "home-a"
+    cut, dead, repaired = (mark["at_ms"] for mark in found["marks"])
+    checks = [row for row in found["rows"] if row["text"] == "check" and cut < row["at_ms"] < dead]
+    assert {row["fate"] for row in checks} == {"dropped"}
+    assert {2, 4} <= set(found["steps"])
+    assert all(dead < row["at_ms"] < repaired for row in found["rows"] if row["steps"])
+    assert homes.lab.run("explain", "alice", "bob", "--during", "ls").returncode == 2
     assert ET.parse(picture).getroot().get("role") == "img"  # noqa: S314 - our own text
     assert "<table>" in page.read_text()
     text = homes.lab.ok("explain", "alice", "bob", "--lab", homes.name)

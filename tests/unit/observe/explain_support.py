@@ -21,6 +21,7 @@ def capture(name: str) -> Capture:
     return decode(gzip.decompress((CAPTURES / f"{name}.json.gz").read_bytes()))
 
 
+@cache
 def told(name: str) -> Story:
     return story(capture(name))
 

@@ -1,0 +1,112 @@
+"""What stored captures of sessions are found to mean: what broke the path, and what mended it."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from lab.observe.explain.arrange import ladder
+from lab.observe.explain.epochs import Epochs
+from lab.observe.explain.fates import Fate
+from lab.observe.explain.svg import svg
+from lab.observe.explain.text import ladder_text
+from tests.unit.observe.explain_support import capture, told
+
+REBOOT, SAME_PORT, ROAMING = "session-reboot", "session-same-port", "session-roaming"
+
+
+def test_marks_stand_between_the_packets_of_before_and_after():
+    drawn = ladder(told(REBOOT))
+    assert drawn.outcome == "repaired"
+    assert [mark.kind for mark in drawn.marks] == ["change", "dead", "repaired"]
+    assert [mark.lane for mark in drawn.marks] == ["home-a", "alice", "alice"]
+    assert drawn.marks[0].text == "home-a rebooted, and its NAT's table is gone"
+    cut, dead, repaired = (mark.at_ms for mark in drawn.marks)
+    stream = [row for row in drawn.rows if row.text == "datagram"]
+    assert {row.fate for row in stream if row.at_ms < cut} == {"arrived"}
+    assert {row.fate for row in stream if cut < row.at_ms < dead} == {"dropped"}
+    assert {row.fate for row in stream if row.at_ms > repaired} == {"arrived"}
+
+
+def test_nothing_is_folded_across_a_mark():
+    drawn = ladder(told(REBOOT))
+    for row in drawn.rows:
+        assert not any(row.at_ms < mark.at_ms < row.until_ms for mark in drawn.marks)
+
+
+def test_a_mapping_is_new_once_the_router_has_forgotten_the_old_one():
+    tale = told(REBOOT)
+    (reboot,) = tale.capture.happened
+    assert reboot.forgot == ("home-a",)
+    made = [one for one in tale.made.mapped if one.node == "home-a" and one.protocol == "udp"]
+    old = next(one for one in made if one.before)
+    again = [one for one in made if not one.before and one.inside == old.inside]
+    assert len(again) == 1
+    assert again[0].outside.address == old.outside.address
+    assert again[0].outside.port != old.outside.port
+    assert again[0].stop.went_ns > reboot.began_ns
+
+
+def test_the_repair_is_a_punch_of_four_steps():
+    tale = told(REBOOT)
+    (repair,) = tale.repairs
+    assert (repair.reason, repair.by) == ("no answer", "udp-punch")
+    assert {number: [node for _, node in found] for number, found in tale.steps.items()} == {
+        1: ["alice", "rendezvous", "bob"],
+        2: ["home-b"],
+        3: ["home-a"],
+        4: ["home-b"],
+    }
+    steps = [journey for found in tale.steps.values() for journey, _ in found]
+    assert all(repair.dead_ns < one.began_ns < repair.over_ns for one in steps)
+
+
+def test_each_drop_has_the_rule_that_was_in_force():
+    tale = told(REBOOT)
+    assert {
+        one.journey.stops[-1].reason for one in tale.told if one.journey.fate is Fate.DROPPED
+    } <= {"nothing unsolicited in", "the router restarts"}
+
+
+def test_a_nat_that_gives_the_same_port_again_breaks_nothing():
+    tale = told(SAME_PORT)
+    drawn = ladder(tale)
+    assert drawn.outcome == "undisturbed"
+    assert [mark.kind for mark in drawn.marks] == ["change"]
+    assert drawn.sentence.startswith("It held. ")
+    assert "made the same mapping at home-a again" in drawn.sentence
+
+
+def test_a_host_that_moves_is_followed_into_its_new_network():
+    tale = told(ROAMING)
+    drawn = ladder(tale)
+    (repair,) = tale.repairs
+    assert repair.reason == "the address has changed"
+    assert [lane.name for lane in drawn.lanes][:3] == ["alice", "home", "cell"]
+    moved = drawn.marks[0]
+    assert moved.text == "alice moved to cell, and is 100.64.0.2 there"
+    sent = [row for row in drawn.rows if row.points[0].lane == "alice" and row.text == "datagram"]
+    assert [row.points[1].lane for row in sent] == ["home", "cell"]
+    astray = [row for row in drawn.rows if row.fate == "vanished" and row.points[-1].lane == "home"]
+    assert {note.text for row in astray for note in row.notes if note.kind == "vanished"} == {
+        "whom home passes it on to is there no more"
+    }
+
+
+def test_both_plans_may_hold_while_a_change_is_made():
+    found = capture(ROAMING)
+    epochs = Epochs(found)
+    (move,) = found.happened
+    assert list(epochs.possible(move.began_ns - 1)) == [0]
+    assert list(epochs.possible(move.began_ns)) == [0, 1]
+    assert list(epochs.possible(move.ended_ns)) == [1]
+
+
+@pytest.mark.parametrize("name", [REBOOT, SAME_PORT, ROAMING])
+def test_marks_are_drawn(name):
+    drawn = ladder(told(name))
+    lines = click.unstyle(ladder_text(drawn, 120)).splitlines()
+    picture = svg(drawn)
+    for mark in drawn.marks:
+        assert any(f"━━ {mark.text} ━" in line for line in lines)
+        assert f'class="f-{mark.kind}"' in picture
