@@ -13,11 +13,11 @@ echo '{"event": "ready"}'
 
 for peer; do
   name=${peer%%=*} address=${peer#*=} began=$(now)
-  # Everything starts at once: only who refuses for a second refuses.
+  # Everything starts at once: only who refuses for two seconds refuses.
   while
     answer=$(busybox nc -w 3 "$address" 9000 2>&1 </dev/null)
     took=$(($(now) - began))
-    case $answer in *refused*) [ $took -lt 100 ] ;; *) false ;; esac
+    case $answer in *refused*) [ $took -lt 200 ] ;; *) false ;; esac
   do busybox sleep 0.1; done
 
   path=null time=null
