@@ -12,7 +12,7 @@ from lab.plan.model import Link, Plan
 from lab.plan.names import UPLINKS, core_region, upstream_name
 from lab.plan.tree import Attached
 from lab.plan.wiring import shaped
-from lab.topology.link import LinkSpec
+from lab.topology.link import LEAST_MTU6, LinkSpec
 from lab.topology.model import INTERNET
 from lab.topology.problems import one_of
 
@@ -107,6 +107,11 @@ def set_link(plan: Plan, one: str, other: str, spec: LinkSpec | None) -> Plan:
     """
     link = find_link(plan, one, other)
     wanted = declared_link(plan, link) if spec is None else spec
+    if wanted.mtu < LEAST_MTU6 and _has_ipv6(plan, link):
+        raise InputError(
+            f"the link of {link.a.node} carries IPv6, and an MTU of {wanted.mtu} is too small",
+            remedy=f"use mtu={LEAST_MTU6} or more (RFC 8200, section 5)",
+        )
     after = shaped(link, wanted, netem=plan.netem, seed=plan.netem_seed, splice=plan.splice)
     if after is None:
         raise InputError(
@@ -114,6 +119,17 @@ def set_link(plan: Plan, one: str, other: str, spec: LinkSpec | None) -> Plan:
             remedy="leave the backend at auto: then it is carried in user space",
         )
     return with_link(plan, replace(after, down=False) if spec is None else after)
+
+
+def _has_ipv6(plan: Plan, link: Link) -> bool:
+    """Whether one of its ends has an IPv6 address."""
+    return any(
+        ":" in address
+        for end in (link.a, link.b)
+        for port in plan.node(end.node).interfaces
+        if port.name == end.interface
+        for address in port.addresses
+    )
 
 
 def cut_link(plan: Plan, one: str, other: str, *, down: bool) -> Plan:

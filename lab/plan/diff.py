@@ -43,9 +43,6 @@ from lab.plan.progress import without
 from lab.topology.behaviour import Backend, Runtime
 from lab.topology.changes import Activity
 
-_LEAST_MTU6 = 1280
-"""RFC 8200, section 5."""
-
 
 def diff(running: Plan | None, desired: Plan | None) -> tuple[AnyOperation, ...]:
     """The operations that bring `running` to `desired`, in the order of their phases.
@@ -196,11 +193,7 @@ def _replaced(before: Node, after: Node) -> bool:
 
 def _same_wire(before: Link, after: Link) -> bool:
     """Whether `before` can become `after` by shaping alone."""
-    return (
-        (before.a, before.b, before.on_veth) == (after.a, after.b, after.on_veth)
-        # An interface loses its IPv6 addresses with an MTU that is less than IPv6 needs.
-        and (before.mtu < _LEAST_MTU6) == (after.mtu < _LEAST_MTU6)
-    )
+    return (before.a, before.b, before.on_veth) == (after.a, after.b, after.on_veth)
 
 
 def rewired(before: Plan, after: Plan) -> tuple[Link, ...]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.topology.document import Document, Loc
 from lab.topology.expand import Declared, Instance
 from lab.topology.forms.node import NodeForm
 from lab.topology.forms.router import RouterForm
+from lab.topology.link import LEAST_MTU6, LinkSpec
 from lab.topology.model import INTERNET, Ip
 
-_LEAST_MTU = 1280
 _NAMES = {Ip.V4: "IPv4", Ip.V6: "IPv6"}
 
 
 def families(
-    document: Document, instances: list[Instance], declared: Declared, usual: Ip
+    document: Document,
+    instances: list[Instance],
+    declared: Declared,
+    usual: Ip,
+    links: Mapping[Loc, LinkSpec],
 ) -> dict[str, Ip]:
     """What every router's LAN and every node has, by name; what contradicts itself is reported.
 
     `usual` is what the file says for everything; the internet itself has
-    whatever is asked of it.  Routers must not lead in a circle.
+    whatever is asked of it; `links` are those of the declarations.  Routers
+    must not lead in a circle.
     """
     routers = {one.name: one for one in instances if one.loc[0] == "routers"}
     known = dict.fromkeys(declared.switches, Ip.LINK_LOCAL)
@@ -49,7 +55,7 @@ def families(
             checked.add(one.loc)
             inside = one.via in routers or one.via in declared.switches
             around = lan(one.via) if inside else Ip.DUAL
-            _Check(document, one, form, ip, around).run()
+            _Check(document, one, form, ip, around, links[one.loc].mtu).run()
     return known
 
 
@@ -62,6 +68,8 @@ class _Check:
     form: RouterForm | NodeForm
     ip: Ip
     around: Ip
+    mtu: int
+    """Of its link."""
 
     def run(self) -> None:
         if self.around is Ip.LINK_LOCAL and self.ip is not Ip.LINK_LOCAL:
@@ -88,12 +96,11 @@ class _Check:
                     f"{'it' if whose == self.one.name else 'the router'} is attached, has not",
                     f"write ip: dual at {self.one.via}, or ip: {self.around} here",
                 )
-        mtu = self.form.link.mtu if self.form.link is not None else None
-        if mtu is not None and mtu < _LEAST_MTU and self.ip.v6:
+        if self.mtu < LEAST_MTU6 and self.ip.v6:
             self._report(
                 "link",
-                f"the link of {self.one.name} carries IPv6, and its MTU is {mtu}",
-                f"write mtu: {_LEAST_MTU} or more (RFC 8200, section 5), or ip: 4",
+                f"the link of {self.one.name} carries IPv6, and its MTU is {self.mtu}",
+                f"write mtu: {LEAST_MTU6} or more (RFC 8200, section 5), or ip: 4",
             )
         if isinstance(self.form, RouterForm):
             self._router(self.form)

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from lab.topology.behaviour import Frozen, Impairment
 
+LEAST_MTU6 = 1280
+"""What IPv6 needs (RFC 8200, section 5): below, an interface has none."""
+
 
 class WantedBackend(StrEnum):
     """Which link backend a file asks for."""

@@ -126,7 +126,7 @@ class _Understanding:
             document.report((), "there is nothing in this network", "write routers: and nodes:")
         instances = expand(document, declared)
         tree = check_circles(document, instances)
-        ips = families(document, instances, declared, file.ip) if tree else {}
+        ips = families(document, instances, declared, file.ip, links) if tree else {}
         check_addresses(document, declared)
         known = {one: nat for one, nat in nats.items() if nat is not None}
         check_capacity(document, instances, declared, known)

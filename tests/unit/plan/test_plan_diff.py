@@ -297,7 +297,11 @@ def test_a_daemon_comes_changes_and_goes_alone():
 
 def test_a_daemon_starts_again_when_an_interface_of_its_node_does():
     proxy = Daemon(name="proxy", command=("a",))
-    before, after = _one_home(LinkSpec()), _one_home(LinkSpec(mtu=1200))
+    slow = Impairment(delay_us=1000)
+    before, after = (
+        _one_home(LinkSpec(up=slow, backend=backend))
+        for backend in (WantedBackend.FERRY, WantedBackend.KERNEL)
+    )
     operations = diff(_router_with(before, proxy), _router_with(after, proxy))
     daemons = [o for o in operations if isinstance(o, StartDaemon | StopDaemon)]
     assert daemons == [

@@ -162,6 +162,14 @@ def test_an_apply_leaves_links_on_their_wires():
     assert {type(op) for op in diff(anew, plain)} == {ShapeLink}
 
 
+def test_an_mtu_is_given_to_the_wire_that_there_is_unless_ipv6_needs_more():
+    small = SetLink(node="bob", via="office", link=LinkSpec(mtu=576))
+    assert set(kinds(small)) == {ShapeLink}
+    dual = compile_topology(loads(FILE + "ip: dual\n", "faults.yaml"), NO_NETEM)
+    with pytest.raises(InputError, match="of bob carries IPv6, and an MTU of 576 is too small"):
+        changed(dual, [small])
+
+
 def test_an_mtu_is_told():
     told = describe_change(SetLink(node="bob", via="office", link=LinkSpec(mtu=1400)))
     assert told == "bob -- office: MTU 1400"

@@ -233,6 +233,11 @@ def test_links(written, link):
     assert node(read(f"nodes: {{a: {{via: internet, link: {written}}}}}"), "a").link == link
 
 
+def test_a_preset_whose_mtu_is_too_small_for_ipv6_is_refused_where_there_is_ipv6():
+    with pytest.raises(TopologyError, match="carries IPv6, and its MTU is 576"):
+        read("ip: dual\nnodes: {a: {via: internet, link: modem}}")
+
+
 def test_counts_number_the_names_from_one():
     topology = read("routers: {home: {count: 3}}\nnodes: {one: {via: home-2, count: 1}}")
     assert [one.name for one in topology.routers] == ["home-1", "home-2", "home-3"]
