@@ -121,15 +121,8 @@ def inside(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def entered(file: int, path: Path) -> Iterator[None]:
     """As `inside`, for a namespace file that is open already; `path` is for error texts."""
-    former = os.open(_CURRENT, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _call("setns", path, file, _CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            _call("setns", path, former, _CLONE_NEWNET)
-    finally:
-        os.close(former)
+    with _away(path, "setns", file):
+        yield
 
 
 @contextlib.contextmanager
@@ -138,10 +131,16 @@ def scratch() -> Iterator[None]:
 
     Raises LabError at the kernel's limit, MissingError without the privilege.
     """
-    path = Path("scratch")
+    with _away(Path("scratch"), "unshare"):
+        yield
+
+
+@contextlib.contextmanager
+def _away(path: Path, call: str, *file: int) -> Iterator[None]:
+    """The calling thread is where `call` takes it, and back where it was after the block."""
     former = os.open(_CURRENT, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _call("unshare", path, _CLONE_NEWNET)
+        _call(call, path, *file, _CLONE_NEWNET)
         try:
             yield
         finally:

@@ -39,14 +39,6 @@ from lab.topology.link import LinkSpec
 from lab.topology.problems import one_of
 
 
-def with_firewall(plan: Plan, node: str, firewall: Firewall | None) -> Plan:
-    """`plan` with another firewall, or none, at `node`; InputError if there is no such node.
-
-    The servers that its firewall has in a router come and go with it.
-    """
-    return changed(plan, [SetFirewall(node=node, firewall=firewall)])
-
-
 def translating(plan: Plan, router: str) -> Node:
     """The router of that name; InputError unless it is one, with a NAT."""
     node = _find(plan, router, (NodeKind.ROUTER,), "router")

@@ -18,8 +18,6 @@ from lab.errors import LabError, MissingError
 from lab.paths import LabPaths
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from docker import APIClient
 from lab.runtime.complaints import explained
 from lab.runtime.container import LABEL_LAB, LABEL_STATE, Image, lab_labels
@@ -74,12 +72,7 @@ class Engine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -88,14 +88,6 @@ def parse_rate(value: Any) -> int:
     return rate
 
 
-def format_rate(bits: int) -> str:
-    """The text of `bits` per second: 10mbit, 1.5gbit, unlimited for 0."""
-    for unit in ("gbit", "mbit", "kbit"):
-        if bits >= _RATE[unit]:
-            return f"{_decimal(Decimal(bits) / _RATE[unit])}{unit}"
-    return f"{bits}bit" if bits else "unlimited"
-
-
 def parse_size(value: Any) -> int:
     """Bytes of "256MB", "1GiB"; raises WrongValueError."""
     number, unit = _split(value, "a size", SIZE_HELP)
@@ -135,11 +127,6 @@ def parse_probability(value: Any) -> float:
             else PROBABILITY_HELP,
         )
     return float(number)
-
-
-def format_probability(probability: float) -> str:
-    """The text of `probability` in per cent: 0.5%."""
-    return f"{_decimal(Decimal(repr(float(probability))) * 100)}%"
 
 
 _LONGEST_QUEUE = {QueueUnit.PACKETS: 1e7, QueueUnit.BYTES: 4e9, QueueUnit.BDP: 1e3}

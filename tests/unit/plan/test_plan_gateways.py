@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import InputError
-from lab.plan.change import with_firewall
+from lab.plan.change import changed
 from lab.plan.compile import compile_topology
 from lab.plan.diff import diff
 from lab.plan.gateways import furnish
@@ -13,6 +13,7 @@ from lab.plan.machine import Machine
 from lab.plan.model import Daemon, Plan
 from lab.plan.operations import LoadRules, StartDaemon, StopDaemon
 from lab.topology.behaviour import Firewall, Proxy
+from lab.topology.changes import SetFirewall
 from lab.topology.loader import loads
 
 TEXT = """
@@ -32,6 +33,11 @@ nodes:
 def plan(office: str = "http-only", bob: str = "") -> Plan:
     topology = loads(TEXT % (office, bob), "/lab/office.yaml")
     return compile_topology(topology, Machine(netem=True))
+
+
+def guarded(plan: Plan, firewall: Firewall | None) -> Plan:
+    """`plan` with another firewall, or none, at the office."""
+    return changed(plan, [SetFirewall(node="office", firewall=firewall)])
 
 
 def daemons(plan: Plan, node: str) -> dict[str, Daemon]:
@@ -121,14 +127,14 @@ def test_a_hosts_firewall_leads_to_the_proxy_above_it_or_is_refused():
 
 def test_servers_come_and_go_with_the_firewall_and_nothing_else_is_touched():
     before = plan("open")
-    after = with_firewall(before, "office", Firewall(proxy=Proxy()))
+    after = guarded(before, Firewall(proxy=Proxy()))
     operations = diff(before, after)
     assert {(type(one), getattr(one, "node", None)) for one in operations} >= {
         (StartDaemon, "office")
     }
     assert {type(one) for one in operations} == {LoadRules, StartDaemon}
     assert diff(after, furnish(after)) == ()
-    back = diff(after, with_firewall(after, "office", Firewall(preset="open")))
+    back = diff(after, guarded(after, Firewall(preset="open")))
     assert {type(one) for one in back} == {LoadRules, StopDaemon}
 
 
@@ -141,8 +147,6 @@ def test_other_daemons_stay():
         else node
         for node in made.nodes
     )
-    changed = with_firewall(
-        Plan(lab=made.lab, nodes=nodes, links=made.links), "office", Firewall(resolver=True)
-    )
-    assert set(daemons(changed, "office")) == {"upnp", "resolver"}
-    assert daemons(with_firewall(changed, "office", None), "office") == {"upnp": upnp}
+    after = guarded(Plan(lab=made.lab, nodes=nodes, links=made.links), Firewall(resolver=True))
+    assert set(daemons(after, "office")) == {"upnp", "resolver"}
+    assert daemons(guarded(after, None), "office") == {"upnp": upnp}
