@@ -32,7 +32,7 @@ from lab.observe.exporter import LOOPBACK, Exporter
 from lab.observe.health import HealthSampler
 from lab.observe.state import AgentState, ProgramState, to_wire
 from lab.paths import LabPaths
-from lab.plan.attachment import upper_end
+from lab.plan.attachment import of_replaced_wire
 from lab.plan.change import changed, describe_change, momentary
 from lab.plan.diff import diff, rewired
 from lab.plan.layers import Layers
@@ -149,11 +149,7 @@ class Lab:
             what = [describe_change(change) for change in changes]
             self._note("changed", began, by="command", what=what, operations=operations)
         return {"operations": operations, "seconds": time.monotonic() - began, "what": what} | {
-            "notes": [
-                f"the wire of {link.a.node} to {upper_end(link)} was replaced:"
-                " what was on it at that moment is lost"
-                for link in anew
-            ]
+            "notes": [of_replaced_wire(link) for link in anew]
         }
 
     async def follow(self, emit: Emit) -> None:
@@ -269,9 +265,11 @@ class Lab:
             before, changes = self._plan, moment.changes
             if moment.undo:
                 changes = self._layers.lifted(before, moment.key)
-            outcome, details = Outcome.DONE, {}
+            outcome, details = Outcome.DONE, dict[str, Any]()
             try:
                 await self._make(changes, _silence)
+                if anew := rewired(before, self._plan):
+                    details["notes"] = [of_replaced_wire(link) for link in anew]
                 # What failed covers nothing.
                 if moment.lasts and not moment.undo:
                     self._layers.laid(before, moment.key, changes)

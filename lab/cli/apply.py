@@ -37,8 +37,9 @@ def command(
     from lab.cli.planning import load_file, probe_machine
     from lab.cli.terminal import print_json, progress, say
     from lab.cli.up import print_operations
+    from lab.plan.attachment import of_replaced_wire
     from lab.plan.compile import compile_topology
-    from lab.plan.diff import diff
+    from lab.plan.diff import diff, rewired
     from lab.plan.model import encode
 
     topology_ = load_file(topology, overrides)
@@ -56,10 +57,12 @@ def command(
         order = {"do": "apply", "plan": encode(plan).decode()}
         for answer in client.ask(paths, order):
             shown.event(answer)
+    notes = [of_replaced_wire(link) for link in rewired(running, plan)]
     if as_json:
         print_json(
             {
                 "lab": paths.lab,
+                "notes": notes,
                 "operations": len(operations),
                 "seconds": round(shown.seconds, 3),
                 "phases": {phase: round(seconds, 4) for phase, seconds in shown.phases},
@@ -67,3 +70,5 @@ def command(
         )
     elif not quiet:
         say(f"{paths.lab}: {len(operations)} operations in {shown.seconds:.2f} s")
+        for note in notes:
+            say(f"  {note}")

@@ -84,6 +84,14 @@ def upper_end(link: Link) -> str:
     return link.b.node if between else upstream_name(link.b.node)
 
 
+def of_replaced_wire(link: Link) -> str:
+    """What to say of a link that is on another wire now (`lab.plan.diff.rewired`)."""
+    return (
+        f"the wire of {link.a.node} to {upper_end(link)} was replaced:"
+        " what was on it at that moment is lost"
+    )
+
+
 def declared_link(plan: Plan, link: Link) -> LinkSpec:
     """What `link` is like in the file, or since the last move."""
     topology, node = plan.topology, link.a.node

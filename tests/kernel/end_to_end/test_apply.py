@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.fabric.links import kernel
 from tests.kernel.end_to_end.support import Command
 
 pytestmark = pytest.mark.kernel
@@ -99,6 +100,12 @@ def test_a_link_changes_under_its_programs(lab: Command, file: Path):
     assert pids(lab, name) == before
     answer = lab.json("connect", "alice", "bob", "--lab", name, "-t", "udp-punch")
     assert answer["attempts"][0]["rtt_after_s"] > 0.12
+    # Two TAPs can't be the kernel's, so that is another wire; netem carried it from the start.
+    demand = ("delay=0ms", "rate=10mbit", "backend=kernel")
+    sets = [word for each in demand for word in ("--set", f"nodes.bob.link.{each}")]
+    notes = lab.json("apply", str(file), "--name", name, *sets)["notes"]
+    assert bool(notes) is not kernel.supported()
+    assert all("the wire of bob to home-b was replaced" in note for note in notes)
 
 
 def test_a_change_that_fails_is_undone(lab: Command, file: Path):
