@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from lab.fabric import netns
@@ -168,8 +169,13 @@ def flood(path: Path, seconds: float, segments: int) -> None:
                 handle.send(data)
 
 
-def paced(path: Path, seconds: float, period_ns: int, links: int) -> None:
-    """Every period one stamped packet through every link."""
+def paced(
+    path: Path, seconds: float, period_ns: int, links: int, rounds: Synchronized[int]
+) -> None:
+    """Every period one stamped packet through every link; `rounds` counts how often.
+
+    A sender that was held up goes on, and does not send the sooner for it.
+    """
     with netns.inside(path), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         to = [(f"10.{i}.0.2", _DISCARD if i % _MEASURED else _PORT) for i in range(links)]
         clock = time.clock_gettime_ns
@@ -181,7 +187,8 @@ def paced(path: Path, seconds: float, period_ns: int, links: int) -> None:
                 time.sleep(wait / 1e9)
             for address in to:
                 handle.sendto(struct.pack("Q", clock(time.CLOCK_REALTIME)) + pad, address)
-            due += period_ns
+            rounds.value += 1
+            due = max(due + period_ns, time.monotonic_ns() - period_ns)
 
 
 def throughput(made: Bed, seconds: float, segments: int, warm: int = 1000) -> dict[str, float]:
@@ -234,7 +241,8 @@ def delay(
         discard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         discard.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         discard.bind(("0.0.0.0", _DISCARD))
-    sender = multiprocessing.Process(target=paced, args=(made.a, seconds, period_ns, links))
+    done = multiprocessing.Value("q", 0)
+    sender = multiprocessing.Process(target=paced, args=(made.a, seconds, period_ns, links, done))
     start, cpu = time.monotonic(), cpu_s(made)
     sender.start()
     sender.join()
@@ -251,7 +259,7 @@ def delay(
     sink.close()
     discard.close()
     errors.sort()
-    rounds = int(seconds * 1e9 // period_ns)
+    rounds = done.value
     expected = rounds * -(-links // _MEASURED)
     return {
         "packets": len(errors),

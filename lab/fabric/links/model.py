@@ -176,7 +176,7 @@ class Direction:
         `now_ns` never decreases from call to call.
         """
         # `loses` and `DropTail.admit` in place where a link is an ordinary
-        # one: this is the ferry's hot path.
+        # one: this is a hot path of the ferry.
         if self._more_loss is not None:
             if self.loses():
                 return None
@@ -206,3 +206,23 @@ class Direction:
             return self._last_ns
         self._last_ns = departure_ns
         return departure_ns
+
+    def offer_all(self, now_ns: int, frames: list[bytes]) -> list[tuple[int, list[bytes]]]:
+        """As `offer` of each of `frames`, all of which arrive at `now_ns`.
+
+        When some of them leave, and which, in order; what never does is left out.
+        """
+        if self._limited or self._more_loss is not None:
+            offer = self.offer
+            return [
+                (departure_ns, [frame])
+                for frame in frames
+                if (departure_ns := offer(now_ns, len(frame))) is not None
+            ]
+        draw, loss = self._draw, self._loss
+        kept = [frame for frame in frames if draw() >= loss]
+        self.lost += len(frames) - len(kept)
+        if not kept:
+            return []
+        self._last_ns = max(now_ns + self._delay_ns, self._last_ns)
+        return [(self._last_ns, kept)]

@@ -1,7 +1,8 @@
 """The ferry: a process that carries frames between TAP devices the way the model says.
 
-`client` is what the agent holds; `protocol` what travels between the two;
-`engine` the event loop; `__main__` the process.  Only `client` and `protocol`
+`client` is what the agent holds; `protocol` what travels between the two.  In
+the process (`__main__`), `engine` has the links, each of two ports (`port`), and
+`loop` says whose turn it is.  Only `client` and `protocol`
 are for others; nothing here makes devices (`lab.fabric.links.tap` does).
 """
 
