@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 
+from lab.peer.attended import Attended
 from lab.peer.settings import Settings
 
 _GROUPS = 0x10 | 0x100
@@ -37,36 +38,25 @@ class AddressWatch:
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._socket: socket.socket | None = None
+        self._attended: Attended | None = None
 
     def start(self) -> None:
         """Listen; OSError where the kernel does not let this program."""
         sock = _netlink(_GROUPS)
-        sock.setblocking(False)
-        self._socket = sock
-        self._loop.add_reader(sock, self._read, sock)
+        self._attended = Attended(sock, lambda: self._read(sock))
 
     def close(self) -> None:
         """Listen no more."""
-        if self._timer:
-            self._timer.cancel()
-        if self._socket:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        if self._attended:
+            self._attended.close()
 
     def _read(self, sock: socket.socket) -> None:
         # What it says does not matter: after an overflow (ENOBUFS) it would be incomplete.
         with contextlib.suppress(OSError):
             while sock.recv(65536):
                 pass
-        if self._timer is None:
-            self._timer = self._loop.call_later(SETTLE_S, self._tell)
-
-    def _tell(self) -> None:
-        self._timer = None
-        self._on_change()
+        if self._attended and not self._attended.waiting:
+            self._attended.call_at(self._loop.time() + SETTLE_S, self._on_change)
 
 
 def present() -> tuple[str, ...]:

@@ -26,6 +26,8 @@ DIR = "{dir}"
 """Stands for the daemon's folder in its command and files."""
 PYTHON = "{python}"
 """Stands for the Python that runs lab, for a daemon that is a module of it."""
+_MODULE = (PYTHON, "-m")
+"""What the command of such a daemon begins with."""
 
 _ADMINISTRATORS = "/usr/local/sbin:/usr/sbin:/sbin"
 _LOOK_AGAIN_S = 0.005
@@ -50,6 +52,11 @@ def demand(nodes: Iterable[Node]) -> None:
                     "which is not installed here",
                     remedy=f"apt-get install {package}",
                 )
+
+
+def is_module(daemon: Daemon) -> bool:
+    """Whether the daemon is a module of lab, which its arguments follow in its command."""
+    return daemon.command[: len(_MODULE)] == _MODULE
 
 
 def write_files(paths: LabPaths, node: str, daemon: Daemon) -> tuple[str, ...]:

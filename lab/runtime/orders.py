@@ -16,7 +16,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Spawn(Message, frozen=True):
-    """Start a program in a node; without `argv`, the built-in one.
+    """Start a program in a node; without `argv` and `module`, the built-in one.
 
     `node` is what its reports are about: the node, or one of its daemons
     (`router/upnpd`).
@@ -32,6 +32,9 @@ class Spawn(Message, frozen=True):
     env: dict[str, str]
     """The whole environment."""
     argv: tuple[str, ...] = ()
+    module: tuple[str, ...] = ()
+    """A module of lab that is run as a program, and its arguments: as the built-in one, in the
+    interpreter that there is, with its memory shared."""
     mounts: tuple[Mount, ...] = ()
     """What is laid over the machine's files, for this program alone."""
     groups: tuple[str, ...] = ()

@@ -156,6 +156,8 @@ class Zygote:
         enter.write_files(self._paths.node(name), node, env)
         # After them: a daemon may bring a `hosts` or `resolv.conf` of its own.
         argv = daemons.write_files(self._paths, node, daemon)
+        if daemons.is_module(daemon):
+            return await self._spawn(name, node, env, module=argv[2:])
         return await self._spawn(name, node, env, argv)
 
     def ended(self, node: str) -> asyncio.Event:
@@ -206,8 +208,9 @@ class Zygote:
         name: str,
         node: str,
         env: dict[str, str],
-        argv: tuple[str, ...],
+        argv: tuple[str, ...] = (),
         *,
+        module: tuple[str, ...] = (),
         mounts: tuple[Mount, ...] = (),
         groups: tuple[str, ...] = (),
     ) -> int:
@@ -222,6 +225,7 @@ class Zygote:
                 folder=str(self._paths.node(name)),
                 env=env,
                 argv=argv,
+                module=module,
                 mounts=mounts,
                 groups=groups,
             )

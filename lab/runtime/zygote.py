@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -205,7 +206,7 @@ def _child(spawn: Spawn, root: int, report: int) -> NoReturn:
         os.environ.update(spawn.env)
         os.close(report)
         report = -1
-        code = _run_built_in()
+        code = _run_module(*spawn.module) if spawn.module else _run_built_in()
     except BaseException as error:
         if report >= 0:
             if failing.startswith("can't run"):
@@ -226,11 +227,26 @@ def _child(spawn: Spawn, root: int, report: int) -> NoReturn:
 def _run_built_in() -> int:
     from lab.peer import main  # noqa: PLC0415 - imported by `preload`; other children need none of it
 
+    return _code_of(main.run)
+
+
+def _run_module(name: str, *arguments: str) -> int:
+    import runpy  # noqa: PLC0415 - children alone need it
+
+    def run() -> int:
+        sys.argv = [name, *arguments]
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+        return 0
+
+    return _code_of(run)
+
+
+def _code_of(program: Callable[[], int]) -> int:
     # A line that stays in a buffer is a `ready` that nobody sees.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # TextIOWrapper, always
     try:
-        return main.run()
+        return program()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
 

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from lab.peer.attended import Attended
 from lab.peer.lan.claim import Action, Claim, Send, Take, parse
 
 _ETH_ARP = 0x0806
@@ -38,59 +39,46 @@ class LinkLocal:
         self._seed = seed
         self._on_address = on_address
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._socket: socket.socket | None = None
-        self._claim: Claim | None = None
+        self._attended: Attended | None = None
         self._done = asyncio.Event()
 
     async def start(self) -> None:
         """Claim; returns when there is an address.  OSError without the right to."""
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_ARP))
-        self._socket = sock
-        sock.setblocking(False)
+        own = self._attended = Attended(sock, lambda: self._read(own, claim))
         sock.bind((self._interface, _ETH_ARP))
         mac = sock.getsockname()[4]
         # Hosts that are made alike draw different numbers by their MACs (section 2.1).
         draw = random.Random(f"{self._seed} {mac.hex()}")  # noqa: S311 - reproducible
-        self._claim = Claim(mac, draw, self._loop.time(), self._first)
-        self._loop.add_reader(sock, self._read, sock, self._claim)
-        self._wait(self._claim)
+        claim = Claim(mac, draw, self._loop.time(), self._first)
+        self._wait(own, claim)
         await self._done.wait()
 
     def close(self) -> None:
         """Defend it no more; the address stays, as a host's does."""
-        if self._timer:
-            self._timer.cancel()
-        if self._socket:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        if self._attended:
+            self._attended.close()
 
-    def _read(self, sock: socket.socket, claim: Claim) -> None:
+    def _read(self, own: Attended, claim: Claim) -> None:
         with contextlib.suppress(OSError):
-            if packet := parse(sock.recv(1500)):
-                self._do(claim.heard(packet, self._loop.time()))
-                self._wait(claim)
+            if packet := parse(own.socket.recv(1500)):
+                self._do(own, claim.heard(packet, self._loop.time()))
+                self._wait(own, claim)
 
-    def _wait(self, claim: Claim) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None
-        if claim.due is not None:
-            self._timer = self._loop.call_at(claim.due, self._tick, claim)
+    def _wait(self, own: Attended, claim: Claim) -> None:
+        own.call_at(claim.due, lambda: self._tick(own, claim))
 
-    def _tick(self, claim: Claim) -> None:
+    def _tick(self, own: Attended, claim: Claim) -> None:
         # A timer may come a moment before its time.
-        self._do(claim.tick(max(self._loop.time(), claim.due or 0.0)))
-        self._wait(claim)
+        self._do(own, claim.tick(max(self._loop.time(), claim.due or 0.0)))
+        self._wait(own, claim)
 
-    def _do(self, actions: list[Action]) -> None:
+    def _do(self, own: Attended, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Send):
                 to = (self._interface, _ETH_ARP, 0, 0, _EVERYONE)
                 with contextlib.suppress(OSError):
-                    if self._socket:
-                        self._socket.sendto(action.packet.encode(), to)
+                    own.socket.sendto(action.packet.encode(), to)
             elif isinstance(action, Take):
                 with contextlib.suppress(FileExistsError):
                     _change(_NEWADDR, self._interface, action.address)
