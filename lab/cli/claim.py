@@ -8,6 +8,12 @@ from lab.errors import InputError, LabError, MissingError
 from lab.paths import LabPaths, state_root
 
 
+def check_free(name: str) -> None:
+    """InputError if a lab of that name exists: what takes long need not begin for nothing."""
+    if LabPaths.of(name).root.exists():
+        raise _taken(name)
+
+
 def claim(name: str) -> LabPaths:
     """Make the state folder of a new lab.
 
@@ -23,10 +29,7 @@ def claim(name: str) -> LabPaths:
             raise MissingError(
                 f"{state_root()} is not a folder", remedy="set LAB_STATE_DIR to one that is"
             ) from None
-        raise InputError(
-            f"a lab named {name!r} exists already",
-            remedy=f"remove it (lab down {name}) or choose another name (--name OTHER)",
-        ) from None
+        raise _taken(name) from None
     except OSError as error:
         raise _no_room(paths, error) from error
     try:
@@ -37,6 +40,13 @@ def claim(name: str) -> LabPaths:
             raise _no_room(paths, error) from error
         raise
     return paths
+
+
+def _taken(name: str) -> InputError:
+    return InputError(
+        f"a lab named {name!r} exists already",
+        remedy=f"remove it (lab down {name}) or choose another name (--name OTHER)",
+    )
 
 
 def _no_room(paths: LabPaths, error: OSError) -> LabError:

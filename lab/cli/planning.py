@@ -88,5 +88,9 @@ def plan_file(
     if name is not None and not NAME.fullmatch(name):
         raise InputError(f"--name: {name!r} can't be a name", remedy=NAME_HELP)
     loaded = load_file(topology, overrides, seed)
+    if build:
+        from lab.cli.claim import check_free
+
+        check_free(name or loaded.name)
     built_in = any(node.peer or node.services for node in loaded.nodes)
     return compile_topology(loaded, probe_machine(runtime, build=build and built_in), lab=name)

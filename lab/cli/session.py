@@ -104,7 +104,7 @@ def _summary(record: dict[str, Any]) -> str:
     sent = f"{counts['sent']}, of which {missing} did not arrive"
     received = f"{counts['received']}, {counts['lost']} lost, {counts['reordered']} out of order"
     return (
-        f"{head}, {len(repairs)} repairs\n"
+        f"{head}, {len(repairs)} repair{'' if len(repairs) == 1 else 's'}\n"
         f"sent      {sent} ({counts['unsent']} while there was no path)\n"
         f"received  {received}, longest gap {record.get('longest_gap_s')} s"
     )
