@@ -10,9 +10,10 @@ from __future__ import annotations
 import struct
 from array import array
 
-from lab.fabric.links.aqm import FLOWS, INTERVAL_NS, TARGET_NS
+from lab.fabric.links.aqm import INTERVAL_NS, TARGET_NS
 from lab.fabric.links.jitter import table_of
 from lab.fabric.links.transmitter import FULL_FRAME, queue_packets
+from lab.fabric.netlink import attribute
 from lab.topology.behaviour import Discipline, Impairment, Order, QueueUnit
 from lab.topology.datafiles import TABLE_SCALE
 
@@ -40,17 +41,11 @@ _CODEL_TARGET = 1
 _CODEL_LIMIT = 2
 _CODEL_INTERVAL = 3
 _CODEL_ECN = 4
-_CODEL_FLOWS = 5
 _CODEL_QUANTUM = 6
 _LINKLAYER_ETHERNET = 1
 _LONGEST_BURST = 1 << 24
 _NESTED = 0x8000
 _ALL = 0xFFFFFFFF
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute, padded."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def delay_line(impairment: Impairment, seed: int) -> bytes:
@@ -129,7 +124,8 @@ def active(impairment: Impairment) -> tuple[str, bytes]:
     kind = "codel"
     if impairment.discipline is Discipline.FQ_CODEL:
         kind = "fq_codel"
-        numbers |= {_CODEL_FLOWS: FLOWS, _CODEL_QUANTUM: FULL_FRAME}
+        # The number of flows can't be said again, and is the kernel's own: 1024.
+        numbers[_CODEL_QUANTUM] = FULL_FRAME
     options = b"".join(attribute(key, struct.pack("=I", n)) for key, n in numbers.items())
     return kind, options
 

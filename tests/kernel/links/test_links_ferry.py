@@ -35,6 +35,7 @@ from tests.kernel.links.conformance import (
     A,
     B,
     Wire,
+    conform,
     pace,
     run,
 )
@@ -64,8 +65,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.serial
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_ferry_conforms(check, wire):
-    check(wire)
+def test_ferry_conforms(check):
+    conform(check, Backend.FERRY)
 
 
 def test_a_link_is_drained_once_what_is_on_it_has_come(wire):
