@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lab.topology.document import Document, Node, parse
+from lab.topology.compose import parse
+from lab.topology.document import Document, Node
 from lab.topology.problems import Problem, TopologyError, WrongValueError, one_of, show
 
 _USAGE = "write --set nodes.alice.link.delay=20ms"

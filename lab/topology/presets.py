@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from lab.topology.behaviour import Firewall, Nat
-from lab.topology.document import parse, plain
+from lab.topology.compose import parse
+from lab.topology.document import plain
 from lab.topology.forms.firewall import FirewallForm
 from lab.topology.forms.form import Form
 from lab.topology.forms.link import LinkForm

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.topology.compose import parse
 from lab.topology.datafiles import find
-from lab.topology.document import parse, plain
+from lab.topology.document import plain
 from lab.topology.model import Regions
 from lab.topology.names import NAME, NAME_HELP
 from lab.topology.problems import TopologyError, WrongValueError, nearest, one_of, show

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from lab.topology.behaviour import Firewall, Nat
 from lab.topology.complain import report_validation
-from lab.topology.document import Document, Node, parse, plain
+from lab.topology.compose import parse
+from lab.topology.document import Document, Node, plain
 from lab.topology.forms.file import FileForm
 from lab.topology.forms.link import LinkForm
 from lab.topology.model import INTERNET, LinkSpec

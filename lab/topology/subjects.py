@@ -26,8 +26,7 @@ class Subjects:
 
     def report(self, loc: Loc, error: WrongValueError) -> None:
         """Report what is wrong with the value at `loc`."""
-        dotted = ".".join(str(step) for step in loc)
-        self.document.report((*loc, *error.at), f"{dotted}: {error.message}", error.remedy)
+        self.document.refuse(loc, error)
 
     def translating(self, at: Loc, name: str) -> list[Instance]:
         """The routers that `name` means, which must have a NAT."""

@@ -12,7 +12,8 @@ from lab.cli.schema import command as schema_command
 from lab.cli.validate import command as validate_command
 from lab.errors import InputError
 from lab.paths import data_dir
-from lab.topology.document import parse, plain
+from lab.topology.compose import parse
+from lab.topology.document import plain
 from lab.topology.files import shipped
 from lab.topology.jsonschema import json_schema
 from lab.topology.loader import load
