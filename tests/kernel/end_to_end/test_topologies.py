@@ -1,4 +1,4 @@
-"""Every shipped topology comes up, and its peers find what the file says they find."""
+"""Every shipped topology comes up, is what it claims, and its peers find what the file says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from lab.paths import data_dir
+from lab.plan.model import decode
 from lab.topology.loader import load
+from lab.topology.model import Topology
+from lab.verify.peers import servers_of
 from tests.kernel.end_to_end.support import Command, traces
 
 pytestmark = pytest.mark.kernel
@@ -18,12 +21,23 @@ TOPOLOGIES = sorted(data_dir("topologies").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
-def test_peers_find_what_the_file_expects(lab: Command, file: Path):
+def test_a_topology_is_what_it_claims_and_peers_find_what_it_expects(lab: Command, file: Path):
     topology = load(str(file))
     assert topology.expect, "a shipped topology says what `lab connect` must find"
     name = lab.name()
     lab.ok("up", str(file), "--name", name, "--runtime", "process")
+    check_expected(lab, name, topology)
+    status = lab.json("status", name)
+    assert {node["node"] for node in status["nodes"]} >= {node.name for node in topology.nodes}
+    if topology.timeline:  # Whose time has gone on.
+        lab.ok("down", name)
+        lab.ok("up", str(file), "--name", name, "--runtime", "process")
+    check_verified(lab, name, topology)
+    lab.ok("down", name)
+    assert traces(name, lab.state) == []
 
+
+def check_expected(lab: Command, name: str, topology: Topology) -> None:
     for expectation in topology.expect:
         connect = ("connect", expectation.local, expectation.remote, "--lab", name)
         # Those that the file speaks of: all there are take half a minute for each pair.
@@ -37,14 +51,29 @@ def test_peers_find_what_the_file_expects(lab: Command, file: Path):
         if not topology.timeline:  # Else a host may have moved since it had a path.
             proofs = [record["proof"] for record in answer["attempts"] if "proof" in record]
             assert all(proof["proven"] for proof in proofs), proofs
-        assert {record["technique"] for record in answer["attempts"]} >= {
-            key for key, _ in expectation.outcomes if key != "path"
-        }
+        assert {record["technique"] for record in answer["attempts"]} >= set(named)
 
-    status = lab.json("status", name)
-    assert {node["node"] for node in status["nodes"]} >= {node.name for node in topology.nodes}
-    lab.ok("down", name)
-    assert traces(name, lab.state) == []
+
+def check_verified(lab: Command, name: str, topology: Topology) -> None:
+    """What `lab verify` says of all but the links, which others' tests are about."""
+    plan = decode(lab.paths(name).plan.read_bytes())
+    done = lab.run("verify", name, "--json", "--no-links")
+    assert done.stdout, done.stderr
+    answer = json.loads(done.stdout)
+    assert [one for one in (*answer["findings"], *answer["peers"]) if not one["ok"]] == []
+    assert (done.returncode, answer["ok"]) == (0, True)
+    # A link that the timeline holds down is not measured through.
+    assert [each for each in answer["unmeasured"] if "down" not in each["why"]] == []
+    boxes = {
+        node.name
+        for node in plan.nodes
+        if node.nat or node.firewall or node.firewall6 or node.nptv6
+    }
+    cut = {each["node"] for each in answer["unmeasured"]}
+    assert {each["node"] for each in answer["findings"]} | cut >= boxes
+    # Where there is no STUN server, nobody has one to ask.
+    asking = {node.name for node in topology.nodes if node.peer and servers_of(plan)}
+    assert {each["node"] for each in answer["peers"]} | cut >= asking
 
 
 def test_metrics_tell_what_happened(lab: Command):
