@@ -87,7 +87,8 @@ class AttemptTally:
                 (self._goodput, GOODPUT_BOUNDS, "goodput_bps", BITS_PER_BYTE),
             ):
                 value = seconds_of(record.get(key))
-                if value is not None:
+                again = key == "goodput_bps" and record.get("goodput_by")
+                if value is not None and not again:
                     into.setdefault((program, technique, path), Counting(bounds)).add(
                         value / divisor
                     )

@@ -44,7 +44,7 @@ def attempts_table(records: Sequence[Record], *, width: int = PLAIN_WIDTH) -> Re
             "time to path": words.latency(seconds_of(record.get("time_to_path_s"))),
             "rtt": words.latency(seconds_of(record.get("rtt_after_s"))),
             "jitter": words.latency(seconds_of(record.get("jitter_s"))),
-            "goodput": words.rate(seconds_of(record.get("goodput_bps"))),
+            "goodput": _goodput(record),
             "packets": _packets(record),
         }
         table.add_row(
@@ -87,12 +87,20 @@ def outcome_of(record: Record) -> Text:
 
 
 def _explanation(record: Record) -> Text:
-    """Why it failed, or between which endpoints it worked."""
+    """Why it failed, between which endpoints it worked, or by whom it is relayed."""
     ends = [record.get(f"{side}_candidate") for side in ("local", "remote")]
-    if record.get("outcome") in CONNECTED and all(isinstance(end, dict) for end in ends):
+    by = word(record, "reason") if record.get("path") == "relayed" else ""
+    connected = record.get("outcome") in CONNECTED
+    if connected and not by and all(isinstance(end, dict) for end in ends):
         shown = (printable(str(end.get("endpoint", "?"))) for end in ends if isinstance(end, dict))
         return Text(" → ".join(shown), style="dim")
-    return Text(word(record, "reason"))
+    return Text(word(record, "reason"), style="dim" if connected else "")
+
+
+def _goodput(record: Record) -> str:
+    """The rate; with an equals sign if an attempt before measured it, on the same path."""
+    rate = words.rate(seconds_of(record.get("goodput_bps")))
+    return f"= {rate}" if rate and record.get("goodput_by") else rate
 
 
 def _packets(record: Record) -> str:

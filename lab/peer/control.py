@@ -150,7 +150,8 @@ class ControlServer:
             raise OrderError("`goodput_s` is a number of seconds")
         if not isinstance(options, dict):
             raise OrderError("`options` is an object")
-        wish = Wish(first, timeout_s, goodput_s, options)
+        once = order.get("goodput_once", False) is True
+        wish = Wish(first, timeout_s, goodput_s, once, options)
         records = self._attempts.connect(str(peer), names, wish)
         async for record in records:
             await say({"event": "attempt", "record": record.to_json()})

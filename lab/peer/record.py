@@ -158,6 +158,8 @@ class Record:
     """How much successive round trips over the new path differ, on average."""
     goodput_bps: float | None = None
     """What the path carried towards the other peer, in bits of payload per second."""
+    goodput_by: str = ""
+    """The technique that measured it, on the same path; "" for this one."""
     transport: str = ""
     """`udp` or `tcp`: what carries the path at this peer."""
     socket: Endpoint | None = None
@@ -186,6 +188,7 @@ class Record:
             "rtt_after_s": self.rtt_after_s,
             "jitter_s": self.jitter_s,
             "goodput_bps": self.goodput_bps,
+            "goodput_by": self.goodput_by or None,
             "transport": self.transport or None,
             "socket": str(self.socket) if self.socket else None,
             "tries": [each.to_json() for each in self.tries],

@@ -37,6 +37,7 @@ class Answers:
         self._runs = Runs()
         self._answered: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        ground.signalling.announced = self._announced
 
     async def close(self) -> None:
         """Cancel what is being answered."""
@@ -44,6 +45,10 @@ class Answers:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _announced(self, key: bytes, token: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._runs.announced(key, token, self._ground.settings, now)
 
     def offered(self, sender: str, key: bytes, offer: Offer, size: int) -> None:
         """Answer an offer of another peer, within limits."""

@@ -10,14 +10,14 @@ from lab.peer.record import Outcome, Record, Tally
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
 from lab.peer.traversal.answers import Answers
-from lab.peer.traversal.call import AttemptError, OutgoingCall, from_rendezvous
+from lab.peer.traversal.call import AttemptError, Established, OutgoingCall, from_rendezvous
 from lab.peer.traversal.ground import Ground
-from lab.peer.traversal.measure import MOST_GOODPUT_S, goodput, round_trips
+from lab.peer.traversal.measure import MOST_GOODPUT_S, goodput, round_trips, same
 from lab.peer.traversal.purpose import Use, Wish
 from lab.peer.traversal.recording import Attempt
 from lab.peer.traversal.run import Run
 from lab.peer.traversal.signalling import Mailbox, Signalling
-from lab.peer.traversal.signals import MAX_WINDOW_S, End
+from lab.peer.traversal.signals import MAX_WINDOW_S, Announce, End
 from lab.peer.traversal.technique import Technique
 
 GRACE_S = 2.0
@@ -55,6 +55,8 @@ class Attempts(Ground):
         """
         names = names or tuple(self.techniques)
         run = Run() if len(names) == 1 else Run.of_many()
+        if run.token:
+            self.signalling.post(peer, Announce(bytes.fromhex(run.token)))
         try:
             for name in names:
                 record = await self._attempt(peer, name, wish, run)
@@ -132,6 +134,7 @@ class Attempts(Ground):
                 if rtt is None:
                     return
                 call.rtt_before = min(rtt, call.rtt_before or rtt)
+                call.rtt_known.set()
                 if call.run.token:  # else the next attempt may be one with another peer
                     call.run.rtt = call.rtt_before
         finally:
@@ -156,10 +159,10 @@ class Attempts(Ground):
                 return record
             await round_trips(path)
             await asyncio.wait((rtt,), timeout=GRACE_S)
-            carried = None
-            if wish.goodput_s > 0:
-                carried = await goodput(path, min(wish.goodput_s, MOST_GOODPUT_S))
-            return attempt.success(call, path, rtt_before=call.rtt_before, goodput_bps=carried)
+            by, carried = await self._carried(call, path, wish)
+            return attempt.success(
+                call, path, rtt_before=call.rtt_before, goodput_bps=carried, goodput_by=by
+            )
         except AttemptError as error:
             failed = error
         except TimeoutError:
@@ -167,3 +170,17 @@ class Attempts(Ground):
         except Exception as error:
             failed = AttemptError(Outcome.FAILED, f"{type(error).__name__}: {error}")
         return attempt.failure(failed, call.tally, rtt_before=call.rtt_before, tries=call.tries)
+
+    async def _carried(
+        self, call: OutgoingCall, path: Established, wish: Wish
+    ) -> tuple[str, float | None]:
+        """What the path carries, and the technique by which one like it was measured before."""
+        if wish.goodput_s <= 0:
+            return "", None
+        known = call.run.carried
+        if wish.goodput_once and (before := known.get(same(path))):
+            return before
+        found = await goodput(path, min(wish.goodput_s, MOST_GOODPUT_S))
+        if found:
+            known[same(path)] = call.technique, found
+        return "", found

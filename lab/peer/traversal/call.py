@@ -138,6 +138,7 @@ class Call:
         except OSError as error:
             raise AttemptError(Outcome.FAILED, f"{self.me} got no UDP port: {error}") from error
         driver.silent = self.silences.udp
+        self.silences.waiting.add(driver)
         self.drivers.append(driver)
         return driver
 

@@ -3,12 +3,14 @@
 Each DATA packet is answered by an ACK that names it.  The window of packets
 under way doubles with each round trip until one is lost, then shrinks by half
 for each loss and grows by one packet a round trip (RFC 5681, section 3.1), so
-that a measurement takes its share of a link and no more.  Nothing is sent
-again: what is lost is not counted.
+that a measurement takes its share of a link and no more.  It stops growing
+when packets begin to queue, as longer queues carry no more (the idea of RFC
+9406).  Nothing is sent again: what is lost is not counted.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from lab.peer.endpoint import Endpoint
@@ -23,6 +25,8 @@ MAX_WINDOW = WINDOW * 3 // 4
 """What is acknowledged late has to be within the receiver's replay window."""
 REORDERED = 3
 """Acknowledgements that may overtake one before its packet counts as lost (RFC 5681)."""
+QUEUED_S = 0.05
+"""So much longer than half as long again as the shortest takes a packet that has queued."""
 PATIENCE_S = 0.3
 """Without any acknowledgement for so long, everything under way is lost."""
 
@@ -49,6 +53,9 @@ class Flow:
         """Losses of packets before this one have been paid for."""
         self._sent = 0
         self._now = now
+        self._heard_at = now
+        self._shortest = math.inf
+        """The shortest round trip so far, in seconds."""
 
     @property
     def goodput_bps(self) -> float:
@@ -58,19 +65,26 @@ class Flow:
 
     def acknowledged(self, sequence: int, now: float) -> None:
         """The other end has the packet `sequence`."""
-        if now > self.until or sequence not in self._under_way:
+        if sequence not in self._under_way:
             return
-        place, _ = self._under_way.pop(sequence)
+        place, sent_at = self._under_way.pop(sequence)
+        self._heard_at = self._now = now
+        if now > self.until:
+            return
         self.received += MAX_PAYLOAD
-        self.last_at = self._now = now
-        if self._window < self._threshold:
-            self._window += 1
-        else:
-            self._window += 1 / self._window
-        self._window = min(self._window, MAX_WINDOW)
+        self.last_at = now
+        self._shortest = min(self._shortest, now - sent_at)
+        if now - sent_at <= 1.5 * self._shortest + QUEUED_S:
+            self._window += 1 if self._window < self._threshold else 1 / self._window
+            self._window = min(self._window, MAX_WINDOW)
         while self._under_way and self._oldest()[0] < place - REORDERED:
             _, (lost, _) = self._under_way.popitem(last=False)
             self._lose(lost)
+
+    @property
+    def under_way(self) -> int:
+        """Packets that were neither acknowledged nor given up."""
+        return len(self._under_way)
 
     def tick(self, now: float) -> None:
         self._now = now
@@ -82,7 +96,7 @@ class Flow:
 
     def deadline(self) -> float | None:
         if self._now >= self.until:
-            return None
+            return self._quiet_until() if self._under_way else None
         return min(self._quiet_until(), self.until) if self._under_way else self._now
 
     def take(self) -> list[Datagram]:
@@ -95,7 +109,7 @@ class Flow:
         return out
 
     def _quiet_until(self) -> float:
-        return max(self._oldest()[1], self.last_at) + PATIENCE_S
+        return max(self._oldest()[1], self._heard_at) + PATIENCE_S
 
     def _oldest(self) -> tuple[int, float]:
         return next(iter(self._under_way.values()))

@@ -34,8 +34,8 @@ if TYPE_CHECKING:  # imported when an attempt begins: it costs 2 MB that others 
 KIND = "ice"
 MAX_CANDIDATES = 24
 MAX_LINE = 200
-HOSTS_S = 1.5
-"""Two transmissions of each check, and time for answers (RFC 8489, section 6.2.1)."""
+HOSTS_S = 1.0
+"""Two transmissions of each check, and as long for answers (RFC 8489, section 6.2.1)."""
 _KINDS = {
     "host": CandidateKind.HOST,
     "srflx": CandidateKind.SERVER_REFLEXIVE,

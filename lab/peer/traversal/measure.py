@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from itertools import pairwise
 
+from lab.peer.record import CandidateKind
 from lab.peer.traversal.call import Established
 from lab.peer.traversal.flow import Flow
 
@@ -17,6 +18,8 @@ APART_S = 0.02
 LATE_S = 0.25
 """How much longer than those before it one may take."""
 MOST_GOODPUT_S = 5.0
+DRAIN_S = 2.0
+"""How long to wait at most for what a measurement has left in the queues of the path."""
 
 
 async def round_trips(path: Established) -> None:
@@ -39,6 +42,18 @@ async def round_trips(path: Established) -> None:
         await driver.until(partial(back, ROUND_TRIPS), min(until, late))
 
 
+def same(path: Established) -> Hashable:
+    """What two paths have in common that carry the same: all but the ports.
+
+    Packets of the same transport between the same two external addresses, by
+    the same relays, take the same lines and the same NATs.
+    """
+    ends = (path.local, path.remote)
+    relayed = tuple(end.kind is CandidateKind.RELAYED for end in ends)
+    addresses = tuple(end.endpoint.address for end in ends)
+    return path.path, path.driver.transport, addresses, relayed, path.carried
+
+
 async def goodput(path: Established, duration_s: float) -> float | None:
     """What the path carries to the other peer in `duration_s`, in bit/s; None for nothing."""
     driver, prober = path.driver, path.prober
@@ -48,6 +63,8 @@ async def goodput(path: Established, duration_s: float) -> float | None:
     driver.step()
     try:
         await driver.until(lambda: False, flow.until)
+        # Whoever is next finds the lines as this one did: empty.
+        await driver.until(lambda: not flow.under_way, flow.until + DRAIN_S)
     finally:
         prober.flow = None
     return flow.goodput_bps or None

@@ -26,15 +26,15 @@ from lab.peer.traversal.call import Call, Established, IncomingCall, OutgoingCal
 from lab.peer.traversal.learn import learn
 from lab.peer.traversal.needs import without_ipv4, without_stun
 from lab.peer.traversal.prober import Part
-from lab.peer.traversal.settle import established, probing_until, settle, silence
+from lab.peer.traversal.settle import established, nearby_until, probing_until, settle, silence
 from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.start import agreed, answer_and_begin
 from lab.peer.traversal.steps import Forecast, forecast
 from lab.peer.traversal.tcp_port import TcpPort
 from lab.peer.traversal.tcp_punch import (
     LEAST_WINDOW_S,
-    QUIET_WINDOW_S,
     connected,
+    quiet_s,
     settled,
     unconnected,
 )
@@ -43,7 +43,8 @@ KIND = "punch"
 WINDOW = 4
 """Ports that are tried, so many that three other flows do no harm."""
 MOST_WINDOW = 6
-UDP_WINDOW_S = 1.0
+UDP_WINDOW_S = 0.6
+"""Three rounds of all ports, and then some."""
 
 
 class UdpPredict:
@@ -60,7 +61,7 @@ class UdpPredict:
         ours = _candidates(call, call.hosts(driver), found)
         details = {**await agreed(call, synchronised=False), **_told(found)}
         answer = await call.offer(ours, details)
-        until, started = probing_until(call, _least(found, answer, UDP_WINDOW_S)), call.now
+        until, started = _until(call, found, answer, UDP_WINDOW_S), call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)
         # Its first packet has just left.
@@ -97,8 +98,7 @@ class TcpPredict:
         details = {**await agreed(call, synchronised=True), **_told(found)}
         answer = await call.offer(ours, details)
         theirs, started = answer.candidates, call.now
-        quiet = details["wait_s"] + _least(found, answer, QUIET_WINDOW_S)
-        quiet_until = probing_until(call, quiet)
+        quiet_until = _until(call, found, answer, quiet_s(call), details["wait_s"])
         # Whatever resets there is a firewall of one's own, and goes on doing so.
         until = probing_until(call, LEAST_WINDOW_S) if _outside(found, answer) else quiet_until
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
@@ -188,16 +188,18 @@ def _told(found: Forecast) -> dict[str, Any]:
     return {"forecast": found.words, "step": found.step is not None, "seen": bool(found.seen)}
 
 
-def _least(found: Forecast, answer: Offer, usual: float) -> float:
-    """How long to try at least.
+def _until(
+    call: OutgoingCall, found: Forecast, answer: Offer, usual: float, late_s: float = 0.0
+) -> float:
+    """How long to try, if the callee begins `late_s` late: `usual` seconds at least.
 
     Half as long if neither NAT has a step: then only one that filters nothing
-    lets the other in, and that one does so at once.  A quarter if one of the two
-    is seen by nobody outside: what is left is a network that both are on.
+    lets the other in, and that one does so at once.
     """
     if not _outside(found, answer):
-        return usual / 4
-    return usual / 2 if found.step is None and answer.details.get("step") is False else usual
+        return nearby_until(call, late_s)
+    stepless = found.step is None and answer.details.get("step") is False
+    return probing_until(call, late_s + (usual / 2 if stepless else usual))
 
 
 def _outside(found: Forecast, answer: Offer) -> bool:

@@ -195,7 +195,8 @@ class Prober:
 
     def deadline(self) -> float | None:
         if self.settled:
-            return self.rider.deadline() if self.rider else None
+            users = (user.deadline() for user in (self.flow, self.rider) if user)
+            return min((due for due in users if due is not None), default=None)
         waits = self._second_best is not None and not self.nominated
         return min(self._next, self._decide_at) if waits else self._next
 

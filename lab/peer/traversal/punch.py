@@ -24,9 +24,9 @@ from lab.peer.traversal.learn import ONCE, Learned, learn, learn_own
 from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.settle import (
-    LEAST_WINDOW_S,
     candidates,
     established,
+    nearby_until,
     probing_until,
     said,
     settle,
@@ -36,7 +36,6 @@ from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.start import agreed, answer_and_begin
 
 KIND = "punch"
-SHORT_WINDOW_S = 0.5
 
 
 class UdpPunch:
@@ -56,8 +55,8 @@ class UdpPunch:
         answer = await call.offer(ours, {**begins, "trouble": learned.trouble})
         # Where one has no UDP to the outside, only a network that both are on is left.
         outside = learned.mapped and not said(call, answer)
-        least = LEAST_WINDOW_S if outside else SHORT_WINDOW_S
-        until, started = probing_until(call, least), call.now
+        until = probing_until(call) if outside else nearby_until(call)
+        started = call.now
         prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
         driver.add(prober)  # step 4
         if await settle(driver, prober, until):

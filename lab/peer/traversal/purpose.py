@@ -21,6 +21,8 @@ class Wish:
     """For each technique."""
     goodput_s: float = 0.0
     """How long to measure what each path carries; 0 for not at all."""
+    goodput_once: bool = False
+    """Whether a path like one that was measured before in this order is not measured again."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What techniques should do otherwise than usual."""
 

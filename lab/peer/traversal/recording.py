@@ -30,6 +30,7 @@ class Attempt:
         *,
         rtt_before: float | None = None,
         goodput_bps: float | None = None,
+        goodput_by: str = "",
     ) -> Record:
         """The record of an attempt that found a path."""
         found_at = path.prober.first_round_trip_at
@@ -49,6 +50,7 @@ class Attempt:
             rtt_after_s=min(path.prober.samples, default=None),
             jitter_s=jitter(path.prober.samples),
             goodput_bps=goodput_bps,
+            goodput_by=goodput_by,
             transport=path.driver.transport,
             socket=path.driver.local,
             tries=tuple(call.tries),

@@ -27,7 +27,7 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.learn import learn_own
 from lab.peer.traversal.prober import Part, Prober
-from lab.peer.traversal.settle import candidates, established, probing_until, said
+from lab.peer.traversal.settle import candidates, established, nearby_until, probing_until, said
 from lab.peer.traversal.silence import fresh
 from lab.peer.traversal.tcp_port import TcpPort
 from lab.peer.traversal.wording import listed, seconds
@@ -38,9 +38,9 @@ UDP, TCP = 1, 2
 PREFER_TCP_S = 0.25
 """How long UDP waits for TCP, and two round trips at least (RFC 8305's attempt delay)."""
 LEAST_WINDOW_S = 1.25
-"""A lost SYN is sent again after one second."""
-SHORT_WINDOW_S = 0.5
-"""Where the other peer can send nothing to the outside, and only a common network is left."""
+"""Where TCP alone is left: a lost SYN is sent again after one second."""
+BOTH_WINDOW_S = 0.75
+"""Where UDP passes at both: fifteen probes, any of which is as good as the lost SYN."""
 MOST_ENDPOINTS = 8
 
 
@@ -71,8 +71,10 @@ class Reversal:
         told = [str(candidate.endpoint) for candidate in by_tcp]
         port.listen()
         answer = await call.offer(by_udp, {"tcp": told})
-        least = SHORT_WINDOW_S if said(call, answer) else LEAST_WINDOW_S
-        started, until = call.now, probing_until(call, least)
+        by_both = len(by_udp) > len(call.hosts(driver)) and answer.details.get("udp") is not False
+        least = BOTH_WINDOW_S if by_both else LEAST_WINDOW_S
+        started = call.now
+        until = nearby_until(call) if said(call, answer) else probing_until(call, least)
         ways = [
             _Way(
                 port.driver,
@@ -141,15 +143,14 @@ async def _endpoints(
     return candidates(by_udp, udp), candidates(by_tcp, tcp)
 
 
-def _trouble(call: IncomingCall) -> dict[str, str]:
-    """What is known of this peer's own way out, if neither UDP nor TCP pass."""
+def _trouble(call: IncomingCall) -> dict[str, Any]:
+    """What is known of this peer's own way out: whether UDP passes, and TCP."""
     servers, silences = call.settings.stun_servers, call.silences
-    blocked = servers and all(
-        fresh(silences.udp, server, call.now) and fresh(silences.tcp, server, call.now)
-        for server in servers
-    )
+    if not servers or not all(fresh(silences.udp, server, call.now) for server in servers):
+        return {}
     text = f"{call.me} reaches no STUN server, neither over UDP nor over TCP"
-    return {"trouble": text} if blocked else {}
+    by_neither = all(silences.no_tcp(server, call.now) for server in servers)
+    return {"udp": False, **({"trouble": text} if by_neither else {})}
 
 
 async def _first(ways: Sequence[_Way], until: float) -> _Way | None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
+from lab.peer.limits import Buckets
 from lab.peer.portmap.ask import CLIENTS
 from lab.peer.portmap.gateway import gateway
 from lab.peer.settings import Settings
@@ -23,6 +24,8 @@ from lab.peer.traversal.silence import Silences, Watch
 
 MAX_RUNS = 32
 """Runs of other peers that are known at one time, one for each peer."""
+ANNOUNCED_PER_S, ANNOUNCED_AT_ONCE = 0.5, 3.0
+"""Runs that one peer may announce."""
 _TOKEN_BYTES = 8
 _RUN = "run"
 EASY = frozenset({"lan", "direct", "upnp", "nat-pmp", "pcp"})
@@ -39,6 +42,8 @@ class Run:
         """The latest round trip to the other peer over the rendezvous service, in seconds."""
         self.key = b""
         """The key by which the rendezvous service knows the other peer; b"" before it was asked."""
+        self.carried: dict[Hashable, tuple[str, float]] = {}
+        """What a path carried in bit/s, by what such paths have in common, and who found it."""
         self._router = ""
         """Which router was asked in all protocols."""
         self._watch: Watch | None = None
@@ -69,6 +74,7 @@ class Run:
             # Attempts that are still about keep the old ones, which are of the old network.
             self.silences = Silences()
             self.rtt, self.key, self._router = None, b"", ""
+            self.carried.clear()
         if not self.token:
             # Nobody has asked meanwhile: what was silent is to be asked again.
             self.silences.age()
@@ -95,6 +101,15 @@ class Runs:
 
     def __init__(self) -> None:
         self._runs: OrderedDict[bytes, Run] = OrderedDict()
+        self._announced = Buckets(ANNOUNCED_PER_S, ANNOUNCED_AT_ONCE)
+
+    def announced(self, key: bytes, token: str, settings: Settings, now: float) -> None:
+        """A peer is about to make several attempts: see who is silent while it does other things.
+
+        Who announces too often is not heeded: its offers will do.
+        """
+        if self._announced.take(key, now):
+            self.of(key, {_RUN: token}).begin("direct", settings)
 
     def of(self, key: bytes, details: Mapping[str, Any]) -> Run:
         """The run that an offer of that key's peer belongs to; a new one if it names none."""

@@ -18,20 +18,36 @@ from lab.peer.traversal.prober import Prober
 from lab.peer.traversal.signals import MAX_WINDOW_S, Offer
 from lab.peer.traversal.wording import listed, seconds
 
-LEAST_WINDOW_S = 1.0
-"""Twenty probes."""
+LEAST_WINDOW_S = 0.6
+"""Twelve probes from either side."""
+NEARBY_WINDOW_S = 0.3
+"""Six probes: where only a network is left that both are on, which takes milliseconds."""
 UNKNOWN_S = 2.0
 """For as long at least, where nothing is known of the way to the other peer."""
-ROUND_TRIPS = 10
+ROUND_TRIPS = 8
+NEARBY_ROUND_TRIPS = 4
+"""Should it be wide: one connects, one finds the path, one confirms it."""
 
 
 def probing_until(call: OutgoingCall, least: float = LEAST_WINDOW_S) -> float:
-    """How long a caller probes: ten round trips, `least` seconds at least, the deadline at most.
+    """How long a caller probes: eight round trips, `least` seconds at least, the deadline at most.
 
     The option `window_s` has another opinion.
     """
+    return _until(call, least, ROUND_TRIPS)
+
+
+def nearby_until(call: OutgoingCall, late_s: float = 0.0) -> float:
+    """How long a caller probes where only a network is left that both are on.
+
+    `late_s` is how much later than the caller the callee begins.
+    """
+    return _until(call, late_s + NEARBY_WINDOW_S, NEARBY_ROUND_TRIPS)
+
+
+def _until(call: OutgoingCall, least: float, round_trips: int) -> float:
     rtt = call.rtt_before or call.run.rtt
-    usual = max(least, UNKNOWN_S if rtt is None else ROUND_TRIPS * rtt)
+    usual = max(least, UNKNOWN_S if rtt is None else round_trips * rtt)
     return min(call.now + call.option("window_s", usual, 0.05, MAX_WINDOW_S), call.deadline)
 
 

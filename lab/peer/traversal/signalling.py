@@ -13,6 +13,7 @@ from lab.peer.record import Tally
 from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
 from lab.peer.rendezvous.member import Late, Message
 from lab.peer.traversal.signals import (
+    Announce,
     Carries,
     Carry,
     Decline,
@@ -66,6 +67,8 @@ class Signalling:
         self._mailboxes: dict[bytes, Mailbox] = {}
         self._pings: dict[bytes, tuple[str, asyncio.Future[int]]] = {}
         self._wishes: dict[bytes, tuple[bytes, asyncio.Future[Carries]]] = {}
+        self.announced: Callable[[bytes, str], None] | None = None
+        """What is told that a peer, by its key, is about to make the attempts of a run."""
         self.carrier: Callable[[bytes, bytes, bytes], tuple[Endpoint | None, str]] | None = None
         """What makes room for a pair, by attempt and both keys, at a peer that is a relay."""
 
@@ -145,6 +148,9 @@ class Signalling:
         match signal:
             case Ping():
                 self.post(message.sender, Pong(signal.token))
+            case Announce():
+                if self.announced:
+                    self.announced(message.key, signal.token.hex())
             case Pong():
                 asked = self._pings.get(signal.token)
                 if asked and asked[0] == message.sender and not asked[1].done():

@@ -12,6 +12,7 @@ Bodies of rendezvous messages; `kind` names them::
     {"kind": "end", "attempt": ...}
     {"kind": "carry", "token": ..., "attempt": ..., "key": <base64, 32 bytes>}
     {"kind": "carries", "token": ..., "at": "45.0.0.2:33033", "reason": ""}
+    {"kind": "run", "token": <hex, 8 bytes>}      several attempts are about to be made
     {"kind": "ping", "token": <hex, 8 bytes>}     {"kind": "pong", "token": ...}
 
 Offer and answer are signed by the sender's identity, so that the service,
@@ -87,6 +88,13 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """The caller is about to make several attempts (`lab.peer.traversal.run`)."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """To be answered at once by a pong with the same token."""
 
@@ -116,7 +124,7 @@ class Carries:
     reason: str = ""
 
 
-Signal = Offer | Decline | More | End | Ping | Pong | Carry | Carries
+Signal = Offer | Decline | More | End | Announce | Ping | Pong | Carry | Carries
 
 
 def encode(signal: Signal, identity: Identity) -> dict[str, Any]:
@@ -152,6 +160,8 @@ def encode(signal: Signal, identity: Identity) -> dict[str, Any]:
             at = str(signal.at) if signal.at else ""
             reason = signal.reason[:200]
             return {"kind": "carries", "token": signal.token.hex(), "at": at, "reason": reason}
+        case Announce():
+            return {"kind": "run", "token": signal.token.hex()}
         case Ping() | Pong():
             kind = "ping" if isinstance(signal, Ping) else "pong"
             return {"kind": kind, "token": signal.token.hex()}
@@ -187,6 +197,8 @@ def parse(body: Mapping[str, Any], sender: str, key: bytes) -> Signal:
             return More(_octets(body["attempt"]), body["details"])
         if kind == "end":
             return End(_octets(body["attempt"]))
+        if kind == "run":
+            return Announce(_octets(body["token"]))
         if kind == "ping":
             return Ping(_octets(body["token"]))
         if kind == "pong":

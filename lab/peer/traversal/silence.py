@@ -14,8 +14,9 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
-from lab.peer.driver import open_tcp, open_udp
+from lab.peer.driver import Driver, open_tcp, open_udp
 from lab.peer.endpoint import Endpoint
 from lab.peer.portmap.ask import CLIENTS
 from lab.peer.portmap.exchange import Host
@@ -24,7 +25,7 @@ from lab.peer.portmap.lease import ClosedError, PortmapError
 from lab.peer.record import Tally
 from lab.peer.settings import Settings
 from lab.peer.stun.codec import Method, request
-from lab.peer.stun.transaction import QUICK, Schedule, Transaction
+from lab.peer.stun.transaction import Schedule, Transaction
 
 _Who = TypeVar("_Who", bound=Hashable)
 
@@ -32,8 +33,12 @@ FRESH_S = 1.5
 """For how long a server that has just been silent need not be asked: a question and a half."""
 ROUTER_FRESH_S = 3.0
 """The same of a router, which is asked by schedules of two seconds."""
+CLOSED_FRESH_S = 15.0
+"""The same of one that refused a connection, or a firewall for it: that tells of a short wait."""
 AGAIN_S = 0.5
 """Between two questions of a watch over UDP (RFC 8489, section 6.2.1: the usual RTO)."""
+SURVEY_S = 1.75
+"""A server is silent that did not answer four questions, `AGAIN_S` apart."""
 CONNECT_S = 1.0
 """For each connection that a watch tries: one SYN."""
 LEARN_S = 2.0
@@ -54,11 +59,26 @@ class Silences:
     router: dict[tuple[str, str], float] = field(default_factory=dict)
     """Protocol and address of a router."""
 
+    closed: dict[Endpoint, float] = field(default_factory=dict)
+    """Servers that a reset came from when they were last asked over TCP."""
+    waiting: WeakSet[Driver] = field(default_factory=WeakSet)
+    """Drivers on which somebody may be waiting for a server."""
+
+    def no_tcp(self, server: Endpoint, now: float) -> bool:
+        """Whether no connection to `server` was to be had lately."""
+        return fresh(self.tcp, server, now) or fresh(self.closed, server, now, CLOSED_FRESH_S)
+
+    def tell(self) -> None:
+        """Let those who wait look again: a server has turned out to be silent."""
+        for driver in tuple(self.waiting):
+            driver.step()
+
     def age(self) -> None:
         """Nothing is fresh any more."""
         _age(self.udp)
         _age(self.tcp)
         _age(self.router)
+        self.closed.clear()
 
 
 def fresh(silent: dict[_Who, float], who: _Who, now: float, within: float = FRESH_S) -> bool:
@@ -92,7 +112,7 @@ class Watch:
         return tuple(key for key, task in self._tasks.items() if not task.done())
 
     def survey(self, udp: Iterable[Endpoint], tcp: Iterable[Endpoint]) -> None:
-        """Ask each server once by the whole schedule; who is silent is watched from then on."""
+        """Ask each server; who is silent is watched from then on."""
         for server in dict.fromkeys(udp):
             self._start("udp", server, partial(self._udp, server, known=False))
         for server in dict.fromkeys(tcp):
@@ -144,13 +164,14 @@ class Watch:
         except OSError:
             return  # The attempts will say so themselves.
         asked = Transaction(request(Method.BINDING), server, _ALL_ALONG, driver.now)
-        silent_from = driver.now + (0.0 if known else QUICK.failure)
+        silent_from = driver.now + (0.0 if known else SURVEY_S)
         driver.add(asked)
         try:
             while not asked.done and not self._idle():
-                await driver.until(lambda: asked.done, driver.now + AGAIN_S)
-                if not asked.done and driver.now >= silent_from:
+                await driver.until(lambda: asked.done, max(silent_from, driver.now + AGAIN_S))
+                if not asked.done:
                     silent[server] = driver.now
+                    self._silences.tell()
             if asked.response:
                 silent.pop(server, None)
         finally:
@@ -167,8 +188,11 @@ class Watch:
                 silent[server] = self._loop.time()
                 limit = CONNECT_S
             except OSError:
-                break  # Refused: whoever asks is told so at once.
+                # Refused: whoever asks is told so at once.
+                self._silences.closed[server] = self._loop.time()
+                break
             else:
+                self._silences.closed.pop(server, None)
                 driver.close()
                 break
         silent.pop(server, None)

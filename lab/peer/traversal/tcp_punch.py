@@ -30,7 +30,14 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.needs import without_stun
 from lab.peer.traversal.prober import Part, Prober
-from lab.peer.traversal.settle import candidates, established, probing_until, said, settle
+from lab.peer.traversal.settle import (
+    candidates,
+    established,
+    nearby_until,
+    probing_until,
+    said,
+    settle,
+)
 from lab.peer.traversal.start import agreed, answer_and_begin
 from lab.peer.traversal.tcp_port import LEAST_RETRY_S, MOST_RETRY_S, RETRY_S, TcpPort
 from lab.peer.traversal.wording import listed, seconds
@@ -38,10 +45,11 @@ from lab.peer.traversal.wording import listed, seconds
 KIND = "punch"
 LEAST_WINDOW_S = 4.0
 """Where connections are reset: so long for two SYNs to cross."""
-QUIET_WINDOW_S = 2.0
+QUIET_WINDOW_S = 1.3
 """Where nothing comes at all: a lost SYN is sent again after a second."""
-SHORT_WINDOW_S = 0.5
-"""Where only a common network is left: both connect, and a connection of one is enough."""
+SYN_AGAIN_S = 1.0
+QUIET_ROUND_TRIPS = 3
+"""After the second SYN: what came of it is known then."""
 
 
 class TcpPunch:
@@ -63,8 +71,11 @@ class TcpPunch:
         theirs = answer.candidates
         # Where one is seen by nobody outside, only a network that both are on is left.
         outside = learned.mapped and not said(call, answer)
-        quiet = details["wait_s"] + (QUIET_WINDOW_S if outside else SHORT_WINDOW_S)
-        started, quiet_until = call.now, probing_until(call, quiet)
+        started = call.now
+        late = details["wait_s"]
+        quiet_until = (
+            probing_until(call, late + quiet_s(call)) if outside else nearby_until(call, late)
+        )
         # Whatever resets there is a firewall of one's own, and goes on doing so.
         until = probing_until(call, LEAST_WINDOW_S) if outside else quiet_until
         prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
@@ -95,6 +106,12 @@ class TcpPunch:
         if await settle(port.driver, prober, call.deadline):
             return connected(call, port, prober, ours, theirs)
         raise unconnected(call, port, prober, remotes=remotes, started=started, cause="")
+
+
+def quiet_s(call: OutgoingCall) -> float:
+    """How long a caller waits if nothing comes at all."""
+    trips = QUIET_ROUND_TRIPS * (call.rtt_before or call.run.rtt or 0.0)
+    return max(QUIET_WINDOW_S, SYN_AGAIN_S + trips)
 
 
 async def settled(port: TcpPort, prober: Prober, quiet_until: float, until: float) -> bool:

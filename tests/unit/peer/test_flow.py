@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.traversal.flow import MAX_WINDOW, Flow
+from lab.peer.traversal.flow import MAX_WINDOW, QUEUED_S, Flow
 from lab.peer.traversal.measure import jitter
 from lab.peer.traversal.seal import MAX_PAYLOAD, Agreement
 
@@ -60,6 +60,27 @@ def test_a_dead_path_carries_nothing_and_is_not_flooded():
         sent += len(flow.take())
     assert flow.goodput_bps == 0.0
     assert 10 <= sent <= 40
+
+
+def test_what_comes_too_late_counts_not_and_is_waited_for():
+    flow = Flow(_seal(), REMOTE, 0.0, 1.0)
+    sent = [int.from_bytes(datagram.payload[10:18], "big") for datagram in flow.take()]
+    flow.acknowledged(sent[0], 0.5)
+    received = flow.received
+    for sequence in sent[1:]:
+        assert flow.under_way
+        flow.acknowledged(sequence, 1.1)
+    assert not flow.under_way
+    assert flow.received == received > 0
+    assert flow.deadline() is None
+
+
+def test_long_queues_are_not_filled():
+    packet_s, rtt_s = 0.001, 0.05
+    flow = run(packet_s, rtt_s, 10_000)
+    assert flow.goodput_bps > 0.8 * MAX_PAYLOAD * 8 / packet_s
+    # It may double once more before it sees that a queue has begun, and does not go on.
+    assert flow.under_way * packet_s < 2.2 * (1.5 * rtt_s + QUEUED_S)
 
 
 def test_jitter_is_the_mean_difference():

@@ -32,6 +32,7 @@ KEYS = {
     "rtt_after_s",
     "jitter_s",
     "goodput_bps",
+    "goodput_by",
     "transport",
     "socket",
     "tries",
@@ -97,6 +98,18 @@ def test_every_technique_makes_a_path(lab):
     assert [r["path"] for r in records] == ["direct", "direct", "relayed"]
     assert records[1]["packets"]["stun"] == 2
     assert records[2]["local_candidate"]["kind"] == "relayed"
+
+
+def test_one_path_is_measured_once(lab):
+    direct, punched, relayed = lab.alice.connect("bob", *BASIC, goodput_s=0.1, goodput_once=True)
+    assert (direct["goodput_by"], relayed["goodput_by"]) == (None, None)
+    assert punched["goodput_by"] == "direct"
+    assert punched["goodput_bps"] == direct["goodput_bps"] > 0
+    assert (
+        punched["packets"].get("data", 0)
+        == 0
+        < min(r["packets"]["data"] for r in (direct, relayed))
+    )
 
 
 def test_the_callee_tells_what_it_answered(lab):

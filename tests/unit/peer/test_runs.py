@@ -135,6 +135,8 @@ def test_connections_that_get_no_answer_are_told_from_refused_ones():
             await holds(lambda: silent in silences.tcp)
             await holds(lambda: watch.watched == (("tcp", silent),))
             assert refusing not in silences.tcp
+            now = asyncio.get_running_loop().time()
+            assert all(silences.no_tcp(server, now) for server in (silent, refusing))
         # Now that nobody is there, it is refused, too.
         await holds(lambda: not silences.tcp)
         watch.close()
@@ -215,6 +217,24 @@ def test_a_callee_shares_among_the_attempts_of_one_run_of_one_peer():
     assert again is not first
     assert runs.of(b"alice", {}) is not again
     runs.close()
+
+
+def test_who_is_announced_finds_the_silent_before_it_calls():
+    async def scenario():
+        runs, run = Runs(), Run.of_many()
+        with silent_udp() as server:
+            runs.announced(b"alice", run.token, settings((server,)), 0.0)
+            silences = runs.of(b"alice", run.said).silences
+            await holds(lambda: server in silences.udp)
+            # More announcements than anybody needs begin nothing.
+            for _ in range(10):
+                runs.announced(b"alice", Run.of_many().token, settings((server,)), 0.0)
+            last = Run.of_many()
+            runs.announced(b"alice", last.token, settings((server,)), 0.0)
+            assert not runs.of(b"alice", last.said).silences.udp
+        runs.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("token", [None, "", 7, "x" * 17, ["x"]])

@@ -14,6 +14,7 @@ from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity, to_text
 from lab.peer.record import Candidate, CandidateKind
 from lab.peer.traversal.signals import (
+    Announce,
     Decline,
     End,
     Offer,
@@ -50,6 +51,7 @@ def travelled(body):
         replace(OFFER, window_s=9.876, offer_digest=digest(OFFER)),
         Decline(b"12345678", "busy", "enough"),
         End(b"12345678"),
+        Announce(b"12345678"),
         Ping(b"12345678"),
         Pong(b"12345678"),
     ],
