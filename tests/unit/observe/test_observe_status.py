@@ -229,3 +229,17 @@ def test_access_links():
     assert words.access(Impairment(), Impairment(rate_bit=64_000)) == "unlimited / 64 kbit/s"
     assert words.access(down, up, cut=True) == "down, 16/1 Mbit/s, 12.5 ms, 0.1 % loss"
     assert words.access(Impairment(), Impairment(), cut=True) == "down"
+
+
+def test_a_relayed_path_says_by_whom():
+    ends = {
+        side: {"kind": "relayed", "endpoint": "45.0.0.22:33033"} for side in ("local", "remote")
+    }
+    record = {
+        "technique": "relay-peer",
+        "outcome": "success",
+        "path": "relayed",
+        "reason": "by the peer carol at 45.0.0.22:33033, UDP to it",
+        **{f"{side}_candidate": end for side, end in ends.items()},
+    }
+    assert "by the peer carol" in shown(attempts_table.attempts_table([record]), 170)
