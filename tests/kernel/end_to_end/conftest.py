@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.end_to_end.support import Command, traces
+from tests.kernel.end_to_end.support import Command, left_by
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Command]:
     command = Command(tmp_path / "state")
     yield command
-    command.run("down", "--all", "--quiet")
-    left = [trace for name in command.labs for trace in traces(name, command.state)]
-    assert not left, left
+    if left_by(command):
+        command.run("down", "--all", "--quiet")
+    assert left_by(command) == []

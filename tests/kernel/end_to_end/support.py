@@ -93,3 +93,8 @@ def traces(lab: str, state: Path) -> list[str]:
     devices = [entry.name for entry in Path("/sys/class/net").iterdir()]
     found += [f"device {name}" for name in devices if lab in name]
     return found
+
+
+def left_by(command: Command) -> list[str]:
+    """`traces` of all its labs."""
+    return [trace for name in command.labs for trace in traces(name, command.state)]

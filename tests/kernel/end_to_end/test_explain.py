@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -17,7 +18,7 @@ from lab.fabric import netns
 from lab.fabric.rules import nftables
 from lab.fabric.rules.standing import OBSERVERS
 from lab.observe.capture.tracing import Tracer
-from tests.kernel.end_to_end.support import Command
+from tests.kernel.end_to_end.support import Command, left_by
 
 pytestmark = pytest.mark.kernel
 
@@ -56,6 +57,17 @@ def network(lab: Command):
     return lambda topology: Network(lab, topology)
 
 
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """Two homes that no test changes."""
+    command = Command(tmp_path_factory.mktemp("h") / "state")
+    try:
+        yield Network(command, "two-homes")
+    finally:
+        command.run("down", "--all", "--quiet")
+    assert left_by(command) == []
+
+
 def steps(found: dict[str, Any]) -> dict[int, list[str]]:
     marked: dict[int, list[str]] = {}
     for row in found["rows"]:
@@ -68,8 +80,7 @@ def notes(found: dict[str, Any], *kinds: str) -> list[dict[str, str]]:
     return [note for row in found["rows"] for note in row["notes"] if note["kind"] in kinds]
 
 
-def test_a_punch_and_its_four_steps(network):
-    homes = network("two-homes")
+def test_a_punch_and_its_four_steps(homes):
     found = homes.explain("udp-punch")
     assert found["outcome"] == "success"
     marked = steps(found)
@@ -84,8 +95,7 @@ def test_a_punch_and_its_four_steps(network):
     assert OBSERVERS not in homes.tables("home-a")
 
 
-def test_relay_and_tcp_in_the_same_lab(network):
-    homes = network("two-homes")
+def test_relay_and_tcp_in_the_same_lab(homes):
     relayed = homes.explain("relay")
     assert "both peers only ever sent outward, to relay" in relayed["sentence"]
     assert relayed["steps"] == []
@@ -194,17 +204,15 @@ def test_drawings_are_written_to_files(network, tmp_path):
     assert "\x1b" not in text
 
 
-def test_what_makes_no_sense_is_refused(network):
-    homes = network("two-homes")
+def test_what_makes_no_sense_is_refused(homes):
     done = homes.lab.run("explain", "alice", "bob", "-t", "telepathy", "--lab", homes.name)
     assert done.returncode == 2
     done = homes.lab.run("explain", "alice", "bob", "--svg", "/nowhere/x.svg", "--lab", homes.name)
     assert done.returncode == 2
 
 
-def test_nobody_sees_the_observer(network):
+def test_nobody_sees_the_observer(homes):
     """While rules are traced, what stands there is shown and compared as ever."""
-    homes = network("two-homes")
     before = homes.lab.ok("nat", "show", "home-a", "--rules", "--lab", homes.name)
     tracer = Tracer(homes.lab.paths(homes.name).netns("home-a"), "home-a")
     try:

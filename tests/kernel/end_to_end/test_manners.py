@@ -84,13 +84,13 @@ def test_a_disk_that_fills_up_anywhere(lab: Command, free: int):
         subprocess.run(["umount", "--lazy", lab.state], check=True)
 
 
-@pytest.mark.parametrize("end", ["alice", "home", "stun", "home.lan"])
-def test_only_two_peers_can_connect(lab: Command, end: str):
+def test_only_two_peers_can_connect(lab: Command):
     name = lab.name()
     lab.ok("up", "lan", "--name", name, "--runtime", "process")
-    refused = lab.run("connect", "alice", end, "--lab", name)
-    assert refused.returncode == 2, refused.stderr
-    assert "peers: alice, bob" in refused.stderr
+    for end in ("alice", "home", "stun", "home.lan"):
+        refused = lab.run("connect", "alice", end, "--lab", name)
+        assert refused.returncode == 2, refused.stderr
+        assert "peers: alice, bob" in refused.stderr
 
 
 def test_an_error_is_said_once(lab: Command):
