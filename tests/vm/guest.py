@@ -1,4 +1,4 @@
-"""Running a module of checks in a guest, which prints a JSON line for each."""
+"""Running modules of checks in a guest, which print a JSON line for each."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from vm import CannotBootError, Version, boot
 
 # The guest's processor is emulated: a program takes some milliseconds to send.
 GUEST_SLACK_S = 0.02
+BOOT_S, CHECKS_S = 80, 200
+"""Bounds, for a machine with more to do."""
 
 
-def results_of(module: str, *arguments: str, before: Version = ()) -> dict[str, dict[str, Any]]:
-    """What `python -m module` says in a guest, by check; skips where none can boot.
+def results_of(*checks: tuple[str, ...], before: Version = ()) -> dict[str, dict[str, Any]]:
+    """What modules, each with its arguments, say in one guest, by check; skips where none boots.
 
     With `before`, the guest's kernel is an earlier one than that.
     """
+    commands = "; ".join(shlex.join((sys.executable, "-m", *each)) for each in checks)
     script = (
         "modprobe -a sch_netem sch_tbf veth tun && mount -t tmpfs none /run &&"
-        f" LINK_SLACK_S={GUEST_SLACK_S} PYTHONDONTWRITEBYTECODE=1"
-        f" {shlex.join((sys.executable, '-m', module, *arguments))}"
+        f" export LINK_SLACK_S={GUEST_SLACK_S} PYTHONDONTWRITEBYTECODE=1 && {{ {commands}; }}"
     )
     try:
-        done = boot(script, before=before)
+        done = boot(script, timeout_s=BOOT_S + CHECKS_S * len(checks), before=before)
     except CannotBootError as error:
         pytest.skip(str(error))
     found = {}

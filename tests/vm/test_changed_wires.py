@@ -12,7 +12,7 @@ TCX = (6, 6)
 
 
 def test_the_ferry_comes_into_a_wire_and_goes_without_losing_a_packet():
-    results = results_of("tests.vm.changed")
+    results = results_of(("tests.vm.changed",))
     if not results["tcx"]["found"]:
         pytest.skip("no kernel with tcx: Linux 6.6 is the first")
     for change in ("there", "back"):
@@ -25,7 +25,7 @@ def test_the_ferry_comes_into_a_wire_and_goes_without_losing_a_packet():
 
 
 def test_where_there_is_no_tcx_the_wire_is_replaced_once_which_is_said():
-    results = results_of("tests.vm.changed", before=TCX)
+    results = results_of(("tests.vm.changed",), before=TCX)
     assert not results["tcx"]["found"]
     there, back = results["there"], results["back"]
     assert REPLACED in there["said"]

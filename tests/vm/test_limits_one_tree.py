@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def test_limits_are_kept_told_and_removed():
-    found = {check: result["found"] for check, result in results_of("tests.vm.limited").items()}
+    found = {check: result["found"] for check, result in results_of(("tests.vm.limited",)).items()}
     assert found == {
         "one tree has both": {"memory": True, "cpus": True},
         "exceeded": "memory limit (32 MB)",

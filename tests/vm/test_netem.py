@@ -1,21 +1,17 @@
 """The kernel backend against the model, in a VM whose kernel has netem.
 
-One boot runs all checks of tests/kernel/links/conformance.py; each is a test here.
+The checks are those of tests/kernel/links/conformance.py; each is a test here.
 """
 
 from __future__ import annotations
 
 import pytest
-from guest import results_of
 
 from tests.kernel.links.conformance import CHECKS, the_same_seed_loses_the_same_packets
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(500)]
 
-
-@pytest.fixture(scope="module")
-def results() -> dict[str, dict[str, str]]:
-    return results_of("tests.kernel.links.conformance", "kernel")
+IN_GUEST = ("tests.kernel.links.conformance", "kernel")
 
 
 @pytest.mark.parametrize("name", [check.__name__ for check in CHECKS])
