@@ -12,8 +12,11 @@ from lab.observe.explain.events import Happened
 from lab.observe.explain.happenings import told
 from lab.observe.explain.wiring import own_addresses, way
 from lab.plan.model import Plan
-from lab.plan.operations import AnyOperation, LoadRules, ResetNode
+from lab.plan.operations import AnyOperation, FenceNode, LoadRules, ResetNode
 from lab.topology.changes import AnyChange
+
+_REPLACING = LoadRules | ResetNode | FenceNode
+"""Operations after which other rules stand in a node."""
 
 
 class Witness:
@@ -41,7 +44,7 @@ class Witness:
         self._addresses = tuple(dict.fromkeys((*self._addresses, *own_addresses(desired, found))))
         there = {node.name for node in self._plan.nodes}
         nodes = [node for node in desired.nodes if node.name in found.nodes and node.name in there]
-        ruled = {op.node.name for op in operations if isinstance(op, LoadRules | ResetNode)}
+        ruled = {op.node.name for op in operations if isinstance(op, _REPLACING)}
         self._recorder.keep(ruled & {node.name for node in nodes})
         self._recorder.widen(nodes, self._addresses)
         forgot = tuple(op.node.name for op in operations if isinstance(op, ResetNode))

@@ -11,7 +11,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -115,9 +115,9 @@ class Recorder:
         self._nodes = [*nodes, *(node for node in self._nodes if node.name not in now)]
         for node in nodes:
             if node.name not in before:
-                for reader in self._observe(node):
-                    self._readers[reader.fileno()] = reader
-                    self._poll.register(reader.fileno(), select.EPOLLIN)
+                self._heed(self._observe(node))
+            elif node.fences and node.name not in self._commits:
+                self._heed(self._trace(node))
 
     def commits(self, name: str) -> tuple[int, ...]:
         """When the rules of a node were changed while it was recorded."""
@@ -173,6 +173,12 @@ class Recorder:
                     for one in mappings(node.nat.mapping)
                 ]
         return found
+
+    def _heed(self, opened: Iterable[Tap | Tracer]) -> None:
+        """Read from these too, while the thread already reads from others."""
+        for reader in opened:
+            self._readers[reader.fileno()] = reader
+            self._poll.register(reader.fileno(), select.EPOLLIN)
 
     def _observe(self, node: Node) -> Iterator[Tap | Tracer]:
         """Open what looks at a node."""

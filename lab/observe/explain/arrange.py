@@ -93,7 +93,10 @@ def _after_repair(tale: Story, told: Told) -> str:
     if told.label.probe == "session":
         begun = told.journey.source in (tale.way.local, tale.way.remote, *tale.way.servers)
         done = told.journey.fate is not Fate.UNDER_WAY
-        return "" if begun and done else "packets on their way when this began or ended"
+        if not begun or not done:
+            return "packets on their way when this began or ended"
+        at_ease = told.arrived and "check" in told.label.text and not _dead(tale, told)
+        return "checks while there was a path" if at_ease else ""
     if told.label.text in ("FIN", "RST") and {told.journey.source, told.journey.end} & {
         *tale.way.servers,
         *tale.way.above_local,
@@ -103,9 +106,15 @@ def _after_repair(tale: Story, told: Told) -> str:
     at_ns = told.journey.began_ns
     if told.label.kind is Kind.PROBE and told.label.probe != "done" and _opened(tale, at_ns):
         return "packets that prove the path that step 4 opened"
-    if not of_attempt or any(r.dead_ns <= at_ns <= (r.over_ns or at_ns) for r in tale.repairs):
+    if not of_attempt or _dead(tale, told):
         return ""
     return "packets beside the session, while it had a path"
+
+
+def _dead(tale: Story, told: Told) -> bool:
+    """Whether the session had no path then, as its lead saw it."""
+    at_ns = told.journey.began_ns
+    return any(r.dead_ns <= at_ns <= (r.over_ns or at_ns) for r in tale.repairs)
 
 
 def _opened(tale: Story, at_ns: int) -> bool:

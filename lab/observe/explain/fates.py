@@ -78,7 +78,7 @@ class Ends:
             return Fate.UNSEEN, "what rules said is not known"
         if any(decision.chain == _FORWARD for decision in last.decisions):
             # It waits for a host that no longer answers to ARP.
-            return Fate.VANISHED, f"whom {node.name} passes it on to is there no more"
+            return Fate.VANISHED, f"the host that {node.name} passes it on to is gone"
         here = packet.many or packet.destination.address in _own(node)
         if here or not node.forwarding:
             return Fate.ARRIVED, ""

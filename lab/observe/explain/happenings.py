@@ -5,11 +5,14 @@ from __future__ import annotations
 from lab.plan import words
 from lab.plan.change import describe_change
 from lab.plan.model import Plan
+from lab.plan.partition import format_groups
 from lab.topology.changes import (
     Activity,
     AnyChange,
     CutLink,
+    Divide,
     FlushNat,
+    Heal,
     Move,
     Reboot,
     SetActivity,
@@ -41,6 +44,11 @@ def told(change: AnyChange, after: Plan) -> tuple[str, str]:
             own = [address.partition("/")[0] for one in interfaces for address in one.addresses]
             now = f", and is {own[0]} there" if own else ""
             return node, f"{node} moved to {via}{now}"
+        case Divide(groups=groups, on=on):
+            became = "divided the network" if on else "ended"
+            return "", f"the partition {format_groups(groups)} {became}"
+        case Heal():
+            return "", "every partition ended"
     node, _, what = describe_change(change).partition(": ")
     known = any(each.name == node for each in after.nodes)
     return (node if known else ""), f"{node}: {what}" if what else node

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from lab.observe.explain.events import Happened
 from lab.observe.explain.fates import Fate
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.mappings import Mapped
-from lab.observe.explain.phrases import count, joined, stopped, times
+from lab.observe.explain.phrases import count, joined, node_name, stopped, times
 from lab.observe.explain.success import how
 from lab.observe.explain.tale import Repair, Story, Told
 from lab.observe.explain.words import moment
@@ -40,6 +42,8 @@ def kept(tale: Story) -> str:
     return " ".join(filter(None, parts))
 
 
+_GIVING_UP_NS = 10_000_000
+"""The check with which a path is given up is not one that was waited for."""
 _HEADS = {
     "undisturbed": "It held.",
     "repaired": "It was repaired.",
@@ -111,10 +115,23 @@ def _broke(tale: Story, repair: Repair, since_ns: int) -> str:
     parts = list(stopped(one for one in sent if one.journey.fate is not Fate.VANISHED))
     if astray:
         journey = astray[0].journey
-        parts.append(f"{count(len(astray), 'packet')} of {journey.source} ended at {journey.end}"
-                     f" ({journey.cause})")  # fmt: skip
+        where = f"ended at {node_name(journey.end)} ({journey.cause})"
+        parts.append(f"{count(len(astray), 'packet')} of {journey.source} {where}")
+    parts += _unheard(tale, began.began_ns if began else since_ns, repair.dead_ns)
     parts += _mapped_otherwise(tale, began)
     return f"Since then {joined(parts)}." if parts else ""
+
+
+def _unheard(tale: Story, since_ns: int, until_ns: int) -> list[str]:
+    """Nodes that answered that no program takes what was sent to them."""
+    said = Counter(
+        one.journey.source
+        for one in tale.told
+        if one.label.kind is Kind.ERROR
+        and "no such port" in one.label.text
+        and since_ns <= one.journey.began_ns <= until_ns
+    )
+    return [f"{node} answered {times(n)} that nobody listens there" for node, n in said.items()]
 
 
 def _cause(tale: Story, repair: Repair, since_ns: int) -> Happened | None:
@@ -157,7 +174,7 @@ def _noticed(tale: Story, repair: Repair) -> str:
         for one in _of_session(tale, 0, repair.dead_ns)
         if one.journey.source == name
         and one.label.text.endswith("check")
-        and repair.dead_ns - one.journey.began_ns < repair.silent_s * 1e9
+        and _GIVING_UP_NS < repair.dead_ns - one.journey.began_ns < repair.silent_s * 1e9
     ]
     checks = f", in which it had asked {times(len(asked))} in vain" if asked else ""
     return f"{name} noticed after {_s(repair.silent_s)} of silence{checks}."
@@ -187,7 +204,7 @@ def repair_tries(tale: Story) -> list[str]:
     """What was tried in the last outage, as the session's record says it."""
     repairs = tale.capture.record.get("repairs")
     last = repairs[-1] if isinstance(repairs, list) and repairs else {}
-    return [str(one) for one in last.get("tried") or ()]
+    return list(dict.fromkeys(str(one) for one in last.get("tried") or ()))
 
 
 def _was(number: int) -> str:

@@ -42,6 +42,8 @@ def _punched(tale: Story) -> str:
     )
     fourth, node = tale.steps[4][0]
     words = []
+    if crossed := _crossed(tale, m, n):
+        return crossed
     if 2 in tale.steps:
         second, opened = tale.steps[2][0]
         words.append(f"{n.name}'s packet to {second.packet.destination} opened {opened}")
@@ -57,6 +59,20 @@ def _punched(tale: Story) -> str:
     also = f" opened {opener(tale, fourth, m)} and" if mine else ""
     words.append(f"{m.name}'s packet to {fourth.packet.destination}{also} {passed}")
     return f"{'; then '.join(words)}."
+
+
+def _crossed(tale: Story, m: Side, n: Side) -> str:
+    """That each opened its own side while the packet of the other was on its way."""
+    fourth = tale.steps[4][0][0]
+    second, opened = tale.steps[2][0] if 2 in tale.steps else (fourth, "")
+    mine = opener(tale, fourth, m)
+    if second.fate is not Fate.ARRIVED or mine == m.name or second.ended_ns < fourth.began_ns:
+        return ""
+    return (
+        f"{n.name}'s packet to {second.packet.destination} opened {opened}, and {m.name}'s packet "
+        f"to {fourth.packet.destination} opened {mine} while the other one was on its way, so "
+        f"both came in."
+    )
 
 
 def _granted(tale: Story) -> str:

@@ -13,8 +13,10 @@ from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Mark, Note, Row
 from lab.observe.explain.words import STEPS, addresses, counted, moment, named, rulers, title
 
-LEAST, MOST = 80, 140
+LEAST = 80
 _TIME = 10
+_WIDEST = 26
+"""Cells for a lane: more only makes lines longer."""
 _COLOURS = {
     Kind.PROBE: "green",
     Kind.CONNECTION: "green",
@@ -41,6 +43,8 @@ _SIGNS = {
     "under-way": ("…", "yellow"),
 }
 _RULERS = {"proven": "green", "change": "yellow", "dead": "red", "repaired": "green"}
+_SHORT = {"you are": "STUN answer"}
+"""What says more than the first words of a name."""
 _BALLS = " ①②③④"
 
 
@@ -74,7 +78,7 @@ class Line:
 
 def ladder_text(ladder: Ladder, width: int = 120) -> str:
     """`ladder` in lines of at most `width` cells, with colours as ANSI sequences."""
-    width = max(LEAST, min(width, MOST))
+    width = max(LEAST, min(width, _TIME + 2 + _WIDEST * len(ladder.lanes)))
     page = _Page(ladder, width)
     lines = [
         click.style(title(ladder), bold=True),
@@ -121,14 +125,22 @@ class _Page:
     def head(self) -> Iterator[str]:
         """The names of lanes and what is known of them."""
         for part in range(4):
-            line = Line(self._width)
-            for lane in self._lanes:
-                text = _about(lane)[part][: self._step - 1]
-                at = self._column[lane.name] - len(text) // 2
-                line.put(at, text, _ROLES[lane.role] if part == 0 else "bright_black",
-                         bold=part == 0)  # fmt: skip
-            if str(line):
-                yield str(line)
+            texts = [_about(lane)[part] for lane in self._lanes]
+            # Where there is no room for all side by side, every other one is a line lower.
+            close = max(map(len, texts)) >= self._step
+            for turn in (0, 1) if close else (None,):
+                line = Line(self._width)
+                for index, (lane, text) in enumerate(zip(self._lanes, texts, strict=True)):
+                    if turn in (None, index % 2):
+                        at = self._column[lane.name] - len(text) // 2
+                        line.put(
+                            min(at, self._width - len(text)),
+                            text,
+                            _ROLES[lane.role] if part == 0 else "bright_black",
+                            bold=part == 0,
+                        )
+                if str(line):
+                    yield str(line)
 
     def ruler(self, mark: Mark) -> Iterator[str]:
         """The line at which something happened that is no packet."""
@@ -146,14 +158,13 @@ class _Page:
         """A packet's line, its addresses, and what happened to it."""
         yield str(self._arrow(row))
         if row.transport in ("udp", "tcp"):
-            said = addresses(row)
-            line = self._empty()
             columns = [self._column[point.lane] for point in row.points]
             right = columns[-1] >= columns[0]
-            at = columns[0] + 2 if right else columns[0] - 1 - len(said)
-            at = max(min(at, self._width - len(said)), _TIME)
-            line.put(at, said, "bright_black")
-            yield str(line)
+            said = addresses(row)
+            # Cut short, an address would be another one.
+            parts = [said] if len(said) <= self._width else said.replace("→", "\n→").split("\n")
+            for part in parts:
+                yield self._beside(columns[0], part.strip(), "bright_black", right=right)
         for note in row.notes:
             yield from self._note(note)
 
@@ -206,21 +217,29 @@ class _Page:
             words = f" {counted(row)} "
         while len(words) > room and " " in words.strip():
             words = words.strip().rpartition(" ")[0]
-        words = words.removesuffix(" from").removesuffix(" to")[:room]
+        words = words.removesuffix(" from").removesuffix(" to")
+        words = _SHORT.get(words, words)[:room]
         line.put(low + 2 + (room - len(words)) // 2, words, colour, bold=True)
 
     def _note(self, note: Note) -> Iterator[str]:
         sign, colour = _SIGNS[note.kind]
-        line = self._empty()
         column = self._column[note.lane]
         text = f"{sign} {note.text}" if note.kind != "opening" else f"{sign} opened: {note.text}"
         if note.kind in ("dropped", "refused"):
             text = f"{sign} {note.kind}: {note.text}"
-        at = column + 2
-        if at + len(text) > self._width:
-            at = max(column - 1 - len(text), _TIME)
-        line.put(at, text, colour)
-        yield str(line)
+        for part in textwrap.wrap(text, self._width - _TIME, subsequent_indent="  "):
+            fits = column + 2 + len(part) <= self._width
+            yield self._beside(column, part, colour, right=fits)
+
+    def _beside(self, column: int, text: str, colour: str, *, right: bool) -> str:
+        """A line with `text` to the right or left of a lane, or as near to there as it fits."""
+        line = self._empty()
+        at = column + 2 if right else column - 1 - len(text)
+        if at < _TIME:
+            # Where it is short of room, it may stand below the time.
+            at = _TIME if _TIME + len(text) <= self._width else 0
+        line.put(max(min(at, self._width - len(text)), 0), text, colour)
+        return str(line)
 
 
 def _about(lane: Lane) -> tuple[str, str, str, str]:

@@ -17,6 +17,7 @@ from lab.observe.explain.html import html
 from lab.observe.explain.ladder import Ladder
 from lab.observe.explain.svg import svg
 from lab.observe.explain.text import ladder_text
+from lab.observe.explain.words import addresses
 from tests.unit.observe.explain_support import NAMES, golden, told
 
 PUNCH = "two-homes-udp-punch"
@@ -36,11 +37,21 @@ def test_a_punch_as_a_picture():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("width", [100, 140])
+@pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("everything", [False, True])
 def test_lines_fit_the_terminal(name, width, everything):
     text = click.unstyle(ladder_text(ladder(told(name), everything=everything), width))
     assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_address_is_cut_short_where_room_is_short(name):
+    drawn = ladder(told(name))
+    words = click.unstyle(ladder_text(drawn, 80)).split()
+    shown = {word for row in drawn.rows for word in addresses(row).split()
+             if row.transport in ("udp", "tcp")}  # fmt: skip
+    assert shown <= set(words)
+    assert {lane.outside for lane in drawn.lanes if lane.outside} <= set(words)
 
 
 @pytest.mark.parametrize("name", NAMES)

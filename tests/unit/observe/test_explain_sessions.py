@@ -89,7 +89,7 @@ def test_a_host_that_moves_is_followed_into_its_new_network():
     assert [row.points[1].lane for row in sent] == ["home", "cell"]
     astray = [row for row in drawn.rows if row.fate == "vanished" and row.points[-1].lane == "home"]
     assert {note.text for row in astray for note in row.notes if note.kind == "vanished"} == {
-        "whom home passes it on to is there no more"
+        "the host that home passes it on to is gone"
     }
 
 
