@@ -1,7 +1,7 @@
 """Technique `relay`: packets go by way of a TURN server (RFC 8656).
 
-One relayed endpoint is enough.  The caller allocates it, over UDP, or over TCP
-when UDP does not pass.  A callee whose UDP passes sends to it from a port of
+One relayed endpoint is enough.  The caller allocates it, over UDP, or over TCP or
+TLS when UDP does not pass.  A callee whose UDP passes sends to it from a port of
 its own, after telling the caller for which address a permission is needed
 (learned from the relay itself by a STUN Binding).  A callee whose UDP is
 blocked allocates a second one, over TCP, and both relayed endpoints talk; so
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from lab.peer.driver import Driver, TcpDriver
 from lab.peer.endpoint import Endpoint
-from lab.peer.eyeballs import preferred
+from lab.peer.eyeballs import first_connected, preferred
 from lab.peer.record import DATA, Candidate, CandidateKind, Outcome, PathKind
 from lab.peer.relay.client import KIND, TurnClient
 from lab.peer.relay.tunnel import Tunnel
@@ -102,7 +102,7 @@ class Relay:
             transport = "udp"
         else:
             # Over UDP only where UDP may pass, in another family than was just tried.
-            allocation = await (_allocate_tcp if same else _allocate)(call, servers, family)
+            allocation = await (_allocate_by_stream if same else _allocate)(call, servers, family)
             driver, transport, server = (
                 allocation.driver,
                 allocation.transport,
@@ -136,12 +136,12 @@ def _family(servers: Sequence[Endpoint]) -> int:
 
 
 async def _allocate(call: Call, servers: Sequence[Endpoint], family: int) -> _Allocation:
-    """An allocation over UDP, or over TCP if UDP gets no answer."""
+    """An allocation over UDP, or over TCP or TLS if UDP gets no answer."""
     driver = await call.open_udp()
     settings = call.settings
     server = servers[0]
     if all(fresh(driver.silent, server, call.now) for server in servers):
-        return await _allocate_tcp(call, servers, family)
+        return await _allocate_by_stream(call, servers, family)
     if len(servers) > 1:
         others = servers[1:]
         seen = await learn(driver, server, call.deadline, *others, schedule=PATIENCE, kind=KIND)
@@ -154,36 +154,29 @@ async def _allocate(call: Call, servers: Sequence[Endpoint], family: int) -> _Al
     if client.refusal and client.refusal.code:
         raise _refused(client)
     driver.silent[server] = call.now
-    return await _allocate_tcp(call, servers, family)
+    return await _allocate_by_stream(call, servers, family)
 
 
-async def _allocate_tcp(call: Call, servers: Sequence[Endpoint], family: int) -> _Allocation:
-    server, *others = servers
-    settings = call.settings
+async def _allocate_by_stream(call: Call, servers: Sequence[Endpoint], family: int) -> _Allocation:
+    """An allocation over TCP, or by TLS where TCP gets no answer at once."""
+    settings, (server, *others) = call.settings, servers
+    by_tls = (settings.reachable(settings.relays_by_tls) or settings.relays_by_tls)[:1]
+    timeout_s = min(TCP_S, max(0.1, call.deadline - call.now))
+
+    async def connect(at: Endpoint) -> TcpDriver:
+        if at not in by_tls:
+            return await call.open_tcp(at, timeout_s, *others)
+        pin = settings.relay_pin
+        driver = await open_tls(settings.source(at), at, call.tally, timeout_s, pin)
+        call.drivers.append(driver)
+        return driver
+
     try:
-        timeout_s = min(TCP_S, max(0.1, call.deadline - call.now))
-        driver = await call.open_tcp(server, timeout_s, *others)
+        driver = await first_connected((server, *by_tls), connect, TcpDriver.close)
     except OSError as error:
-        if settings.relays_by_tls:
-            return await _allocate_tls(call, family)
-        why = str(error) or "no answer"
-        reason = f"{call.me} reaches the relay {server} neither over UDP nor over TCP: {why}"
+        ways = "by UDP, TCP and TLS in vain" if by_tls else "neither over UDP nor over TCP"
+        reason = f"{call.me} reaches the relay {server} {ways}: {str(error) or 'no answer'}"
         raise AttemptError(Outcome.UNREACHABLE, reason) from error
-    return await _over(call, driver, family)
-
-
-async def _allocate_tls(call: Call, family: int) -> _Allocation:
-    settings = call.settings
-    server = (settings.reachable(settings.relays_by_tls) or settings.relays_by_tls)[0]
-    try:
-        timeout_s = min(TCP_S, max(0.1, call.deadline - call.now))
-        source, pin = settings.source(server), settings.relay_pin
-        driver = await open_tls(source, server, call.tally, timeout_s, pin)
-    except OSError as error:
-        why = str(error) or "no answer"
-        reason = f"{call.me} reaches the relay {server} by UDP, TCP and TLS in vain: {why}"
-        raise AttemptError(Outcome.UNREACHABLE, reason) from error
-    call.drivers.append(driver)
     return await _over(call, driver, family)
 
 
