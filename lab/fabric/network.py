@@ -72,9 +72,9 @@ class Network:
         self._journal = journal
         self._carriers = Carriers(paths, ferry, seed)
         self._wires = Wires()
-        # One more than processors: there is always one that waits for the kernel.  Many more
-        # only queue at its lock (RTNL).
-        threads = min(8, (os.cpu_count() or 1) + 1)
+        # More than processors: some always wait for the kernel, on a busy machine most of them
+        # (RCU, at a router's first rules).  Many more only queue at its lock (RTNL).
+        threads = min(8, (os.cpu_count() or 1) + 3)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fabric")
         self._settings = sysctls.Writer()
 
