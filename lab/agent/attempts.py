@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lab.agent import wire
-from lab.observe.health import HealthSample
 from lab.observe.reported import KEPT_PER_NODE, Source, accepted
+from lab.observe.sample import HealthSample
 from lab.observe.state import ProgramState
 from lab.paths import LabPaths
 

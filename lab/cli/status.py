@@ -23,7 +23,7 @@ def command(*, lab_name: str | None, as_json: bool) -> None:
     from lab.cli.labs import choose, plan_of
     from lab.cli.terminal import print_json
     from lab.fabric.claimed import with_claimed
-    from lab.observe.health import HealthSample
+    from lab.observe.sample import HealthSample
     from lab.observe.state import AgentState, programs_from_wire
     from lab.observe.status import render
     from lab.observe.status_json import status_json

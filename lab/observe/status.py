@@ -16,9 +16,9 @@ from rich.text import Text
 
 from lab.observe import words
 from lab.observe.attempts_table import Record, connections
-from lab.observe.health import HealthSample
 from lab.observe.outline import Branch, lines, tree
 from lab.observe.page import PLAIN_WIDTH, WIDE, console, plain, printable, show, table_of
+from lab.observe.sample import HealthSample
 from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.backends import why_ferry
 from lab.plan.model import Node, NodeKind, Plan

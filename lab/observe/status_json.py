@@ -10,7 +10,7 @@ import msgspec
 
 from lab.observe.attempts import latest
 from lab.observe.attempts_table import Record, pair
-from lab.observe.health import HealthSample
+from lab.observe.sample import HealthSample
 from lab.observe.state import AgentState, ProgramState, program_words
 from lab.observe.stated import stated
 from lab.plan.model import Plan

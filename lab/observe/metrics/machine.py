@@ -11,8 +11,8 @@ from prometheus_client.core import (
 )
 
 from lab.fabric.links.ferry.protocol import FerryStats
-from lab.observe.health import HealthSample, Mark, lateness
 from lab.observe.metrics.histogram_family import histogram
+from lab.observe.sample import HealthSample, Mark, lateness
 from lab.plan.model import Link
 
 

@@ -8,10 +8,11 @@ import pytest
 from lab.errors import LabError
 from lab.fabric.links.ferry.protocol import DirectionStats, FerryStats, Lateness, LinkStats
 from lab.observe import host
-from lab.observe.health import HealthSampler, Limits, Mark, between
+from lab.observe.health import HealthSampler
 from lab.observe.histogram import Counting
 from lab.observe.host import HostCounters
 from lab.observe.lag import BOUNDS_S
+from lab.observe.sample import Limits, Mark, between
 
 IDLE = HostCounters(
     cpu_total_s=1000.0,

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from lab.observe import attempts_table, status, words
-from lab.observe.health import HealthSample
 from lab.observe.outline import lines, tree
+from lab.observe.sample import HealthSample
 from lab.observe.state import AgentState, ProgramState, Stage, programs_from_wire, to_wire
 from lab.observe.status_json import status_json
 from lab.topology.behaviour import Impairment, Runtime
