@@ -12,6 +12,7 @@ from lab.cli.labs import json_option, lab_option, techniques_option
 if TYPE_CHECKING:
     from lab.paths import LabPaths
     from lab.plan.model import Plan
+    from lab.predict import Prediction
 
 
 @click.command()
@@ -63,11 +64,12 @@ def command(
     outcome that contradicts what `lab predict` says is pointed out: a NAT is not
     what it claims, or there is a fault in lab.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from lab.agent import client
     from lab.cli.labs import choose, plan_of
     from lab.cli.terminal import print_json, say
     from lab.observe.expect import differences
-    from lab.predict import contradictions
     from lab.topology.outcomes import CONNECTED
 
     paths = choose(lab_name)
@@ -86,6 +88,8 @@ def command(
         "goodput_once": goodput is None,
         "options": options(settings),
     }
+    # While peers are at it, there is time for what is needed when they are done.
+    foretold = ThreadPoolExecutor(1).submit(_foretell, plan, local, remote)
     records: list[dict[str, Any]] = []
     health: dict[str, Any] = {}
     began = time.monotonic()
@@ -103,7 +107,8 @@ def command(
     # A prediction is about one plan: a lab that changed meanwhile says nothing, even if
     # it is by now what it was before.
     changed = _written(paths) != written
-    contradicted = [] if changed else contradictions(plan, local, remote, records)
+    prediction = foretold.result()
+    contradicted = prediction.contradicted_by(records) if prediction and not changed else []
     if as_json:
         print_json(
             {
@@ -146,6 +151,18 @@ def _written(paths: LabPaths) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
+def _foretell(plan: Plan, local: str, remote: str) -> Prediction | None:
+    """What is predicted; None for ends that nothing can be predicted about."""
+    from lab.errors import InputError
+    from lab.predict import predict
+    from lab.verify import proof  # noqa: F401 - read from disk now, for paths that are found
+
+    try:
+        return predict(plan, local, remote)
+    except InputError:
+        return None
+
+
 def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any]:
     from lab.verify.proof import prove
 
@@ -175,6 +192,8 @@ def options(settings: tuple[str, ...]) -> dict[str, float]:
 
 def check_techniques(names: tuple[str, ...]) -> None:
     """InputError for a technique that there is not."""
+    if not names:
+        return
     import difflib
 
     from lab.errors import InputError

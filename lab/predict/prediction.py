@@ -42,6 +42,25 @@ class Prediction(Frozen, frozen=True):
         """The finding on one technique; None if it can't be predicted."""
         return next((f for f in self.findings if f.technique == technique), None)
 
+    def contradicted_by(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Where attempts of the one to connect to the other came out otherwise, a sentence each.
+
+        Each is a fault: of the rules in the kernel, of the prediction, or of the
+        peer.  Attempts that nothing can be predicted about contradict nothing.
+        """
+        wrong = []
+        for record in records:
+            finding = self.of(str(record.get("technique")))
+            outcome = str(record.get("outcome"))
+            if finding is None or finding.by_chance or outcome in _SAYS_NOTHING:
+                continue
+            if finding.possible is not (outcome in CONNECTED):
+                expected = _SUCCESS if finding.possible else "failure"
+                wrong.append(
+                    f"{finding.technique}: predicted {expected}, found {outcome} ({finding.reason})"
+                )
+        return wrong
+
 
 def predict(plan: Plan, local: str, remote: str, wanted: Sequence[str] = ()) -> Prediction:
     """Which techniques (`wanted`, else all) let `local` connect to `remote` in `plan`.
@@ -76,24 +95,8 @@ def predict(plan: Plan, local: str, remote: str, wanted: Sequence[str] = ()) -> 
 def contradictions(
     plan: Plan, local: str, remote: str, records: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Where attempts of `local` to connect to `remote` came out otherwise than predicted.
-
-    Each is a fault: of the rules in the kernel, of the prediction, or of the
-    peer.  Attempts that nothing can be predicted about contradict nothing.
-    """
+    """As `Prediction.contradicted_by`; nothing where nothing can be predicted."""
     try:
-        prediction = predict(plan, local, remote)
+        return predict(plan, local, remote).contradicted_by(records)
     except InputError:
         return []
-    wrong = []
-    for record in records:
-        finding = prediction.of(str(record.get("technique")))
-        outcome = str(record.get("outcome"))
-        if finding is None or finding.by_chance or outcome in _SAYS_NOTHING:
-            continue
-        if finding.possible is not (outcome in CONNECTED):
-            expected = _SUCCESS if finding.possible else "failure"
-            wrong.append(
-                f"{finding.technique}: predicted {expected}, found {outcome} ({finding.reason})"
-            )
-    return wrong
