@@ -2,8 +2,9 @@
 
 `dns` is the codec that mDNS and LLMNR share.  `naming` (mDNS), `uniqueness`
 (LLMNR) and `presence` (SSDP) are what hosts agree on, as state machines
-without I/O; `names` is all three for this peer.  `neighbours` finds others and
-carries signals to them.
+without I/O; `names` is all three for this peer, `said` what it says of itself
+(also as a service of DNS-SD), and `telling` when, and to whom.  `neighbours`
+finds others and carries signals to them.
 
 `claim` is the state machine by which a host without an address comes by one
 (RFC 3927), `autoip` its packets and the address on a real interface.

@@ -19,24 +19,14 @@ from lab.peer.lan.dns import Message, Record
 from lab.peer.lan.naming import ANNOUNCE_EACH_S, Naming
 from lab.peer.lan.presence import Presence
 from lab.peer.lan.said import DOMAIN
+from lab.peer.lan.telling import GROUPS, MDNS, Telling
 from lab.peer.lan.uniqueness import Uniqueness
 from lab.peer.portmap import ssdp
 
-MDNS, LLMNR = Endpoint("224.0.0.251", 5353), Endpoint("224.0.0.252", 5355)
-MDNS6 = Endpoint("ff02::fb", 5353)
-GROUPS = {"mdns": MDNS, "mdns6": MDNS6}
-"""Where mDNS speaks to all, by the socket."""
+LLMNR = Endpoint("224.0.0.252", 5355)
 TARGET = "urn:lab:peer:"
-QUIET_S, QUIET_FOR_PROBES_S = 1.0, 0.2
-"""What was said to all is not said again for so long (RFC 6762, section 6)."""
-_LATELY_S = 30.0
-"""What all were told within a quarter of its time to live, one may be told alone (section 5.4)."""
-_SHARED_AFTER_S = 0.02, 0.12
-"""When others may have an answer too, they are given time not to speak at once (section 6)."""
-_MOST_LATER = 4
-"""How many such answers wait at one time; who gets none asks again."""
-_LEGACY_TTL_S = 10
-"""Of answers to resolvers that don't hear the group (section 6.7)."""
+QUIET_FOR_PROBES_S = 0.2
+"""What was said to all is not said again for so long, but for who probes (RFC 6762, section 6)."""
 _LLMNR_TTL_S = 30
 _EARLY_S = 0.002
 
@@ -67,9 +57,7 @@ class Names:
         self._naming: Naming | None = None
         self._uniqueness: Uniqueness | None = None
         self._presence = Presence(TARGET)
-        self._told: dict[tuple[str, int, bytes], float] = {}
-        """When all were told a record."""
-        self._later: set[asyncio.TimerHandle] = set()
+        self._telling = Telling(draw, send)
         self._again: float | None = None
         """When to say once more by SSDP that this peer is here."""
         self._here_as = ""
@@ -84,19 +72,18 @@ class Names:
         """Claim the name, where nobody is known yet; of each family there is a place at most."""
         self._places = places
         self._presence = Presence(TARGET)
-        self._told.clear()
+        self._telling.forget()
         self._naming = Naming(self._wanted, self._records, self._draw, self._loop.time())
         self._progress()
 
     def end(self) -> None:
         """Say goodbye, and nothing more."""
-        for timer in (self._timer, *self._later):
-            if timer:
-                timer.cancel()
-        self._later.clear()
+        if self._timer:
+            self._timer.cancel()
         self._leave()
         if self._naming and self._naming.owned:
-            self._to_all(self._naming.goodbye)
+            self._telling.to_all(self._naming.goodbye)
+        self._telling.forget()
         self._naming = self._timer = None
 
     def status(self) -> dict[str, object]:
@@ -115,9 +102,11 @@ class Names:
             if message.response and source.port != MDNS.port:
                 return  # Whoever may not have that port is no responder (section 6).
             for own in self._naming.heard(message, now):
-                self._to_all(own, QUIET_FOR_PROBES_S)
-            if not message.response and not message.claims:
-                self._asked(way, message, source)
+                self._telling.to_all(own, QUIET_FOR_PROBES_S)
+            if self._naming.owned and not message.response and not message.claims:
+                found = said.reply(self._naming.records, message)
+                if found.answers:
+                    self._telling.answer(way, message, source, found)
         elif message.response:
             if self._uniqueness:
                 self._uniqueness.answered(message, source.address)
@@ -144,40 +133,6 @@ class Names:
             self._tell("neighbour", name=name, here=True)
         for name in before.keys() - after.keys():
             self._tell("neighbour", name=name, here=False)
-
-    def _asked(self, way: str, message: Message, source: Endpoint) -> None:
-        naming = self._naming
-        if naming is None or not naming.owned:
-            return
-        found = said.reply(naming.records, message)
-        if not found.answers:
-            return
-        if source.port != MDNS.port:
-            short = tuple(
-                replace(it, ttl_s=_LEGACY_TTL_S, unique=False)
-                for it in found.answers
-                if it.type != dns.NSEC
-            )
-            if short:
-                answer = Message(message.number, True, message.questions, short)
-                self._send(way, dns.encode(answer), source)
-            return
-        answer = Message(response=True, answers=found.answers, more=found.more)
-        if message.alone and not self._untold(found.answers, _LATELY_S):
-            self._send(way, dns.encode(answer), source)
-        elif all(it.unique for it in found.answers):
-            self._to_all(answer, QUIET_S, way)
-        else:
-            self._after(self._draw.uniform(*_SHARED_AFTER_S), answer, way)
-
-    def _after(self, seconds: float, answer: Message, way: str) -> None:
-        def tell() -> None:
-            self._later.discard(timer)
-            self._to_all(answer, QUIET_S, way)
-
-        if len(self._later) < _MOST_LATER:
-            timer = self._loop.call_later(seconds, tell)
-            self._later.add(timer)
 
     def _asked_by_llmnr(self, message: Message, source: Endpoint, now: float) -> None:
         asked = any(name == self.name.lower() for name, _ in message.questions)
@@ -207,31 +162,13 @@ class Names:
     def _location(self) -> str:
         return f"http://{self._places[0]}/"
 
-    def _to_all(self, message: Message, quiet_s: float = 0.0, *ways: str) -> None:
-        """Tell all, by every way unless told, what they were not told within `quiet_s`."""
-        if message.response:
-            answers = self._untold(message.answers, quiet_s)
-            if not answers:
-                return
-            message = replace(message, answers=answers)
-            now = self._loop.time()
-            lately = {key: at for key, at in self._told.items() if now - at < _LATELY_S}
-            self._told = lately | dict.fromkeys(map(_key_of, answers), now)
-        data = dns.encode(message)
-        for way in ways or GROUPS:
-            self._send(way, data, GROUPS[way])
-
-    def _untold(self, records: tuple[Record, ...], within_s: float) -> tuple[Record, ...]:
-        now, never = self._loop.time(), float("-inf")
-        return tuple(it for it in records if now - self._told.get(_key_of(it), never) >= within_s)
-
     def _tick(self) -> None:
         self._timer = None
         naming, now = self._naming, self._loop.time()
         if naming is None:
             return
         for own in naming.tick(_not_before(naming.due, now)):
-            self._to_all(own)
+            self._telling.to_all(own)
         if self._uniqueness:
             for asked in self._uniqueness.tick(_not_before(self._uniqueness.due, now)):
                 self._send("signal", dns.encode(asked), LLMNR)
@@ -250,7 +187,7 @@ class Names:
         check = self._uniqueness
         if check and check.lost:
             for last in naming.contested(now):
-                self._to_all(last)
+                self._telling.to_all(last)
         if not naming.owned:
             self._uniqueness = None
         elif check is None or check.name != naming.name:
@@ -293,10 +230,6 @@ def questions(name: str) -> Iterator[tuple[bytes, Endpoint]]:
         yield dns.encode(local), group
     yield dns.encode(Message(number, questions=((name, dns.TXT),))), LLMNR
     yield ssdp.search(f"{TARGET}{name}"), ssdp.GROUP
-
-
-def _key_of(record: Record) -> tuple[str, int, bytes]:
-    return record.name, record.type, record.data
 
 
 def _not_before(due: float | None, now: float) -> float:

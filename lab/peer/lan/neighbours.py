@@ -18,16 +18,16 @@ import functools
 import json
 import random
 import secrets
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import KEY_BYTES, Identity, from_text, to_text
 from lab.peer.lan import dns
-from lab.peer.lan.names import LLMNR, MDNS, MDNS6, TARGET, Names, questions
+from lab.peer.lan.names import LLMNR, TARGET, Names, questions
 from lab.peer.lan.said import DOMAIN, places
-from lab.peer.lan.sockets import MAX_BYTES, Ear, Place, bound, member
+from lab.peer.lan.sockets import MAX_BYTES, SIGNAL_WAYS, Ear, Place, open_all, signal_way
+from lab.peer.lan.telling import GROUPS
 from lab.peer.portmap import ssdp
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.rendezvous.frames import valid_name
@@ -40,9 +40,9 @@ FIND_S = 0.5
 TRIES = 4
 AGAIN_S = 0.15
 MAX_KNOWN = 512
+_GROUPS = {**GROUPS, "llmnr": LLMNR, "ssdp": ssdp.GROUP}
 CLAIM_S = 1.5
 """How long somebody takes who claims the name that is searched for."""
-_SIGNAL_WAYS = "signal", "signal6"
 SETTLE_S = 3.0
 """How long to wait for a name of one's own before somebody else is asked for."""
 
@@ -106,22 +106,8 @@ class Neighbours:
                 await self._open(here)
 
     async def _open(self, here: tuple[Place, ...]) -> None:
-        opened: dict[str, socket.socket] = {}
-        try:
-            for place in here:
-                if place.family == 4:
-                    groups = {"mdns": MDNS, "llmnr": LLMNR, "ssdp": ssdp.GROUP}
-                else:
-                    groups = {"mdns6": MDNS6}
-                for way, group in groups.items():
-                    opened[way] = member(group, place)
-                # Searches go out from a port of their own, and answers to them come there.
-                opened[_signal_way(place.family)] = _signals(place, opened.get("signal"))
-        except BaseException:
-            for sock in opened.values():
-                sock.close()
-            raise
-        ports = [opened[_signal_way(place.family)].getsockname()[1] for place in here]
+        opened = open_all(here, _GROUPS)
+        ports = [opened[signal_way(place.family)].getsockname()[1] for place in here]
         loop = asyncio.get_running_loop()
         for way, sock in opened.items():
             ear = functools.partial(Ear, functools.partial(self.heard, way))
@@ -209,7 +195,7 @@ class Neighbours:
 
     def heard(self, way: str, data: bytes, source: Endpoint) -> None:
         """A datagram on one of the sockets."""
-        if way in _SIGNAL_WAYS and data[:1] == b"{":
+        if way in SIGNAL_WAYS and data[:1] == b"{":
             self._signal(data, source)
         elif data[:4] in (b"M-SE", b"HTTP", b"NOTI"):
             self._ssdp(data, source)
@@ -253,7 +239,7 @@ class Neighbours:
             theirs = from_text(key, KEY_BYTES)
         except (ValueError, TypeError):
             return
-        there = [one for one in at if one.sendable and _signal_way(one.family) in self._sockets]
+        there = [one for one in at if one.sendable and signal_way(one.family) in self._sockets]
         if not there:
             return
         self._known[name] = there[0], theirs
@@ -294,24 +280,12 @@ class Neighbours:
         return json.dumps(frame, separators=(",", ":")).encode()
 
     def _send(self, data: bytes, to: Endpoint) -> None:
-        self._send_by(_signal_way(to.family), data, to)
+        self._send_by(signal_way(to.family), data, to)
 
     def _send_by(self, way: str, data: bytes, to: Endpoint) -> None:
         # There is none while the host is between two networks.
         if transport := self._sockets.get(way):
             transport.sendto(data, to)
-
-
-def _signal_way(family: int) -> str:
-    return _SIGNAL_WAYS[family == 6]
-
-
-def _signals(place: Place, other: socket.socket | None) -> socket.socket:
-    """A socket for signals, at the port of the one of the other family: a service has one port."""
-    if other is not None:
-        with contextlib.suppress(OSError):
-            return bound(place, other.getsockname()[1])
-    return bound(place)
 
 
 async def _within(seconds: float, future: asyncio.Future[None]) -> bool:

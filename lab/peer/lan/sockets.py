@@ -8,7 +8,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from lab.peer.endpoint import Endpoint
 
 MAX_BYTES = 8192
 """Of a datagram that is read."""
+SIGNAL_WAYS = "signal", "signal6"
+"""The sockets for signals, by IPv4 and by IPv6."""
 _SIOCGIFADDR = 0x8915
 _INTERFACES6 = Path("/proc/self/net/if_inet6")
 _RESPONDER_TTL = 255
@@ -69,6 +71,38 @@ def _interface6(address: str) -> int:
             if held == wanted:
                 return int(index, 16)
     return 0
+
+
+def signal_way(family: int) -> str:
+    """By which socket signals go to addresses of that family."""
+    return SIGNAL_WAYS[family == 6]
+
+
+def open_all(places: Iterable[Place], groups: Mapping[str, Endpoint]) -> dict[str, socket.socket]:
+    """At each of the places the groups of its family, and a socket for signals; OSError.
+
+    Searches go out from that, too, and answers to them come there.
+    """
+    opened: dict[str, socket.socket] = {}
+    try:
+        for place in places:
+            for way, group in groups.items():
+                if group.family == place.family:
+                    opened[way] = member(group, place)
+            opened[signal_way(place.family)] = _for_signals(place, opened.get(SIGNAL_WAYS[0]))
+    except BaseException:
+        for sock in opened.values():
+            sock.close()
+        raise
+    return opened
+
+
+def _for_signals(place: Place, other: socket.socket | None) -> socket.socket:
+    """At the port of the one of the other family, if that is free: a service has one port."""
+    if other is not None:
+        with contextlib.suppress(OSError):
+            return bound(place, other.getsockname()[1])
+    return bound(place)
 
 
 def member(group: Endpoint, place: Place) -> socket.socket:

@@ -12,7 +12,8 @@ import pytest
 from lab.peer.endpoint import Endpoint
 from lab.peer.lan import dns, said
 from lab.peer.lan.dns import Message
-from lab.peer.lan.names import MDNS, MDNS6, Names
+from lab.peer.lan.names import Names
+from lab.peer.lan.telling import MDNS, MDNS6
 
 FOUR, SIX = Endpoint("10.0.0.5", 4000), Endpoint("fd00::5", 4000)
 RESPONDER, RESOLVER = Endpoint("10.0.0.9", 5353), Endpoint("10.0.0.9", 40000)
@@ -132,7 +133,7 @@ def test_who_is_told_what_and_when():
 
         # What others may have as well is told a moment later.
         sent.clear()
-        names._told.clear()  # as if it were long ago
+        names._telling.forget()  # as if it were long ago
         names.heard("mdns", ask((said.SERVICE, dns.PTR)), RESPONDER)
         assert sent == []
         while not sent:
