@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from lab.observe.explain.ladder import Ladder, Row
+from lab.observe.explain.ladder import Ladder, Mark, Row
 from lab.observe.explain.style import SANS
 from lab.observe.explain.svg import svg
 from lab.observe.explain.words import account, moment, title
@@ -16,6 +16,7 @@ _SHEET = (
     "details{margin-top:20px}summary{cursor:pointer;font-weight:600}"
     "table{border-collapse:collapse;font-size:13px;margin-top:12px;width:100%}"
     "th,td{text-align:left;padding:5px 10px;border-bottom:1px solid #d3d9e3;vertical-align:top}"
+    ".mark td{font-weight:600}"
     "td:first-child{white-space:nowrap}code{font-size:12px}"
     "@media(prefers-color-scheme:dark){body{background:#0b0e14;color:#e9edf5}"
     "th,td{border-color:#374055}}"
@@ -24,7 +25,9 @@ _SHEET = (
 
 def html(ladder: Ladder) -> str:
     """`ladder` as an HTML document that needs nothing from elsewhere."""
-    rows = "\n".join(_row(row) for row in ladder.rows)
+    lines = [(row.at_ms, _row(row)) for row in ladder.rows]
+    lines += [(mark.at_ms, _mark(mark)) for mark in ladder.marks]
+    rows = "\n".join(line for _, line in sorted(lines, key=lambda each: each[0]))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -56,6 +59,11 @@ def _row(row: Row) -> str:
     return (
         f"<tr><td>{moment(row.at_ms)}</td><td>{escape(account(row))}</td><td>{happened}</td></tr>"
     )
+
+
+def _mark(mark: Mark) -> str:
+    at = f"<td>{moment(mark.at_ms)}</td>"
+    return f'<tr class="mark">{at}<td colspan="2">{escape(mark.text)}</td></tr>'
 
 
 def _happened(row: Row) -> Iterator[str]:

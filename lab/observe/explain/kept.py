@@ -54,13 +54,17 @@ _HEADS = {
 
 def _happened(tale: Story) -> str:
     """What came of it, and what was done to the network."""
-    head = _HEADS[outcome(tale)]
-    what = [
+    what = changes(tale) or "Nothing happened to the network"
+    return f"{_HEADS[outcome(tale)]} {what}."
+
+
+def changes(tale: Story) -> str:
+    """What was done to the network while it was looked at, and when; empty if nothing was."""
+    return joined(
         f"{moment((one.began_ns - tale.began_ns) / 1e6)} after the beginning, {text}"
         for one in tale.capture.happened
         for _, text in one.what
-    ]
-    return f"{head} {joined(what)}." if what else f"{head} Nothing happened to the network."
+    )
 
 
 # --- nothing broke ------------------------------------------------------------

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import click
+import msgspec
 import pytest
 
 from lab.observe.explain.arrange import ladder
 from lab.observe.explain.epochs import Epochs
+from lab.observe.explain.events import Happened
 from lab.observe.explain.fates import Fate
+from lab.observe.explain.html import html
+from lab.observe.explain.ladder import Ladder, Note
+from lab.observe.explain.story import story
 from lab.observe.explain.svg import svg
 from lab.observe.explain.text import ladder_text
 from tests.unit.observe.explain_support import capture, told
@@ -100,6 +105,30 @@ def test_both_plans_may_hold_while_a_change_is_made():
     assert list(epochs.possible(move.began_ns - 1)) == [0]
     assert list(epochs.possible(move.began_ns)) == [0, 1]
     assert list(epochs.possible(move.ended_ns)) == [1]
+
+
+def test_a_change_during_an_attempt_is_told_too():
+    found = capture("symmetric-pair-udp-punch")
+    middle = (found.sightings[0].at_ns + found.sightings[-1].at_ns) // 2
+    forgot = Happened(
+        began_ns=middle,
+        ended_ns=middle + 1,
+        what=(("home-a", "home-a forgot its mappings and flows"),),
+        forgot=("home-a",),
+    )
+    before = ladder(told("symmetric-pair-udp-punch"))
+    drawn = ladder(story(msgspec.structs.replace(found, happened=(forgot,))))
+    assert drawn.sentence.startswith(before.sentence)
+    assert drawn.sentence.endswith("after the beginning, home-a forgot its mappings and flows.")
+    (mark,) = drawn.marks
+    assert (mark.kind, mark.lane) == ("change", "home-a")
+    # What is mapped after that is new again.
+    assert len(mapped(drawn)) > len(mapped(before))
+    assert mark.text in html(drawn)
+
+
+def mapped(drawn: Ladder) -> list[Note]:
+    return [n for row in drawn.rows for n in row.notes if (n.lane, n.kind) == ("home-a", "mapping")]
 
 
 @pytest.mark.parametrize("name", [REBOOT, SAME_PORT, ROAMING])
