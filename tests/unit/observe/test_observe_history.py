@@ -58,8 +58,11 @@ def test_the_log_is_read_whatever_was_written(tmp_path):
     assert list(read(tmp_path / "nothing")) == []
 
 
-def test_a_full_disk_keeps_nothing_from_happening(tmp_path):
-    EventLog(tmp_path / "no" / "such" / "folder").note("something")
+def test_a_full_disk_keeps_nobody_from_hearing_what_happens(tmp_path):
+    log = EventLog(tmp_path / "no" / "such" / "folder")
+    with log.followed() as heard:
+        log.note("something")
+    assert heard.get_nowait()["event"] == "something"
 
 
 def test_columns_that_are_empty_are_left_out():

@@ -186,6 +186,7 @@ def test_an_endpoint_is_written_as_it_is_read(text):
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_an_endpoint_or_a_value_error(text):
+def test_any_text_is_an_endpoint_that_is_written_the_same_or_a_value_error(text):
     with contextlib.suppress(ValueError):
-        Endpoint.parse(text)
+        endpoint = Endpoint.parse(text)
+        assert Endpoint.parse(str(endpoint)) == endpoint

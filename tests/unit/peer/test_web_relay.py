@@ -255,10 +255,24 @@ def test_frames_come_out_as_they_went_in(payloads, masked, size):
     assert found == payloads
 
 
-@given(st.binary(max_size=300), st.booleans())
-def test_whatever_comes_is_a_frame_or_none(data, masked):
-    with contextlib.suppress(FrameError):
-        Decoder(masked=masked).feed(data)
+PIECES = st.sampled_from([b"\x81\x02ab", b"\x89\x00", b"\x01\x01a", b"\x80\x01b", b"\x82\x7e"])
+
+
+@given(st.lists(PIECES | st.binary(max_size=9)).map(b"".join), st.booleans())
+def test_whatever_comes_is_the_same_frames_however_it_is_cut(data, masked):
+    def read(size: int) -> tuple[list[Frame], bool]:
+        decoder, frames = Decoder(masked=masked), list[Frame]()
+        try:
+            for at in range(0, len(data), size):
+                frames += decoder.feed(data[at : at + size])
+        except FrameError:
+            return frames, False
+        return frames, True
+
+    one_by_one, sound = read(1)
+    assert sum(len(frame.payload) for frame in one_by_one) <= len(data)
+    # What comes before a fault is told if it came before it, too.
+    assert not sound or read(len(data) or 1) == (one_by_one, True)
 
 
 def test_a_parcel_and_a_proxy():
