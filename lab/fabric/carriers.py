@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from threading import Lock
 
@@ -25,6 +26,12 @@ from lab.seeds import derive
 from lab.topology.behaviour import Backend, Impairment
 
 _NONE = Impairment()
+_LOOK_EACH_S = 0.002
+_ETHERNET_BYTES = 14
+_JITTERS = 4
+"""How far a packet may stray, in jitters: a table of netem's ends there (2^15 / 2^13)."""
+_LONGEST_WAIT_US = 5_000_000
+"""A change is not to take longer for what waits before a very slow link."""
 
 
 class Carriers:
@@ -36,8 +43,8 @@ class Carriers:
         self._paths = paths
         self._seed = seed
         self._splices = Splices(paths.netns)
-        self._disciplined: set[str] = set()
-        """Links before whose wire the kernel has a queue, or has had one."""
+        self._disciplined: dict[str, Link] = {}
+        """Links before whose wire the kernel has a queue, or has had one: as they were last."""
         self._lock = Lock()
 
     def make_pairs(self, home: str, links: Sequence[Link]) -> list[Refusal | None]:
@@ -78,9 +85,7 @@ class Carriers:
         if ferried and link.on_veth and not spliced:
             # First: frames that are longer than the ferry expects would be cut off.
             self._resize(link)
-            with self._lock:
-                queued = link.name in self._disciplined
-            self._splices.insert(_carried(link), self._the_ferry(link), queued=queued)
+            self._splice(link)
             self._end_cut(link)
             return
         if ferried:
@@ -95,6 +100,45 @@ class Carriers:
             self._discipline(link)
         self._resize(link)
 
+    def _splice(self, link: Link) -> None:
+        """Put the ferry into the wire of `link`, behind what waits in a queue of the kernel's."""
+        carried, ferry = _carried(link), self._the_ferry(link)
+        with self._lock:
+            before = self._disciplined.get(link.name)
+        wait_us = self._drained_within_us(before) if before is not None else 0
+        slow = Impairment(delay_us=wait_us)
+        first = replace(carried, a_to_b=slow, b_to_a=slow) if wait_us else carried
+        self._splices.insert(first, ferry, queued=before is not None)
+        if before is not None and wait_us:
+            deadline = time.monotonic() + wait_us / 1e6
+            # What comes until then leaves after it; what comes later waits for that.
+            while self._waiting(before) and time.monotonic() < deadline:
+                time.sleep(_LOOK_EACH_S)
+            ferry.shape(carried)
+
+    def _drained_within_us(self, link: Link) -> int:
+        """How long the kernel needs for what waits before the wire of `link`; bounded."""
+        if not (waiting := self._waiting(link)):
+            return 0
+        frame_bit = 8 * (link.mtu + _ETHERNET_BYTES)
+        longest = max(
+            way.delay_us
+            + _JITTERS * way.jitter_us
+            + (waiting * frame_bit * 1_000_000 // way.rate_bit if way.rate_bit else 0)
+            for way in (link.a_to_b, link.b_to_a)
+        )
+        return min(longest, _LONGEST_WAIT_US)
+
+    def _waiting(self, link: Link) -> int:
+        """Packets in the fuller one of the two queues of the kernel's."""
+        from lab.fabric.links import kernel  # noqa: PLC0415 - only where a link is shaped
+
+        found = []
+        for end in (link.a, link.b):
+            with self._inside(end.node):
+                found.append(kernel.waiting(end.interface))
+        return max(found)
+
     def _resize(self, link: Link) -> None:
         """Give both ends of `link` its MTU."""
         for end in (link.a, link.b):
@@ -104,7 +148,7 @@ class Carriers:
     def delete(self, link: Link) -> None:
         """Remove the wire of `link` and what is on it; gone already is fine."""
         with self._lock:
-            self._disciplined.discard(link.name)
+            self._disciplined.pop(link.name, None)
         if link.on_veth:
             self._delete_pair(link)
         if link.backend is Backend.FERRY:
@@ -124,7 +168,7 @@ class Carriers:
 
         if link.backend is Backend.KERNEL:
             with self._lock:
-                self._disciplined.add(link.name)
+                self._disciplined[link.name] = link
         for end, impairment, way in (
             (link.a, link.a_to_b, "a-to-b"),
             (link.b, link.b_to_a, "b-to-a"),

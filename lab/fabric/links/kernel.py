@@ -41,6 +41,7 @@ _TBF_HANDLE = 0x00030000
 _TBF_CLASS = 0x00030001
 _ACTIVE_HANDLE = 0x00040000
 _CUT_HANDLE = 0x00050000
+_ROOTS = (_DELAY_HANDLE, _TBF_HANDLE)
 
 _NONE = Impairment()
 _EMPTY_WITHIN_S = 10.0
@@ -149,6 +150,15 @@ def clear(interface: str) -> None:
     with Disciplines(interface) as kernel:
         kernel.remove(ROOT, _DELAY_HANDLE)
         kernel.remove(ROOT, _TBF_HANDLE)
+
+
+def waiting(interface: str) -> int:
+    """How many packets are in what `shape` made; LabError if there is no such interface."""
+    with Disciplines(interface) as kernel:
+        return max(
+            (found.waiting for handle in _ROOTS if (found := kernel.find(handle))),
+            default=0,
+        )
 
 
 def cut(interface: str) -> None:
