@@ -36,10 +36,11 @@ def arrows(row: Row, scene: Scene) -> Iterator[str]:
 
 
 def _stub(row: Row, scene: Scene) -> Leg:
-    """A short stroke outward, for what did not leave its lane."""
+    """A stroke outward with room for its words, for what did not leave its lane."""
     lane, y = row.points[0].lane, scene.clock.y(row.at_ms)
     x, way = scene.lanes.x(lane), 1 if scene.lanes.x(lane) < WIDTH / 2 else -1
-    return Leg(x, y, x + way * 40, y)
+    length = min(text_width(counted(row), 12, bold=True) + 30, 0.8 * scene.lanes.step)
+    return Leg(x, y, x + way * length, y)
 
 
 def _end(row: Row, scene: Scene) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from lab.topology.changes import (
     Move,
     Reboot,
     SetActivity,
+    SetLink,
     SetNat,
 )
 
@@ -36,6 +37,9 @@ def told(change: AnyChange, after: Plan) -> tuple[str, str]:
             return router, f"{router} became a {words.nat_kind(nat)} NAT ({words.nat(nat)})"
         case CutLink(node=node, via=via, down=down):
             return node, f"the link {node}\N{EM DASH}{via} was {'cut' if down else 'mended'}"
+        case SetLink(node=node, via=via):
+            now = describe_change(change).partition(": ")[2]
+            return node, f"the link {node}\N{EM DASH}{via} became {now}"
         case SetActivity(node=node, activity=activity):
             did = {Activity.RUNNING: "went on", Activity.STOPPED: "was stopped"}
             return node, f"what runs in {node} {did.get(activity, 'was paused')}"

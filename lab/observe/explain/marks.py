@@ -57,7 +57,10 @@ def _note(note: Note, x: float, y: float, room: Room) -> tuple[float, str]:
         remote, _, own = note.text.partition(" may now answer to ")
         body = f"{remote} → {own}"
     elif found := _LOST.match(note.text):
-        head, body = f"lost{found[2] or ''}", found[1]
+        how = found[2] or ""
+        # How a link loses stands above; what has become of it belongs to its name.
+        cut = "which" in how
+        head, body = ("lost", note.text[5:]) if cut else (f"lost{how}", found[1])
     mono = note.kind in ("mapping", "mapped-before", "opening")
     body = body if mono else shorten(body, _LONGEST, placeholder="…")
     width = 18 + max(
