@@ -37,13 +37,12 @@ class HealthSampler:
     def __init__(
         self,
         ferry: Callable[[], FerryStats | None] = lambda: None,
-        limits: Limits | None = None,
         *,
         tap_drops: Callable[[], int] = lambda: 0,
         receive_drops: Callable[[], int] | None = None,
     ) -> None:
         self._ferry = ferry
-        self._limits = limits or Limits()
+        self._limits = Limits()
         self._tap_drops = tap_drops
         self._receive_drops = receive_drops
         self._meter = lag.LagMeter()

@@ -47,17 +47,18 @@ def read(proc: Path = Path("/proc")) -> HostCounters:
     )
 
 
-def parse_stat(text: str, ticks_per_second: int = 100) -> tuple[float, float, float]:
-    """Total, idle and stolen processor seconds from /proc/stat (proc_stat(5)).
+_TICKS_PER_SECOND = 100
+"""USER_HZ, on every architecture that runs us."""
 
-    The unit there is USER_HZ, which is 100 on every architecture that runs us.
-    """
+
+def parse_stat(text: str) -> tuple[float, float, float]:
+    """Total, idle and stolen processor seconds from /proc/stat (proc_stat(5))."""
     # user nice system idle iowait irq softirq steal; guest time is inside user.
     fields = [int(field) for field in text.splitlines()[0].split()[1:9]]
     return (
-        sum(fields) / ticks_per_second,
-        (fields[3] + fields[4]) / ticks_per_second,
-        fields[7] / ticks_per_second,
+        sum(fields) / _TICKS_PER_SECOND,
+        (fields[3] + fields[4]) / _TICKS_PER_SECOND,
+        fields[7] / _TICKS_PER_SECOND,
     )
 
 

@@ -24,25 +24,25 @@ def hit(sockets: int, probes: int, ports: int = PORTS) -> float:
     return -math.expm1(missed)
 
 
-def probes_for(chance: float, sockets: int, ports: int = PORTS) -> int:
+def probes_for(chance: float, sockets: int) -> int:
     """The fewest probes with at least this chance (below 1) to hit."""
-    low, high = 0, ports
+    low, high = 0, PORTS
     while low < high:
         middle = (low + high) // 2
-        if hit(sockets, middle, ports) >= chance:
+        if hit(sockets, middle) >= chance:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def both_hard(pairs: float, ports: int = PORTS) -> float:
+def both_hard(pairs: float) -> float:
     """The chance that two sides with random ports on both ends meet, after so many trials.
 
     A trial is one packet of one socket to one port, with a port of its own on
     either side; it meets its counterpart once in ports squared.
     """
-    return -math.expm1(-pairs / ports**2)
+    return -math.expm1(-pairs / PORTS**2)
 
 
 def undisturbed(rate: float, seconds: float, window: int = 1) -> float:

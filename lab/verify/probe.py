@@ -19,7 +19,7 @@ from typing import Self
 
 from lab.paths import LabPaths
 from lab.peer.endpoint import Endpoint
-from lab.verify.packets import ECHO_REQUEST, Packet
+from lab.verify.packets import ECHO_REQUEST, SYN, Packet
 from lab.verify.site import Site
 from lab.verify.wire import Wire
 
@@ -138,13 +138,11 @@ class Probe:
         """As `port`, several."""
         return [self.port(first, last) for _ in range(count)]
 
-    def out(
-        self, protocol: str, source: Endpoint, to: Endpoint, *, ttl: int = 0, flags: int = 2
-    ) -> Sent:
+    def out(self, protocol: str, source: Endpoint, to: Endpoint, *, ttl: int = 0) -> Sent:
         """A first packet from inside: a datagram, a SYN, a ping."""
         ttl = ttl or self.site.hops
         kind = (ECHO_REQUEST, 0) if protocol == "icmp" else (-1, 0)
-        segment = flags if protocol == "tcp" else 0
+        segment = SYN if protocol == "tcp" else 0
         return Sent(
             INSIDE, Packet(protocol, source, to, self.tag(), flags=segment, icmp=kind, ttl=ttl)
         )

@@ -10,9 +10,10 @@ from lab.peer.relay.client import TurnClient
 class Tunnel:
     """`client` with `inner` on top; a `lab.peer.machine.Machine` for the relay's socket."""
 
-    def __init__(self, client: TurnClient, inner: Machine | None = None) -> None:
+    def __init__(self, client: TurnClient) -> None:
         self.client = client
-        self.inner = inner
+        self.inner: Machine | None = None
+        """Set when the relay is there."""
 
     def receive(self, data: bytes, source: Endpoint, now: float) -> str:
         kind = self.client.receive(data, source, now)

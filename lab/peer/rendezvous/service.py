@@ -28,8 +28,8 @@ _COUNT = struct.Struct("i")
 class RendezvousService:
     """The service on one TCP port."""
 
-    def __init__(self, broker: Broker | None = None) -> None:
-        self.broker = broker or Broker(unread=self._unread)
+    def __init__(self) -> None:
+        self.broker = Broker(unread=self._unread)
         self.connections: dict[int, asyncio.Transport | Stream] = {}
         self.doors = Doors(MAX_CONNECTIONS, MAX_PER_ADDRESS)
         self._next = 0
