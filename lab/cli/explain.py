@@ -97,6 +97,8 @@ def command(
     paths = choose(lab_name)
     check_ends(paths, local, remote)
     check_techniques(techniques)
+    for name in filter(None, (svg_file, html_file)):
+        _check_place(name)
     session = bool(during or for_s)
     if len(techniques) > 1 and not session:
         raise click.UsageError("One technique at a time; a session (--during) may use several.")
@@ -206,6 +208,19 @@ def _connected() -> frozenset[str]:
     from lab.topology.outcomes import CONNECTED
 
     return CONNECTED
+
+
+def _check_place(name: str) -> None:
+    """InputError, before anything is tried, if there is no folder for the file `name`."""
+    from pathlib import Path
+
+    from lab.errors import InputError
+
+    if not Path(name).parent.is_dir():
+        raise InputError(
+            f"can't write {name}: there is no folder {Path(name).parent}",
+            remedy="name a file that can be written",
+        )
 
 
 def _write(name: str, text: str) -> bool:
