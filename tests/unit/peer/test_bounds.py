@@ -24,7 +24,7 @@ from lab.peer.rendezvous.broker import ROOM, Broker
 from lab.peer.rendezvous.commands import Send
 from lab.peer.rendezvous.frames import FrameReader, encode
 from lab.peer.rendezvous.member import Answer, Member
-from lab.peer.rendezvous.parcels import Parcel
+from lab.peer.rendezvous.parcels import MOST, Parcel
 from lab.peer.rendezvous.service import RendezvousService
 from lab.peer.stun import service as stun_service
 from lab.peer.stun.codec import Class, Message, Method, long_term_key, new_transaction, request
@@ -339,6 +339,19 @@ def test_a_peer_may_say_so_many_bytes():
     carried = codes.count("")
     assert carried * 15000 <= 8 * broker_module.OCTETS_PER_S
     assert codes.count("too-fast") == 100 - carried
+
+
+def test_little_is_kept_for_who_is_cut_off():
+    broker = Broker(rate=1000.0)
+    alice = registered(broker, 1, "alice")
+    registered(broker, 2, "bob")
+    broker.closed(2, 0.0)
+    for number in range(2 * MOST):
+        alice.send("bob", {"number": number})
+    broker.received(1, alice.take(), 1.0)
+    kept = [parcel.frame for parcel in broker._members._held["bob"].parcels]
+    assert len(kept) == MOST
+    assert f'"number":{2 * MOST - 1}}}'.encode() in kept[-1]
 
 
 def test_nothing_that_a_member_says_is_free():
