@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.kernel, pytest.mark.docker]
 
 TOPOLOGY = "single-nat"
 POINTS = (1, 3, 5, 7, 9, 12, 20, 24)
+VICTIMS = ("interrupt", "kill", "agent")
+ENDS = [(victim, after) for n, victim in enumerate(VICTIMS) for after in POINTS[n % 2 :: 2]]
+"""What ends, and at which line of `lab up --verbose`; labs of processes end at many more."""
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +112,8 @@ def test_without_an_engine(lab: Command):
 
 
 @pytest.mark.usefixtures("stranger")
-@pytest.mark.parametrize("after", POINTS)
-@pytest.mark.parametrize("victim", ["interrupt", "kill", "agent"])
-def test_ended_in_the_middle(lab: Command, engine: Engine, after: int, victim: str):
+@pytest.mark.parametrize(("victim", "after"), ENDS)
+def test_ended_in_the_middle(lab: Command, engine: Engine, victim: str, after: int):
     name = lab.name()
     up = lab.popen("up", TOPOLOGY, "--name", name, "--runtime", "docker", "--verbose")
     assert up.stderr is not None
