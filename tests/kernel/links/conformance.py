@@ -30,7 +30,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -235,12 +235,21 @@ def pace(count: int, period_s: float) -> Iterator[int]:
         yield i
 
 
-def all_came(arrivals: Sequence[Arrival], count: int, *, ordered: bool = True) -> None:
-    """Assert that each of `count` came once, and in this order; what did not is said."""
+def all_came(
+    arrivals: Sequence[Arrival],
+    count: int,
+    *,
+    ordered: bool = True,
+    spared: Collection[int] = (),
+) -> None:
+    """Assert that each of `count` but the `spared` came once, and in this order.
+
+    What did not is said.
+    """
     numbers = [arrival.number for arrival in arrivals]
     counts = Counter(numbers)
     wrong = []
-    if lost := [n for n in range(count) if n not in counts]:
+    if lost := [n for n in range(count) if n not in counts and n not in spared]:
         wrong.append(f"{len(lost)} of {count} lost: {spans(lost)}")
     if doubled := [n for n, times in counts.items() if times > 1]:
         wrong.append(f"{len(doubled)} came twice: {spans(sorted(doubled))}")
@@ -623,14 +632,22 @@ def another_kind_of_queue_keeps_what_waits(wire: Wire) -> None:
         Impairment(),
         Impairment(rate_bit=rate, queue=ROOMY),
     )
-    # 36 ms' worth: less than CoDel allows.
-    each = 30
+    # 36 ms' worth: CoDel drops none of it, and some if the machine pauses.  Who empties a
+    # queue loses most of it.
+    each, few = 30, 8
     for turn, kind in enumerate(kinds):
         wire.shape(kind)
         for i in range(each):
             wire.send(turn * each + i, 1514)
     count = each * len(kinds)
-    all_came(wire.receive(count), count)
+    arrivals = wire.receive(count)
+    missing = set(range(count)) - {arrival.number for arrival in arrivals}
+    dropped: set[int] = set()
+    for turn, kind in enumerate(kinds):
+        here = missing.intersection(range(turn * each, (turn + 1) * each))
+        if kind.discipline is not Discipline.DROP_TAIL and len(here) <= few:
+            dropped |= here
+    all_came(arrivals, count, spared=dropped)
 
 
 def packets_are_doubled_where_a_rate_was(wire: Wire) -> None:
@@ -686,7 +703,6 @@ TIMED: frozenset[Callable[[Wire], None]] = frozenset(
         queues_have_their_length,
         codel_drops_before_the_queue_is_full,
         fq_codel_lets_the_sparse_pass,
-        another_kind_of_queue_keeps_what_waits,
     }
 )
 """Those that a machine that pauses makes fail: they are made again, a few times."""
