@@ -2,7 +2,7 @@
 
 State lives on a file system that a reboot clears (`/run/lab`), because the
 namespaces that it describes are cleared by a reboot too.  `LAB_STATE_DIR`
-moves it.
+moves it: perhaps to a folder where other things are, too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,38 @@ from pathlib import Path
 
 NETNS_DIR = Path("/run/netns")
 
+_JOURNAL = "journal.jsonl"
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def state_root() -> Path:
     """The folder that holds one folder per lab."""
     return Path(os.environ.get("LAB_STATE_DIR", "/run/lab"))
+
+
+def labs_in(root: Path) -> list[str]:
+    """The names of the labs whose state is in `root`, in order; none where there is no folder.
+
+    Whatever else is there is not seen.  Raises PermissionError where the caller may not look.
+    """
+    try:
+        return sorted(one.name for one in root.iterdir() if one.is_dir() and is_labs(one))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def is_labs(folder: Path) -> bool:
+    """Whether a folder is a lab's: there is a journal in it, or nothing (yet, or any more).
+
+    One that the caller may not look into is taken for one: labs are root's.
+    """
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except PermissionError:
+        return True
+    except FileNotFoundError:
+        return False
+    return not names or _JOURNAL in names
 
 
 def data_dir(kind: str) -> Path:
@@ -48,7 +74,7 @@ class LabPaths:
     @property
     def journal(self) -> Path:
         """Written before each create: JSON lines, the authority on what is ours."""
-        return self.root / "journal.jsonl"
+        return self.root / _JOURNAL
 
     @property
     def plan(self) -> Path:

@@ -17,7 +17,7 @@ from lab.agent import lock
 from lab.errors import LabError
 from lab.fabric import journal
 from lab.fabric import teardown as fabric
-from lab.paths import LabPaths
+from lab.paths import LabPaths, is_labs
 from lab.runtime import teardown as runtime
 
 _AGENT_DEADLINE_S = 10.0
@@ -36,8 +36,8 @@ class Removed:
 def destroy(paths: LabPaths) -> Removed:
     """Remove every trace of the lab at `paths`; fine if there is little or nothing.
 
-    Raises LabError if something could not be removed; it can be called again,
-    and by several processes at once.
+    Raises LabError if something could not be removed, or if the folder is no
+    lab's; it can be called again, and by several processes at once.
     """
     with lock.alone(paths.root) as there:
         if not there:
@@ -45,6 +45,11 @@ def destroy(paths: LabPaths) -> Removed:
             # name again by now is a new lab.
             processes = 0 if paths.root.exists() else runtime.kill_processes(paths)
             return Removed(paths.lab, processes, 0, 0)
+        if not is_labs(paths.root):
+            raise LabError(
+                f"{paths.root} is no lab's: there is no journal in it",
+                remedy="set LAB_STATE_DIR to where the labs are",
+            )
         _end_agent(paths)
         runtime.thaw_containers(paths)
         processes = runtime.kill_processes(paths)

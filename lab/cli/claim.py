@@ -1,11 +1,14 @@
-"""Taking a lab's name: the state folder is the claim, and making it is atomic."""
+"""Taking a lab's name: the state folder is the claim, and making it is atomic.
+
+The journal comes into it at once: by that it is known for a lab's (`paths.is_labs`).
+"""
 
 from __future__ import annotations
 
 import errno
 
 from lab.errors import InputError, LabError, MissingError
-from lab.paths import LabPaths, state_root
+from lab.paths import LabPaths, is_labs, state_root
 
 
 def check_free(name: str) -> None:
@@ -33,8 +36,10 @@ def claim(name: str) -> LabPaths:
     except OSError as error:
         raise _no_room(paths, error) from error
     try:
+        paths.journal.touch()
         (paths.root / "nodes").mkdir()
     except BaseException as error:  # interrupted, too: what was made goes away again
+        paths.journal.unlink(missing_ok=True)
         paths.root.rmdir()
         if isinstance(error, OSError):
             raise _no_room(paths, error) from error
@@ -43,6 +48,12 @@ def claim(name: str) -> LabPaths:
 
 
 def _taken(name: str) -> InputError:
+    folder = LabPaths.of(name).root
+    if not (folder.is_dir() and is_labs(folder)):
+        return InputError(
+            f"{folder} is there, and no lab's",
+            remedy="choose another name (--name OTHER), or another folder (LAB_STATE_DIR)",
+        )
     return InputError(
         f"a lab named {name!r} exists already",
         remedy=f"remove it (lab down {name}) or choose another name (--name OTHER)",

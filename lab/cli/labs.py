@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from lab.errors import InputError, MissingError
-from lab.paths import LabPaths, state_root
+from lab.paths import LabPaths, labs_in, state_root
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,9 +23,7 @@ def existing() -> list[str]:
     Raises MissingError where the caller may not even look for them.
     """
     try:
-        return sorted(entry.name for entry in state_root().iterdir() if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        return labs_in(state_root())
     except PermissionError:
         raise MissingError(f"{state_root()} is root's", remedy="run it with sudo") from None
 

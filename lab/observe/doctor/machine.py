@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lab.observe.doctor.check import Check, Level, found_or
-from lab.paths import NETNS_DIR, LabPaths, state_root
+from lab.paths import NETNS_DIR, LabPaths, labs_in, state_root
 from lab.runtime import limits
 
 _SYSCTL = Path("/proc/sys")
@@ -139,7 +139,7 @@ def leftovers(root: Path, names: Path) -> Iterator[Check]:
     A namespace of no lab in `root` is reported and no more: the state folder
     says what is ours, and a name proves nothing.
     """
-    labs = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    labs = labs_in(root)
     dead = [lab for lab in labs if not locked(LabPaths(root / lab).agent_lock)]
     for lab in dead:
         yield Check(

@@ -141,6 +141,7 @@ def test_a_lab_with_a_dead_agent_is_left_over_and_a_strange_namespace_is_only_re
     root, names = tmp_path / "lab", tmp_path / "netns"
     for lab in ("alive", "dead", "with.dot"):
         (root / lab).mkdir(parents=True)
+        LabPaths(root / lab).journal.touch()
     names.mkdir()
     for name in ("alive.alice", "with.dot.bob", "other.carol", "docker0"):
         (names / name).touch()
