@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from lab.topology.addresses import Written
-from lab.topology.behaviour import Dependence, Hairpin, Mount, Nat
+from lab.topology.behaviour import Dependence, Hairpin, Nat
 from lab.topology.document import Document
 from lab.topology.expand import Instance
 from lab.topology.forms.file import ExpectForm
 from lab.topology.forms.node import NodeForm
 from lab.topology.forms.router import RouterForm
+from lab.topology.hostfiles import command_from, mount_from
 from lab.topology.model import (
     Expectation,
     Ip,
@@ -55,6 +55,7 @@ def node_spec(
     folder = Path(document.source).parent
     services = form.services or form.service or {}
     address = form.address or Written()
+    command = form.command or ()
     return NodeSpec(
         name=one.name,
         via=one.via,
@@ -68,32 +69,14 @@ def node_spec(
         service_ports=tuple((service, port) for service, port in services.items() if port),
         peer=form.peer,
         image=form.image or "",
-        command=tuple(form.command or ()) if form.image else _command(form.command, folder),
+        command=tuple(command) if form.image else command_from(folder, command),
         env=tuple(sorted((form.env or {}).items())),
-        mounts=tuple(_mount(mount, folder) for mount in form.mounts or ()),
+        mounts=tuple(mount_from(folder, mount) for mount in form.mounts or ()),
         memory_bytes=form.memory or 0,
         cpus=form.cpus or 0.0,
         ready_signal=form.ready == "signal",
         where=document.where(one.loc),
     )
-
-
-def _mount(mount: Mount, folder: Path) -> Mount:
-    """`mount` with its source absolute: relative ones are meant from the file's folder."""
-    written = os.path.expanduser(mount.source)  # noqa: PTH111 - Path's raises for unknown users
-    source = _from(folder, written)
-    return Mount(source=source, target=mount.target, read_only=mount.read_only)
-
-
-def _command(words: list[str] | None, folder: Path) -> tuple[str, ...]:
-    """What this machine is to run, with files that are named beside the topology's absolute."""
-    beside = ("./", "../")
-    return tuple(_from(folder, word) if word.startswith(beside) else word for word in words or ())
-
-
-def _from(folder: Path, written: str) -> str:
-    """`written` as seen from `folder`, absolute."""
-    return os.path.abspath(folder / written)  # noqa: PTH100 - Path's follows links, and may raise
 
 
 def expectation(form: ExpectForm) -> Expectation:

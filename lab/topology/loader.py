@@ -33,6 +33,7 @@ from lab.topology.faults import Faults
 from lab.topology.files import find, read_text, shipped
 from lab.topology.forms.character import FOLDER
 from lab.topology.forms.file import FileForm
+from lab.topology.hostfiles import check_host_files
 from lab.topology.model import (
     Regions,
     SwitchSpec,
@@ -103,6 +104,7 @@ class _Understanding:
         resolved = resolve(document, self._presets, declared)
         for name, form in declared.nodes.items():
             check_program(document, name, form)
+            check_host_files(document, name, form)
         if not (file.routers or file.nodes or document.problems):
             document.report((), "there is nothing in this network", "write routers: and nodes:")
         instances = expand(document, declared)
