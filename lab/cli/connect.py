@@ -64,8 +64,6 @@ def command(
     outcome that contradicts what `lab predict` says is pointed out: a NAT is not
     what it claims, or there is a fault in lab.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from lab.agent import client
     from lab.cli.labs import choose, plan_of
     from lab.cli.terminal import print_json, say
@@ -73,6 +71,9 @@ def command(
     from lab.topology.outcomes import CONNECTED
 
     paths = choose(lab_name)
+    # Who may not look at the lab is told so before more is read from disk.
+    from concurrent.futures import ThreadPoolExecutor
+
     written = _written(paths)
     plan = plan_of(paths)
     check_ends(paths, local, remote)
