@@ -104,7 +104,7 @@ def _behind(node: Node, ends: Ends) -> Ends:
 
 def _before(node: Node, ends: Ends) -> Ends:
     """What leaves it, if it is for the outside."""
-    if node.nptv6 is None:
+    if node.nptv6 is None or ":" not in ends.destination[0]:
         return ends
     for inside, _ in node.nptv6.subnets:
         prefix = Prefix6.parse(inside)
