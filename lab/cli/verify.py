@@ -56,10 +56,12 @@ def command(
 
     The first name is the lab's, unless only one is running and it has a node
     of that name; with nodes, it is about these and the links that end there.
-    Exit code 1 if something is not as declared.
+    Exit code 1 if something is not as declared, 4 if it could not be measured;
+    what the lab itself cut off need not be.
     """
     from lab.cli.labs import choose, existing, need_root, node_of, plan_of
     from lab.cli.terminal import print_json
+    from lab.errors import AnswerNoError, LabError
     from lab.observe import host
     from lab.verify import LinkOptions, verify
     from lab.verify.report import excused
@@ -94,7 +96,8 @@ def command(
     else:
         render(report)
     if not report.ok:
-        raise click.exceptions.Exit(1)
+        verdict = AnswerNoError if report.differences else LabError
+        raise click.exceptions.Exit(verdict.exit_code)
 
 
 def _chosen(
@@ -133,6 +136,8 @@ def _as_json(report: Report) -> dict[str, Any]:
         "findings": [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.findings],
         "peers": [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.peers],
         "links": [msgspec.to_builtins(one) | {"ok": one.ok} for one in report.links],
-        "unmeasured": [{"node": node, "why": why} for node, why in report.unmeasured],
+        "unmeasured": [
+            {"node": one.node, "why": one.why, "meant": one.meant} for one in report.unmeasured
+        ],
         "seconds": report.seconds,
     }

@@ -140,6 +140,16 @@ class LinkFinding(Frozen, frozen=True):
         return self.verdict is not LinkVerdict.DIFFERS
 
 
+class Unmeasured(Frozen, frozen=True):
+    """A node or a link that could not be measured at all."""
+
+    node: str
+    """Of a link: its ends, as in its findings."""
+    why: str
+    meant: bool = False
+    """The plan has it so: what leads there is down, or there is no place to measure from."""
+
+
 class Report(Frozen, frozen=True):
     """All findings of one lab."""
 
@@ -147,8 +157,7 @@ class Report(Frozen, frozen=True):
     findings: tuple[Finding, ...] = ()
     peers: tuple[PeerFinding, ...] = ()
     links: tuple[LinkFinding, ...] = ()
-    unmeasured: tuple[tuple[str, str], ...] = ()
-    """Nodes and links that could not be measured, and why."""
+    unmeasured: tuple[Unmeasured, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -171,9 +180,14 @@ class Report(Frozen, frozen=True):
         )
 
     @property
+    def failed(self) -> tuple[Unmeasured, ...]:
+        """What should have been measured, and nothing is known of it."""
+        return tuple(one for one in self.unmeasured if not one.meant)
+
+    @property
     def ok(self) -> bool:
-        """Whether everything that was measured is as declared."""
-        return not self.differences
+        """Whether everything is as declared, and nothing failed to be measured."""
+        return not self.differences and not self.failed
 
 
 def excused(report: Report, overflows: int) -> Report:

@@ -18,18 +18,19 @@ from lab.verify.lifetimes import LIMIT_S, Clocks
 from lab.verify.links.measure import measure
 from lab.verify.links.toll import Read
 from lab.verify.probe import Probe
-from lab.verify.report import IPV4, IPV6, Finding, LinkFinding, PeerFinding, Report
+from lab.verify.report import IPV4, IPV6, Finding, LinkFinding, PeerFinding, Report, Unmeasured
 from lab.verify.trial import Trial
 
 _AT_ONCE = 24
 """Nodes measured together."""
+_CHANGED = "it changed each time while it was measured"
 
 
 @dataclass(slots=True)
 class _Found:
     findings: list[Finding] = field(default_factory=list)
     peers: list[PeerFinding] = field(default_factory=list)
-    unmeasured: list[tuple[str, str]] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
 
     @property
     def right(self) -> bool:
@@ -113,12 +114,12 @@ def _steadily(
     try:
         return steadily(now, plan, measure, lambda found: found.right)
     except ChangedError:
-        return _Found(unmeasured=[(node.name, "it changed each time while it was measured")])
+        return _Found(unmeasured=[Unmeasured(node=node.name, why=_CHANGED)])
 
 
 def _links(
     plan: Plan, paths: LabPaths, options: LinkOptions, now: Callable[[], Plan]
-) -> tuple[list[LinkFinding], list[tuple[str, str]]]:
+) -> tuple[list[LinkFinding], list[Unmeasured]]:
     """What is found of links; those that seem wrong are measured again if the lab changed."""
     found: dict[str, list[LinkFinding]] = {}
     lost: dict[str, str] = {}
@@ -147,8 +148,11 @@ def _links(
         steadily(now, plan, look, lambda right: right)
     except ChangedError:
         for name in [name for name, parts in found.items() if not all(one.ok for one in parts)]:
-            lost[found.pop(name)[0].link] = "it changed each time while it was measured"
-    return [one for parts in found.values() for one in parts], [*lost.items()]
+            lost[found.pop(name)[0].link] = _CHANGED
+    return (
+        [one for parts in found.values() for one in parts],
+        [Unmeasured(node=link, why=why) for link, why in lost.items()],
+    )
 
 
 def _router(paths: LabPaths, limit_s: float, plan: Plan, node: Node) -> _Found:
@@ -158,7 +162,7 @@ def _router(paths: LabPaths, limit_s: float, plan: Plan, node: Node) -> _Found:
             found.findings += _router4(plan, paths, node, limit_s)
         found.findings += ipv6.findings(plan, paths, node)
     except site.UnreachableError as reason:
-        found.unmeasured.append((node.name, str(reason)))
+        found.unmeasured.append(Unmeasured(node=node.name, why=str(reason), meant=True))
     return found
 
 
@@ -188,7 +192,7 @@ def _host(paths: LabPaths, plan: Plan, node: Node) -> _Found:
         try:
             where = places[family](plan, node)
         except site.UnreachableError as reason:
-            found.unmeasured.append((node.name, str(reason)))
+            found.unmeasured.append(Unmeasured(node=node.name, why=str(reason), meant=True))
             continue
         for one in host.findings(where, paths, node.firewall):
             found.findings.append(replace(one, family=family))
@@ -198,5 +202,6 @@ def _host(paths: LabPaths, plan: Plan, node: Node) -> _Found:
 def _peer(paths: LabPaths, plan: Plan, node: Node) -> _Found:
     way = {node.name, *(router.name for router in site.way_out(plan, node.name))}
     if any(link.down and link.a.node in way for link in plan.links):
-        return _Found(unmeasured=[(node.name, "its way to the STUN server is down")])
+        why = "its way to the STUN server is down"
+        return _Found(unmeasured=[Unmeasured(node=node.name, why=why, meant=True)])
     return _Found(peers=list(peers.measure(plan, paths, node)))

@@ -48,8 +48,8 @@ def shown(report: Report, width: int) -> list[RenderableType]:
     if report.peers:
         parts += [_peers(report.peers), Text()]
     parts += [
-        Text(f"{node} could not be measured: {why}", style="yellow")
-        for node, why in report.unmeasured
+        Text(f"{one.node} could not be measured: {one.why}", style="yellow")
+        for one in report.unmeasured
     ]
     parts.append(_sum(report))
     return parts
@@ -185,10 +185,11 @@ def _sum(report: Report) -> Text:
             count = len(report.distorted)
             return Text(f"? {count} of what was measured is distorted, {took}", style="yellow")
         return Text(f"✓ {' and '.join(found or parts[:1])} as declared, {took}", style="green")
-    count = len(report.differences)
-    return Text(
-        f"✗ {count} of what was measured differs from what is declared, {took}", style="red"
-    )
+    if count := len(report.differences):
+        what = f"{count} of what was measured differs from what is declared"
+    else:
+        what = f"{len(report.failed)} of what is declared could not be measured"
+    return Text(f"✗ {what}, {took}", style="red")
 
 
 def _table(*names: str) -> Table:

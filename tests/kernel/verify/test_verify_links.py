@@ -132,3 +132,18 @@ def test_a_pair_without_a_link_is_refused(lab: Running) -> None:
     wrong = lab_command(lab.state, "verify", lab.paths.lab, "--link", "alice", "carol")
     assert wrong.returncode == 2
     assert "there is no link between alice and carol" in wrong.stderr
+
+
+def test_a_link_that_cannot_be_measured_fails_the_command(lab: Running, tmp_path: Path) -> None:
+    trace = tmp_path / "lte.down"
+    trace.write_text("1\n5\n9\n")
+    command(lab, "link", "set", "carol", "internet", f"trace={trace}")
+    trace.write_text("1\n5\n8\n")
+    asked = ("verify", lab.paths.lab, "--link", "carol", "internet", "--json")
+    done = lab_command(lab.state, *asked)
+    assert done.returncode == 4, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["ok"], answer["links"]) == (False, [])
+    (lost,) = answer["unmeasured"]
+    assert (lost["node"], lost["meant"]) == ("carol -- internet", False)
+    assert "lte.down has changed" in lost["why"]

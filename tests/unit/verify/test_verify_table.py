@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from lab.verify.report import IPV6, Dimension, Finding, Report, excused
+from lab.verify.report import IPV6, Dimension, Finding, Report, Unmeasured, excused
 from lab.verify.table import render, shown
 
 PREFIX = "fd5c:8a31:77f0:1::/64 as 2a02:1:0:d309::/64, fd5c:8a31:77f0:2::/64 as 2a02:1:0:d30a::/64"
@@ -31,7 +31,7 @@ REPORT = Report(
         Finding("home", Dimension.FILTERING, "tcp", EACH, EACH, ok=True),
         Finding("home", Dimension.MAPPING, "udp", "endpoint-independent", "random", ok=False),
     ),
-    unmeasured=(("far", "its way out is down, " * 8),),
+    unmeasured=(Unmeasured(node="far", why="its way out is down, " * 8, meant=True),),
 )  # fmt: skip
 
 
@@ -87,3 +87,16 @@ def test_what_differs_while_the_neighbour_table_was_full_is_distorted(
     assert "? random" in out
     assert "neighbour table was full 3 times" in " ".join(out.split())
     assert out.splitlines()[-1].startswith("? 1 of what was measured is distorted")
+
+
+def test_what_could_not_be_measured_is_not_alright_unless_the_lab_has_it_so(
+    capsys: pytest.CaptureFixture[str],
+):
+    right = replace(REPORT, findings=REPORT.findings[:1])
+    assert right.ok, "what is cut off need not be measured"
+    report = replace(right, unmeasured=(Unmeasured(node="a -- b", why="its trace has changed"),))
+    assert (report.ok, report.differences) == (False, ())
+    render(report)
+    lines = capsys.readouterr().out.splitlines()
+    assert "a -- b could not be measured: its trace has changed" in lines
+    assert lines[-1].startswith("✗ 1 of what is declared could not be measured, in ")
