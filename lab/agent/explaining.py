@@ -162,6 +162,7 @@ class Explaining:
             rules = await asyncio.to_thread(recorder.rules)
         finally:
             self._follow(None)
+            await asyncio.to_thread(witness.end)
             await asyncio.to_thread(recorder.__exit__, None, None, None)
             after = await asyncio.to_thread(self._ferry_stats)
         recording.capture = msgspec.structs.replace(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import msgspec
 
+from lab.errors import LabError
 from lab.observe.capture import Recorder
 from lab.observe.explain.events import Happened
 from lab.observe.explain.happenings import told
@@ -23,7 +25,8 @@ class Witness:
     """Sees that a recorder goes on seeing two peers whatever is changed, and notes the changes.
 
     `before` and `after` surround each change; they may take as long as it takes
-    to list the rules of the nodes concerned, and belong to one thread at a time.
+    to list the rules of the nodes concerned.  No change fails because somebody
+    looks on, also not one that comes while the recording ends.
     """
 
     def __init__(self, recorder: Recorder, plan: Plan, local: str, remote: str) -> None:
@@ -35,11 +38,32 @@ class Witness:
         self._ends = (local, remote)
         self._addresses = own_addresses(plan, way(plan, local, remote))
         self._began: tuple[Plan, tuple[str, ...], int, list[tuple[str, str]]] | None = None
+        self._looking = Lock()
+        self._ended = False
 
     def before(
         self, desired: Plan, operations: Sequence[AnyOperation], changes: Sequence[AnyChange]
     ) -> None:
         """Get ready for what `operations` do; `changes` are what they were made from."""
+        with self._looking:
+            if self._ended:
+                return
+            try:
+                self._look_further(desired, operations)
+            except (LabError, OSError) as error:
+                why = error.message if isinstance(error, LabError) else error.strerror
+                self._recorder.lost.append(f"some of what a change brought ({why})")
+        forgot = tuple(op.node.name for op in operations if isinstance(op, ResetNode))
+        what = [told(change, desired) for change in changes]
+        self._began = (desired, forgot, time.time_ns(), what or [("", "the lab was changed")])
+
+    def end(self) -> None:
+        """Let the recorder alone from here on; it may be closed."""
+        with self._looking:
+            self._ended = True
+
+    def _look_further(self, desired: Plan, operations: Sequence[AnyOperation]) -> None:
+        """Record what will pass, and keep the rules that will go."""
         found = way(desired, *self._ends)
         self._addresses = tuple(dict.fromkeys((*self._addresses, *own_addresses(desired, found))))
         there = {node.name for node in self._plan.nodes}
@@ -47,9 +71,6 @@ class Witness:
         ruled = {op.node.name for op in operations if isinstance(op, _REPLACING)}
         self._recorder.keep(ruled & {node.name for node in nodes})
         self._recorder.widen(nodes, self._addresses)
-        forgot = tuple(op.node.name for op in operations if isinstance(op, ResetNode))
-        what = [told(change, desired) for change in changes]
-        self._began = (desired, forgot, time.time_ns(), what or [("", "the lab was changed")])
 
     def account(self) -> tuple[Happened, ...]:
         """What happened, each as of when the kernel did it; for when the recording has ended."""
