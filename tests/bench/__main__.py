@@ -89,10 +89,15 @@ def scrape(report: Report) -> Iterator[Row]:
 
 
 def links(report: Report) -> Iterator[Row]:
-    rate, single = report["ferry_flood"]["kpps"], report["ferry_10kpps_20ms"]
-    many = report["ferry_100_links_1kpps"]
+    single, many = report["ferry_10kpps_20ms"], report["ferry_100_links_1kpps"]
+    ferry, veth = report["ferry_flood"], report["veth_flood"]
+    rate, share_of_veth = ferry["kpps"], ferry["kpps"] / veth["kpps"]
     yield Row("user-space link, 1200-byte UDP", f"{rate:.0f} kpps", "≥ 200 kpps", rate >= 200)
-    yield Row("a bare veth pair, sent singly", f"{report['veth_flood']['kpps']:.0f} kpps", "", None)
+    yield Row("a bare veth pair, sent singly", f"{veth['kpps']:.0f} kpps", "(floor)", None)
+    yield Row("user-space link: share of the veth", f"{share_of_veth:.2f}", "", None)
+    each = [f"{one['machine_us_per_packet']:.1f}" for one in (ferry, veth)]
+    what = "processor time of the whole machine a packet, user-space link and veth"
+    yield Row(what, f"{each[0]} and {each[1]} µs", "", None)
     for share, limit in (("median", 300), ("p99", 2000)):
         error = single[f"error_us_{share}"]
         what = f"delay error at 10 kpps, {share}"
