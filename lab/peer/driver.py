@@ -53,6 +53,10 @@ class Driver:
         """The clock of every machine here, in seconds."""
         return self._loop.time()
 
+    def local_to(self, remote: Endpoint) -> Endpoint:
+        """Our end of what goes to `remote`; `local` where all goes by one socket."""
+        return self.local
+
     def add(self, machine: Machine) -> None:
         """Let `machine` take part; it may send at once.
 

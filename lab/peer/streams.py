@@ -71,6 +71,11 @@ class StreamDriver(Driver):
         """The other ends of the connections that are open."""
         return tuple(self._streams)
 
+    def local_to(self, remote: Endpoint) -> Endpoint:
+        """Our end of the connection to `remote`; `local` if there is none."""
+        stream = self._streams.get(remote)
+        return stream.local if stream else self.local
+
     def proven(self, remote: Endpoint) -> bool:
         """Whether an authentic packet came by the connection to `remote`."""
         stream = self._streams.get(remote)
@@ -87,7 +92,7 @@ class StreamDriver(Driver):
         The socket belongs to the driver from here on.
         """
         try:
-            remote = Endpoint(*sock.getpeername()[:2])
+            local, remote = (Endpoint(*end[:2]) for end in (sock.getsockname(), sock.getpeername()))
             if self._nat64 and remote.family == 6:
                 remote = self._nat64.unwrap(remote)
         except OSError as error:
@@ -99,7 +104,7 @@ class StreamDriver(Driver):
         if self._closed or remote in self._streams or not self._room():
             sock.close()
             return False
-        await self._loop.connect_accepted_socket(lambda: _Stream(self, remote), sock)
+        await self._loop.connect_accepted_socket(lambda: _Stream(self, local, remote), sock)
         return remote in self._streams
 
     def opened(self, remote: Endpoint, stream: _Stream) -> None:
@@ -147,9 +152,10 @@ class _Stream(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, driver: StreamDriver, remote: Endpoint) -> None:
+    def __init__(self, driver: StreamDriver, local: Endpoint, remote: Endpoint) -> None:
         self.proven = False
         """Whether an authentic packet came by it."""
+        self.local = local
         self._driver = driver
         self._remote = remote
         self._packets = Packets()

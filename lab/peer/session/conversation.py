@@ -123,7 +123,7 @@ class Conversation:
         if self.session is None:
             return
         for number, held in self.held.items():
-            if held.path.driver.local.address in gone:
+            if held.path.socket.address in gone:
                 self._why_dead = "the address has changed"
                 self.session.lose(number, self.now)
         self.session.suspect(self.now)

@@ -53,6 +53,12 @@ class Established:
     carried: tuple[str, ...] = ()
     """Kinds of packets (`lab.peer.record.Tally`) that a relay carried."""
 
+    @property
+    def socket(self) -> Endpoint:
+        """Our end as our own system names it."""
+        remote = self.prober.nominated
+        return self.driver.local_to(remote) if remote else self.driver.local
+
 
 class Call:
     """What caller and callee have in common."""

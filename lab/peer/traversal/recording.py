@@ -52,7 +52,7 @@ class Attempt:
             goodput_bps=goodput_bps,
             goodput_by=goodput_by,
             transport=path.driver.transport,
-            socket=path.driver.local,
+            socket=path.socket,
             tries=tuple(call.tries),
             packets=dict(tally.packets),
             octets=dict(tally.octets),

@@ -82,6 +82,11 @@ def test_an_answer_goes_where_the_question_came_from(listener):
         driver.add(echo)
         one, first = await _ends(driver, listener)
         two, second = await _ends(driver, listener)
+        # Each connection has its own end here, whatever the port was first bound to.
+        driver.local = Endpoint("192.0.2.1", 9)
+        here = Endpoint(*listener.getsockname()[:2])
+        assert [driver.local_to(there) for there in (first, second)] == [here, here]
+        assert driver.local_to(Endpoint("192.0.2.2", 9)) == driver.local
         one.sendall(b"\0\2k1")
         two.sendall(b"\0\2k2")
         await driver.until(lambda: len(echo.got) == 2, driver.now + 10)
