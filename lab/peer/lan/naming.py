@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lab.peer.lan.dns import ANY, IN, Message, Record
-from lab.peer.lan.said import DOMAIN
+from lab.peer.lan.said import BROWSED, DOMAIN
 
 DELAY_S, PROBES, PROBE_EACH_S = 0.25, 3, 0.25
 ANNOUNCEMENTS, ANNOUNCE_EACH_S = 2, 1.0
@@ -63,8 +63,8 @@ class Naming:
 
     @property
     def goodbye(self) -> Message:
-        """That it is so no more (section 10.1)."""
-        gone = tuple(replace(record, ttl_s=0) for record in self.records)
+        """That it is so no more (section 10.1); that there are such services others say, too."""
+        gone = tuple(replace(it, ttl_s=0) for it in self.records if it.name != BROWSED)
         return Message(response=True, answers=gone)
 
     def tick(self, now: float) -> list[Message]:

@@ -37,8 +37,8 @@ class Telling:
         """Nobody has been told anything."""
         self._draw, self._send = draw, send
         self._loop = asyncio.get_running_loop()
-        self._told: dict[tuple[str, int, bytes], float] = {}
-        """When all were told a record."""
+        self._told: dict[tuple[str, str, int, bytes], float] = {}
+        """When all were told a record, by that way: who hears one need not hear the other."""
         self._later: set[asyncio.TimerHandle] = set()
 
     def forget(self) -> None:
@@ -54,7 +54,7 @@ class Telling:
             self._answer_legacy(way, query, source, found.answers)
             return
         answer = Message(response=True, answers=found.answers, more=found.more)
-        if query.alone and not self._untold(found.answers, _LATELY_S):
+        if query.alone and not self._untold(way, found.answers, _LATELY_S):
             self._send(way, dns.encode(answer), source)
         elif all(it.unique for it in found.answers):
             self.to_all(answer, QUIET_S, way)
@@ -62,18 +62,15 @@ class Telling:
             self._after(self._draw.uniform(*_SHARED_AFTER_S), answer, way)
 
     def to_all(self, message: Message, quiet_s: float = 0.0, *ways: str) -> None:
-        """Tell all, by every way unless told, what they were not told within `quiet_s`."""
-        if message.response:
-            answers = self._untold(message.answers, quiet_s)
-            if not answers:
-                return
-            message = replace(message, answers=answers)
-            now = self._loop.time()
-            lately = {key: at for key, at in self._told.items() if now - at < _LATELY_S}
-            self._told = lately | dict.fromkeys(map(_key_of, answers), now)
-        data = dns.encode(message)
+        """Tell all, by every way unless told, what they were not told there within `quiet_s`."""
         for way in ways or GROUPS:
-            self._send(way, data, GROUPS[way])
+            answers = self._untold(way, message.answers, quiet_s)
+            if message.response:
+                if not answers:
+                    continue
+                self._note(way, answers)
+            new = replace(message, answers=answers)
+            self._send(way, dns.encode(new), GROUPS[way])
 
     def _answer_legacy(
         self, way: str, query: Message, source: Endpoint, answers: tuple[Record, ...]
@@ -94,10 +91,17 @@ class Telling:
             timer = self._loop.call_later(seconds, tell)
             self._later.add(timer)
 
-    def _untold(self, records: tuple[Record, ...], within_s: float) -> tuple[Record, ...]:
+    def _note(self, way: str, records: tuple[Record, ...]) -> None:
+        now = self._loop.time()
+        lately = {key: at for key, at in self._told.items() if now - at < _LATELY_S}
+        self._told = lately | {_key_of(way, record): now for record in records}
+
+    def _untold(self, way: str, records: tuple[Record, ...], within_s: float) -> tuple[Record, ...]:
         now, never = self._loop.time(), float("-inf")
-        return tuple(it for it in records if now - self._told.get(_key_of(it), never) >= within_s)
+        return tuple(
+            it for it in records if now - self._told.get(_key_of(way, it), never) >= within_s
+        )
 
 
-def _key_of(record: Record) -> tuple[str, int, bytes]:
-    return record.name, record.type, record.data
+def _key_of(way: str, record: Record) -> tuple[str, str, int, bytes]:
+    return way, record.name, record.type, record.data

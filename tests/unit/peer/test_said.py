@@ -121,6 +121,12 @@ def test_who_is_told_what_and_when():
         ((way, answer, to),) = sent
         assert (way, to) == ("mdns6", MDNS6)
         assert kinds(answer.answers) == [("alice.local", dns.NSEC)]
+        # Who hears that way alone was told nothing by the other one.
+        sent.clear()
+        names._telling.forget()  # as if it were long ago
+        for way in ("mdns", "mdns6", "mdns"):
+            names.heard(way, ask(address), RESPONDER)
+        assert [(way, to) for way, _, to in sent] == [("mdns", MDNS), ("mdns6", MDNS6)]
         # One that does not hear the group is answered alone, in words that it knows.
         sent.clear()
         names.heard("mdns", ask(address, number=7), RESOLVER)
@@ -144,6 +150,9 @@ def test_who_is_told_what_and_when():
         names.end()
         assert [to for _, _, to in sent] == [MDNS, MDNS6]
         assert all(record.goodbye for _, last, _ in sent for record in last.answers)
-        assert (said.SERVICE, dns.PTR) in kinds(sent[0][1].answers)
+        gone = kinds(sent[0][1].answers)
+        # Its service is gone, but for all it knows not the last one of that type.
+        assert (said.SERVICE, dns.PTR) in gone
+        assert (said.BROWSED, dns.PTR) not in gone
 
     play(story)
