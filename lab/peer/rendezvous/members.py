@@ -203,7 +203,9 @@ class Members:
         self._numbers[name] = connection
         member.name = name
         commands.append(frame(connection, {"t": "welcome"}))
-        if held and held.key == member.key:
+        if held and held.key != member.key:
+            commands += self._tell(held.parcels, name, now, "lost")
+        elif held:
             kept = [parcel for parcel in held.parcels if now - parcel.at < KEEP_S]
             commands += [_send(connection, parcel) for parcel in kept]
             commands += self._tell(kept, name, now, "back")

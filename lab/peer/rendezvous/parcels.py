@@ -4,7 +4,7 @@ A connection whose NAT has restarted is dead, and neither end knows it before
 one of them sends.  What was written to it meanwhile would be lost with it.  So
 the service keeps what TCP has not seen acknowledged, writes it to the member's
 next connection, and tells who sent it that it is late, has arrived, or never
-will.
+will; not so of what is too old by then, or one of too many.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 LATE_S = 1.0
 """After so long without an acknowledgement the sender is told: a lost segment takes less."""
 KEEP_S = 10.0
-"""Nobody waits longer for an answer, so what is older is not delivered any more."""
+"""An attempt takes no longer unless told to, so what is older is not delivered any more."""
 MOST = 32
 """Kept for one member; the oldest give way."""
 

@@ -22,8 +22,12 @@ hears of it: for so long at most nobody can call this peer.
 """
 AGAIN_S = 1
 """Between two such questions."""
-SILENCE_S = 3
-"""A connection on which nothing was acknowledged for so long is given up: its way is dead."""
+SILENCE_S = 4.5
+"""A connection on which nothing was acknowledged for so long is given up: its way is dead.
+
+Two questions go before that: one may be lost, and its answer may take more than a
+second, by satellite or where a modem has a full queue.
+"""
 
 
 class Incoming(Protocol):
@@ -81,7 +85,7 @@ def _watch(writer: asyncio.StreamWriter) -> None:
     """Have the kernel end a connection whose way has died (RFC 5482), used or not."""
     sock: socket.socket = writer.get_extra_info("socket")
     for level, option, value in (
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_S * 1000)),
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, QUIET_S),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, AGAIN_S),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

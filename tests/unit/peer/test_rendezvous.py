@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.peer.identity import Identity, from_text, to_text
-from lab.peer.rendezvous import members, parcels
+from lab.peer.rendezvous import members, parcels, way
 from lab.peer.rendezvous.broker import Broker
 from lab.peer.rendezvous.commands import Close, Send
 from lab.peer.rendezvous.frames import CHALLENGE, FrameError, FrameReader, challenge_text, encode
@@ -187,6 +187,22 @@ def test_who_has_gone_for_good_is_said_to_have():
     assert stage.events[alice][-1].code == "unknown-name"
     # Whoever has the name next gets nothing that was meant for another.
     assert stage.events[stage.join("bob", MALLORY)] == [Registered()]
+
+
+def test_who_comes_for_a_name_that_is_just_free_is_not_the_one_who_left():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    stage.broker.closed(bob, stage.now)
+    stage.members[alice].send("bob", {})
+    stage.settle()
+    stage.now += members.HOLD_S  # and the service has not looked yet
+    assert stage.events[stage.join("bob", MALLORY)] == [Registered()]
+    assert stage.events[alice][-1] == Late("bob", members.HOLD_S, "lost")
+
+
+def test_one_lost_question_is_no_dead_way():
+    """Linux ends a connection at the first question after the user timeout, one unanswered."""
+    assert way.SILENCE_S > way.QUIET_S + way.AGAIN_S
 
 
 def test_a_dead_holder_does_not_keep_the_name():
