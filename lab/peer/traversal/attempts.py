@@ -12,7 +12,7 @@ from lab.peer.settings import Settings
 from lab.peer.traversal.answers import Answers
 from lab.peer.traversal.call import AttemptError, Established, OutgoingCall, from_rendezvous
 from lab.peer.traversal.ground import Ground
-from lab.peer.traversal.measure import MOST_GOODPUT_S, goodput, round_trips, same
+from lab.peer.traversal.measure import goodput, round_trips, same
 from lab.peer.traversal.purpose import Use, Wish
 from lab.peer.traversal.recording import Attempt
 from lab.peer.traversal.run import Run
@@ -180,7 +180,7 @@ class Attempts(Ground):
         known = call.run.carried
         if wish.goodput_once and (before := known.get(same(path))):
             return before
-        found = await goodput(path, min(wish.goodput_s, MOST_GOODPUT_S))
+        found = await goodput(path, wish.goodput_s)
         if found:
             known[same(path)] = call.technique, found
         return "", found

@@ -28,13 +28,24 @@ REORDERED = 3
 QUEUED_S = 0.05
 """So much longer than half as long again as the shortest takes a packet that has queued."""
 PATIENCE_S = 0.3
-"""Without any acknowledgement for so long, everything under way is lost."""
+"""Without any acknowledgement for so long, or two round trips, everything under way is lost."""
 
 
 class Flow:
-    """The sending end; the prober of the path lends it the socket and hands it the answers."""
+    """The sending end; the prober of the path lends it the socket and hands it the answers.
 
-    def __init__(self, seal: Seal, remote: Endpoint, now: float, duration_s: float) -> None:
+    `round_trip_s` is how long a packet and its answer take while nothing queues.
+    """
+
+    def __init__(
+        self,
+        seal: Seal,
+        remote: Endpoint,
+        now: float,
+        duration_s: float,
+        *,
+        round_trip_s: float = 0.0,
+    ) -> None:
         self.started_at = now
         self.last_at = now
         """When the last acknowledgement came."""
@@ -45,6 +56,7 @@ class Flow:
         """Packets."""
         self._seal = seal
         self._remote = remote
+        self._patience_s = max(PATIENCE_S, 2 * round_trip_s)
         self._window = float(FIRST_WINDOW)
         self._threshold = float(MAX_WINDOW)
         self._under_way: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -109,7 +121,7 @@ class Flow:
         return out
 
     def _quiet_until(self) -> float:
-        return max(self._oldest()[1], self._heard_at) + PATIENCE_S
+        return max(self._oldest()[1], self._heard_at) + self._patience_s
 
     def _oldest(self) -> tuple[int, float]:
         return next(iter(self._under_way.values()))

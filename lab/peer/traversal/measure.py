@@ -18,6 +18,8 @@ APART_S = 0.02
 LATE_S = 0.25
 """How much longer than those before it one may take."""
 MOST_GOODPUT_S = 5.0
+GOODPUT_ROUND_TRIPS = 4
+"""For so many at least: nothing is acknowledged in the first, and few packets in the second."""
 DRAIN_S = 2.0
 """How long to wait at most for what a measurement has left in the queues of the path."""
 
@@ -55,11 +57,16 @@ def same(path: Established) -> Hashable:
 
 
 async def goodput(path: Established, duration_s: float) -> float | None:
-    """What the path carries to the other peer in `duration_s`, in bit/s; None for nothing."""
+    """What the path carries to the other peer, in bit/s; None for nothing.
+
+    Measured for `duration_s`, on a long path for four round trips, `MOST_GOODPUT_S` at most.
+    """
     driver, prober = path.driver, path.prober
     if prober.nominated is None:
         return None
-    flow = prober.flow = Flow(prober.seal, prober.nominated, driver.now, duration_s)
+    rtt = min(prober.samples, default=0.0)
+    lasts = min(max(duration_s, GOODPUT_ROUND_TRIPS * rtt), MOST_GOODPUT_S)
+    flow = prober.flow = Flow(prober.seal, prober.nominated, driver.now, lasts, round_trip_s=rtt)
     driver.step()
     try:
         await driver.until(lambda: False, flow.until)

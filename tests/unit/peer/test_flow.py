@@ -17,9 +17,11 @@ def _seal():
     return one.seal(b"12345678", two.ephemeral, b"", caller=True)
 
 
-def run(packet_s: float, rtt_s: float, queue: int, duration_s: float = 2.0) -> Flow:
+def run(
+    packet_s: float, rtt_s: float, queue: int, duration_s: float = 2.0, known_s: float = 0.0
+) -> Flow:
     """A flow over a link that takes `packet_s` for a packet and holds `queue` of them."""
-    flow = Flow(_seal(), REMOTE, 0.0, duration_s)
+    flow = Flow(_seal(), REMOTE, 0.0, duration_s, round_trip_s=known_s)
     now, free_at, under_way = 0.0, 0.0, []
     while now < duration_s:
         for datagram in flow.take():
@@ -43,6 +45,14 @@ def test_it_finds_what_the_link_carries(rtt_s, queue):
     flow = run(packet_s, rtt_s, queue, 4.0)
     capacity = MAX_PAYLOAD * 8 / packet_s
     assert 0.6 * capacity < flow.goodput_bps <= 1.01 * capacity
+
+
+@pytest.mark.parametrize("rtt_s", [0.4, 1.1])
+def test_a_long_round_trip_is_no_loss(rtt_s):
+    flow = run(0.001, rtt_s, 10_000, 4 * rtt_s, known_s=rtt_s)
+    assert flow.lost == 0
+    # 10, 20 and 40 packets, and what more of them the last round trip brings.
+    assert flow.received >= 70 * MAX_PAYLOAD
 
 
 def test_a_window_bounds_what_is_under_way():
