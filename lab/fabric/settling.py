@@ -15,15 +15,21 @@ off.  What comes before that is for nobody.  A notice tells of the route.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from lab.errors import LabError
 from lab.fabric.messages import RTM_GETLINK, about_interface, ask_way, ifinfo, leads_home
 from lab.fabric.netlink import NLM_F_REQUEST, Request, Session, attribute, open_socket
+
+Item = TypeVar("Item", int, str)
+"""An interface's number, or an address."""
 
 _RTMGRP_LINK = 1
 _RTMGRP_IPV6_ROUTE = 0x400
@@ -36,6 +42,7 @@ _OPERSTATES_DOWN = (b"\2", b"\3")
 """IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN."""
 
 _DEADLINE_S = 10.0
+_BUFFER = 1 << 16
 
 
 def settle(indexes: Sequence[int], addresses: Sequence[str], node: str) -> None:
@@ -46,30 +53,49 @@ def settle(indexes: Sequence[int], addresses: Sequence[str], node: str) -> None:
     LabError if one of them takes too long.
     """
     _wait(
-        lambda: [socket.if_indextoname(index) for index in _unsettled(indexes)],
+        indexes,
+        _unsettled,
         _RTMGRP_LINK,
-        f"{node}: {{}} got a carrier, but the kernel does not take it up",
+        f"{node}: interface {{}} got a carrier, but the kernel does not take it up",
     )
     _wait(
-        lambda: _unheard(addresses),
+        addresses,
+        _unheard,
         _RTMGRP_IPV6_ROUTE,
         f"{node}: {{}} was given, but the kernel does not take what comes for it",
     )
 
 
-def _wait(waiting: Callable[[], Sequence[str]], groups: int, late: str) -> None:
-    """Return when `waiting` names nothing any more, asked after each notice to `groups`."""
-    if not waiting():
+def _wait(
+    these: Sequence[Item], waiting: Callable[[Sequence[Item]], list[Item]], groups: int, late: str
+) -> None:
+    """Return when `waiting` finds none of `these`; asked of those left after notices to `groups`.
+
+    There are many notices where much was configured: each time all that have come are read.
+    """
+    left = waiting(these)
+    if not left:
         return
     with open_socket(groups=groups) as notices:
         deadline = time.monotonic() + _DEADLINE_S
-        while names := waiting():
+        while left := waiting(left):
             if not select.select([notices], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise LabError(
-                    late.format(", ".join(names)),
+                    late.format(", ".join(map(str, left))),
                     remedy="see `dmesg`, then take the lab down and up again",
                 )
-            notices.recv(1 << 16)
+            _take_all(notices)
+
+
+def _take_all(notices: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            try:
+                notices.recv(_BUFFER, socket.MSG_DONTWAIT)
+            except OSError as error:
+                # More than there was room for came: so something did.
+                if error.errno != errno.ENOBUFS:
+                    raise
 
 
 def _unheard(addresses: Sequence[str]) -> list[str]:
