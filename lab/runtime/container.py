@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.paths import LabPaths
 from lab.plan.model import Program
 from lab.runtime import gate
 
-if TYPE_CHECKING:
-    pass
-
-
 LABEL_LAB = "peerlab.lab"
 LABEL_STATE = "peerlab.state"
 LABEL_NODE = "peerlab.node"
-
 
 _NANO = 1_000_000_000
 
