@@ -300,9 +300,11 @@ def each_direction_has_its_delay(wire: Wire) -> None:
 
 def ping_shows_the_whole_delay(wire: Wire) -> None:
     wire.shape(Impairment(delay_us=20_000), Impairment(delay_us=20_000))
-    output = wire.ping("-c", "15", "-i", "0.02", "-W", "5")
-    times = [float(found) for found in re.findall(r"time=([0-9.]+) ms", output)]
-    assert len(times) == 15, output
+    # With -w it hears out what is late; else it gives up two round trips after the last.
+    output = wire.ping("-c", "15", "-i", "0.02", "-w", "10")
+    found = re.findall(r"icmp_seq=(\d+) .*time=([0-9.]+) ms", output)
+    assert {int(number) for number, _ in found} >= {*range(1, 16)}, output
+    times = [float(time_ms) for _, time_ms in found]
     # ping rounds down to what it prints.
     assert min(times) >= 39.9, output
     assert statistics.median(times) <= 40 + 2000 * SLACK_S, output
@@ -400,7 +402,7 @@ def the_queue_drops_its_tail(wire: Wire) -> None:
 def full_frames_pass_and_longer_ones_do_not(wire: Wire) -> None:
     wire.shape(Impairment(delay_us=1000), Impairment(delay_us=1000))
     most = wire.link.mtu - 28
-    assert " 0% packet loss" in wire.ping("-c", "2", "-i", "0.01", "-M", "do", "-s", str(most))
+    assert " 0% packet loss" in wire.ping("-c", "1", "-M", "do", "-s", str(most))
     assert " 0% packet loss" not in wire.ping("-c", "1", "-W", "1", "-M", "do", "-s", str(most + 1))
 
 
