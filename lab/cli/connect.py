@@ -76,6 +76,7 @@ def command(
 
     written = _written(paths)
     plan = plan_of(paths)
+    standing = _Standing(paths, plan, written)
     check_ends(paths, local, remote)
     check_techniques(techniques)
     order = {
@@ -98,7 +99,7 @@ def command(
         if answer.get("event") == "attempt":
             record = answer["record"]
             if record["outcome"] in CONNECTED:
-                record["proof"] = _proof(plan, paths, record)
+                record["proof"] = _proof(standing.plan(), paths, record)
             records.append(record)
             if not as_json:
                 say(finished(record, time.monotonic() - began))
@@ -150,6 +151,22 @@ def _written(paths: LabPaths) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+class _Standing:
+    """The plan as it stands: a path that was found after a change leads as the lab is by then."""
+
+    def __init__(self, paths: LabPaths, plan: Plan, written: tuple[int, int] | None) -> None:
+        self._paths, self._plan, self._written = paths, plan, written
+
+    def plan(self) -> Plan:
+        """Read again if it was written anew."""
+        from lab.cli.labs import plan_of
+
+        written = _written(self._paths)
+        if written != self._written:
+            self._plan, self._written = plan_of(self._paths), written
+        return self._plan
 
 
 def _foretell(plan: Plan, local: str, remote: str) -> Prediction | None:
