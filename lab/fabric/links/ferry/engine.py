@@ -84,15 +84,18 @@ class Engine:
     def shape(self, link: Link) -> None:
         """From now on `link` has these impairments; frames on their way are not touched.
 
+        On their way are those that its devices hold, too: they were sent before.
         Raises LabError if no link of that name is carried, or a file that
         they are read from is gone or has changed.
         """
         carried = self._carried(link.name)
         carried.check_files(link)
+        self._take_in(carried)
         for port, impairment in zip(carried.ports, (link.a_to_b, link.b_to_a), strict=True):
             port.change(impairment)
             port.frame_bytes = max(port.frame_bytes, link.mtu + _FRAME_OVERHEAD)
-            self._loop.schedule(port)
+            if carried.alive:
+                self._loop.schedule(port)
         carried.link = link
 
     def drain(self, name: str, told: Callable[[], None]) -> None:
@@ -105,14 +108,7 @@ class Engine:
         except LabError:
             told()
             raise
-        for port in carried.ports:
-            held = select.poll()
-            if carried.alive:
-                held.register(port.source, select.POLLIN)
-            for _ in range(RING_PACKETS):
-                if not (carried.alive and held.poll(0)):
-                    break
-                self._loop.collect(port)
+        self._take_in(carried)
         self._draining.append((carried, told))
         self._tell_drained()
 
@@ -148,6 +144,17 @@ class Engine:
     def _lots(self, name: str, way: str, purpose: str) -> Random:
         """The random numbers of one direction for one purpose."""
         return stream(self._seed, "link", name, way, *(() if purpose == "loss" else (purpose,)))
+
+    def _take_in(self, carried: Carried) -> None:
+        """Read what the devices of a link hold."""
+        for port in carried.ports:
+            held = select.poll()
+            if carried.alive:
+                held.register(port.source, select.POLLIN)
+            for _ in range(RING_PACKETS):
+                if not (carried.alive and held.poll(0)):
+                    break
+                self._loop.collect(port)
 
     def _carried(self, name: str) -> Carried:
         try:
