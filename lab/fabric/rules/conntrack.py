@@ -5,10 +5,7 @@ Needs no conntrack(8), which few machines have.
 
 from __future__ import annotations
 
-import socket
-import struct
-
-from lab.fabric.netlink import NETFILTER, NLM_F_ACK, NLM_F_REQUEST, Request, Session
+from lab.fabric.rules import netfilter
 
 _CT_DELETE = 1 << 8 | 2
 """Subsystem ctnetlink, message IPCTNL_MSG_CT_DELETE."""
@@ -21,7 +18,4 @@ def forget() -> None:
     if the kernel refuses.
     """
     # A delete that names no flow means all of them.
-    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
-    everything = Request(_CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, body, "forgetting all flows")
-    with Session(NETFILTER) as session:
-        session.demand([everything], "conntrack")
+    netfilter.order(_CT_DELETE, "forgetting all flows", "conntrack")

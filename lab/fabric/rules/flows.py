@@ -8,20 +8,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab.fabric.netlink import (
-    NETFILTER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    Request,
-    Session,
-    attributes,
-)
+from lab.fabric.netlink import attributes
+from lab.fabric.rules import netfilter
 
 _CT_GET = 1 << 8 | 1
 """Subsystem ctnetlink, message IPCTNL_MSG_CT_GET."""
-_NFGEN_BYTES = 4
 _ORIGINAL, _REPLY, _STATUS = 1, 2, 3
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _SEEN_REPLY = 2
@@ -58,18 +52,12 @@ class Flow:
 
 def flows() -> list[Flow]:
     """Every UDP and TCP entry of the calling thread's namespace; LabError if it can't be read."""
-    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
-    everything = Request(_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, body, "reading all flows")
-    with Session(NETFILTER) as session:
-        (answer,) = session.read([everything])
-    if answer.refusal is not None:
-        raise answer.refusal.error("conntrack")
-    found = (_flow(body[_NFGEN_BYTES:]) for body in answer.bodies)
+    known = netfilter.entries(_CT_GET, "reading all flows", "conntrack")
+    found = (_flow(entry) for _, entry in known)
     return [flow for flow in found if flow is not None]
 
 
-def _flow(data: bytes) -> Flow | None:
-    entry = dict(attributes(data))
+def _flow(entry: Mapping[int, bytes]) -> Flow | None:
     original, reply = (_ends(entry.get(number, b"")) for number in (_ORIGINAL, _REPLY))
     if original is None or reply is None:
         return None

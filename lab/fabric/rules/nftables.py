@@ -11,22 +11,13 @@ import ctypes
 import ctypes.util
 import json
 import shutil
-import socket
-import struct
 import subprocess
 import threading
 from functools import cache
 from typing import Any
 
 from lab.errors import LabError, MissingError
-from lab.fabric.netlink import (
-    NETFILTER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    Request,
-    Session,
-    attributes,
-)
+from lab.fabric.rules import netfilter
 
 _NAMES = ("libnftables.so.1",)
 _OUTPUT_JSON = 1 << 4
@@ -116,17 +107,10 @@ def tables() -> tuple[str, ...]:
     Asked of the kernel itself, in a tenth of the time that a script takes.
     Raises LabError if it can't say.
     """
-    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
-    everything = Request(_GET_TABLE, NLM_F_REQUEST | NLM_F_DUMP, body, "reading the tables")
-    with Session(NETFILTER) as session:
-        (answer,) = session.read([everything])
-    if answer.refusal is not None:
-        raise answer.refusal.error("nftables")
-    found = []
-    for said in answer.bodies:
-        name = dict(attributes(said[len(body) :]))[_TABLE_NAME].rstrip(b"\0").decode()
-        found.append(f"{_FAMILIES.get(said[0], said[0])} {name}")
-    return tuple(found)
+    return tuple(
+        f"{_FAMILIES.get(family, family)} {table[_TABLE_NAME].rstrip(bytes(1)).decode()}"
+        for family, table in netfilter.entries(_GET_TABLE, "reading the tables", "nftables")
+    )
 
 
 @cache

@@ -20,11 +20,10 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.fabric import netns
-from lab.fabric.netlink import attributes
+from lab.fabric.netlink import NETFILTER, attributes
 from lab.fabric.rules.standing import OBSERVERS
 from lab.observe.explain.events import Decision
 
-_NETLINK_NETFILTER = 12
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10
 _GROUP_RULES, _GROUP_TRACE = 7, 9
 _SO_RCVBUFFORCE = 33
@@ -71,7 +70,7 @@ class Tracer:
         """When its rules were changed, each time one transaction."""
         with netns.inside(path):
             self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER
             )
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
