@@ -65,7 +65,7 @@ def command(
     what it claims, or there is a fault in lab.
     """
     from lab.agent import client
-    from lab.cli.labs import choose, plan_of
+    from lab.cli.labs import choose
     from lab.cli.terminal import print_json, say
     from lab.observe.expect import differences
     from lab.topology.outcomes import CONNECTED
@@ -74,9 +74,8 @@ def command(
     # Who may not look at the lab is told so before more is read from disk.
     from concurrent.futures import ThreadPoolExecutor
 
-    written = _written(paths)
-    plan = plan_of(paths)
-    standing = _Standing(paths, plan, written)
+    standing = _Standing(paths)
+    plan = standing.plan()
     check_ends(paths, local, remote)
     check_techniques(techniques)
     order = {
@@ -108,7 +107,7 @@ def command(
     surprises = differences(plan.expect, local, remote, records)
     # A prediction is about one plan: a lab that changed meanwhile says nothing, even if
     # it is by now what it was before.
-    changed = _written(paths) != written
+    changed = standing.changed
     prediction = foretold.result()
     contradicted = prediction.contradicted_by(records) if prediction and not changed else []
     if as_json:
@@ -144,29 +143,37 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _written(paths: LabPaths) -> tuple[int, int] | None:
-    """What tells one writing of the plan from the next; None if there is none."""
-    try:
-        found = paths.plan.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
 class _Standing:
     """The plan as it stands: a path that was found after a change leads as the lab is by then."""
 
-    def __init__(self, paths: LabPaths, plan: Plan, written: tuple[int, int] | None) -> None:
-        self._paths, self._plan, self._written = paths, plan, written
+    def __init__(self, paths: LabPaths) -> None:
+        from lab.cli.labs import plan_of
+
+        self._paths = paths
+        self._first = self._read = self._written()
+        self._plan: Plan = plan_of(paths)
 
     def plan(self) -> Plan:
         """Read again if it was written anew."""
         from lab.cli.labs import plan_of
 
-        written = _written(self._paths)
-        if written != self._written:
-            self._plan, self._written = plan_of(self._paths), written
+        written = self._written()
+        if written != self._read:
+            self._plan, self._read = plan_of(self._paths), written
         return self._plan
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was written anew since the beginning, if only to be what it was."""
+        return self._written() != self._first
+
+    def _written(self) -> tuple[int, int] | None:
+        """What tells one writing of the plan from the next; None if there is none."""
+        try:
+            found = self._paths.plan.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
 
 def _foretell(plan: Plan, local: str, remote: str) -> Prediction | None:
