@@ -19,12 +19,12 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from aioice import Candidate, Connection, stun
-from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.candidate import candidate_priority
 from aioice.ice import StunProtocol
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.settings import Settings
-from lab.peer.traversal.iceturn import CONNECT_S, MOST_PREFERRED, Transport, relayed
+from lab.peer.traversal.iceturn import CONNECT_S, MOST_PREFERRED, Transport, learned, relayed
 
 GATHER_S = 1.5
 """How long servers are waited for over UDP: three tries of STUN."""
@@ -116,17 +116,8 @@ class Gatherer(Connection):
             return ()
         # Its base's rank among the hosts is its own, too.
         preference = local.priority >> 8 & MOST_PREFERRED
-        candidate = Candidate(
-            foundation=candidate_foundation("srflx", "udp", local.host),
-            component=1,
-            transport="udp",
-            priority=candidate_priority(1, "srflx", preference),
-            host=host,
-            port=port,
-            type="srflx",
-            related_address=local.host,
-            related_port=local.port,
-        )
+        base = (local.host, local.port)
+        candidate = learned("srflx", preference, (host, port), base=base[0], related=base)
         self._local_candidates.append(candidate)
         return (candidate,)
 

@@ -112,18 +112,34 @@ async def relayed(
 
 
 def _candidate(protocol: StunProtocol) -> Candidate:
-    host, port = protocol.transport.get_extra_info("sockname")
+    at = protocol.transport.get_extra_info("sockname")
     related = protocol.transport.get_extra_info("related_address")
     # IPv6 before IPv4 where both are alike else (RFC 8421, section 4).
-    preference = MOST_PREFERRED - (":" not in host)
+    preference = MOST_PREFERRED - (":" not in at[0])
+    return learned("relay", preference, at, base=at[0], related=related)
+
+
+def learned(
+    kind: Literal["srflx", "relay"],
+    preference: int,
+    at: tuple[str, int],
+    *,
+    base: str,
+    related: tuple[str, int],
+) -> Candidate:
+    """A candidate at `at` that a server told of (RFC 8445, section 5.1.1.2).
+
+    `preference` ranks it among those of its kind; `base` is the address that
+    checks are sent from, and `related` the endpoint that is told besides.
+    """
     return Candidate(
-        foundation=candidate_foundation("relay", "udp", host),
+        foundation=candidate_foundation(kind, "udp", base),
         component=1,
         transport="udp",
-        priority=candidate_priority(1, "relay", preference),
-        host=host,
-        port=port,
-        type="relay",
+        priority=candidate_priority(1, kind, preference),
+        host=at[0],
+        port=at[1],
+        type=kind,
         related_address=related[0],
         related_port=related[1],
     )
