@@ -91,8 +91,8 @@ def command(
 
     Exit code 0 if it connected them, or the session has a path in the end; else 1.
     """
-    from lab.cli.connect import check_ends, check_techniques, options
     from lab.cli.labs import choose
+    from lab.cli.pair import check_ends, check_techniques, options
 
     paths = choose(lab_name)
     check_ends(paths, local, remote)

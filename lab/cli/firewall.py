@@ -78,8 +78,8 @@ def set_(*, node: str, spec: tuple[str, ...], lab_name: str | None, as_json: boo
     Directions without a preset change what runs.  Flows that were admitted go
     on.
     """
+    from lab.cli.change import change, tell
     from lab.cli.labs import choose, plan_of
-    from lab.cli.standing import change, tell
     from lab.plan.change import filtering
     from lab.plan.model import NodeKind
     from lab.topology.changes import SetFirewall

@@ -67,8 +67,8 @@ def set_(
     Choices are KEY=VALUE, a word each, and about both ways unless `up.` or
     `down.` is before them.  Without a preset they change what runs.
     """
+    from lab.cli.change import change, tell
     from lab.cli.labs import choose, plan_of
-    from lab.cli.standing import change, tell
     from lab.plan.attachment import find_link, upper_end
     from lab.topology.changes import SetLink
     from lab.topology.spec import link_of
@@ -86,7 +86,7 @@ def set_(
 @json_option
 def reset(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
     """Make the link between A and B whole, and as declared."""
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import SetLink
 
     tell(change(lab_name, SetLink(node=one, via=other)), as_json=as_json)
@@ -104,7 +104,7 @@ def down(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
     routes, as if the cable were cut behind the next box: what is sent is lost
     without a word.
     """
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import CutLink
 
     tell(change(lab_name, CutLink(node=one, via=other)), as_json=as_json)
@@ -120,7 +120,7 @@ def up(*, one: str, other: str, lab_name: str | None, as_json: bool) -> None:
 
     It is then as it was before `down`.
     """
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import CutLink
 
     tell(change(lab_name, CutLink(node=one, via=other, down=False)), as_json=as_json)

@@ -68,7 +68,7 @@ def command(
     """
     import time
 
-    from lab.cli.connect import check_techniques
+    from lab.cli.pair import check_techniques
     from lab.cli.terminal import print_json
     from lab.predict.techniques import techniques as known
     from lab.study.matrix import classic, nine

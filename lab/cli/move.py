@@ -29,7 +29,7 @@ def command(
     Its program runs on.  Its sockets see their address vanish, as on a phone
     that leaves the wireless network of a house; no other node is disturbed.
     """
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import Move
     from lab.topology.model import LinkSpec
     from lab.topology.spec import link_of

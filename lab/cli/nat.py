@@ -72,8 +72,8 @@ def set_(*, router: str, spec: tuple[str, ...], lab_name: str | None, as_json: b
     Choices without a preset change what runs.  Flows go on, and ports that
     mappings hold stay theirs; new mappings are made in the new way.
     """
+    from lab.cli.change import change, tell
     from lab.cli.labs import choose, plan_of
-    from lab.cli.standing import change, tell
     from lab.plan.change import translating
     from lab.topology.behaviour import Nat
     from lab.topology.changes import SetNat
@@ -90,7 +90,7 @@ def set_(*, router: str, spec: tuple[str, ...], lab_name: str | None, as_json: b
 @json_option
 def flush(*, router: str, lab_name: str | None, as_json: bool) -> None:
     """Have ROUTER forget every mapping and every flow."""
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import FlushNat
 
     tell(change(lab_name, FlushNat(router=router)), as_json=as_json)
@@ -105,7 +105,7 @@ def reboot(*, router: str, lab_name: str | None, as_json: bool) -> None:
 
     Mappings and flows are forgotten, and what runs in the router starts anew.
     """
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import Reboot
 
     tell(change(lab_name, Reboot(router=router)), as_json=as_json)

@@ -61,7 +61,7 @@ def resume(*, node: str, lab_name: str | None, as_json: bool) -> None:
 def _order(
     lab_name: str | None, node: str, activity: str, *, as_json: bool, only_paused: bool = False
 ) -> None:
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.topology.changes import Activity, SetActivity
 
     request = SetActivity(node=node, activity=Activity(activity), only_paused=only_paused)

@@ -23,7 +23,7 @@ def command(*, groups: tuple[str, ...], lab_name: str | None, as_json: bool) -> 
     single group is kept apart from everything else.  Who is in no group
     reaches everybody.  `lab heal` ends it.
     """
-    from lab.cli.standing import change, tell
+    from lab.cli.change import change, tell
     from lab.errors import InputError
     from lab.topology.changes import Divide
     from lab.topology.partition import parse_partition

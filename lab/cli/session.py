@@ -63,8 +63,8 @@ def command(
     import json
 
     from lab.agent import client
-    from lab.cli.connect import check_ends, check_techniques
     from lab.cli.labs import choose
+    from lab.cli.pair import check_ends, check_techniques
     from lab.observe.sessions import words
 
     paths = choose(lab_name)

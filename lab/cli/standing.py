@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -62,27 +62,3 @@ def _texts(written: RuleSet) -> list[str]:
         for field in fields(written)
         if field.name != "portmap" and isinstance(text := getattr(written, field.name), str)
     ]
-
-
-def change(lab_name: str | None, request: Any) -> dict[str, Any]:
-    """Have the agent make one change; what it says of it."""
-    from lab.agent.client import result
-    from lab.cli.labs import choose
-    from lab.topology.changes import changes_to_wire
-
-    order = {"do": "change", "changes": changes_to_wire([request])}
-    answer: dict[str, Any] = result(choose(lab_name), order)
-    return answer
-
-
-def tell(answer: dict[str, Any], *, as_json: bool) -> None:
-    """Say what was changed."""
-    from lab.cli.terminal import print_json, say
-
-    if as_json:
-        print_json(answer)
-        return
-    for what in answer["what"]:
-        say(f"{what} ({answer['seconds'] * 1000:.0f} ms)")
-    for note in answer["notes"]:
-        say(f"  {note}")
