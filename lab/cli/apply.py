@@ -64,8 +64,7 @@ def command(
                 "lab": paths.lab,
                 "notes": notes,
                 "operations": len(operations),
-                "seconds": round(shown.seconds, 3),
-                "phases": {phase: round(seconds, 4) for phase, seconds in shown.phases},
+                **shown.times(),
             }
         )
     elif not quiet:

@@ -123,14 +123,7 @@ def command(
             }
         )
     else:
-        from lab.observe.attempts_table import render_attempts
-
-        render_attempts(records)
-        for record in records:
-            proof = record.get("proof")
-            if proof and (prove or not proof["proven"]):
-                word = "proven" if proof["proven"] else "NOT PROVEN"
-                say(f"{record['technique']}: {word}: {proof['reason']}")
+        _show(records, proofs=prove)
         for reason in health["reasons"]:
             say(f"distorted: {reason}")
         for surprise in surprises:
@@ -193,6 +186,19 @@ def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any
     from lab.verify.proof import prove
 
     return prove(plan, paths, record).to_json()
+
+
+def _show(records: list[dict[str, Any]], *, proofs: bool) -> None:
+    """The table of attempts, and what proves their paths: all of `proofs`, or what is amiss."""
+    from lab.cli.terminal import say
+    from lab.observe.attempts_table import render_attempts
+
+    render_attempts(records)
+    for record in records:
+        proof = record.get("proof")
+        if proof and (proofs or not proof["proven"]):
+            word = "proven" if proof["proven"] else "NOT PROVEN"
+            say(f"{record['technique']}: {word}: {proof['reason']}")
 
 
 def finished(record: dict[str, Any], elapsed_s: float) -> str:

@@ -114,32 +114,7 @@ def command(
     else:
         order |= {"first": False, "goodput_s": 0.0, "options": options(settings)}
     ladder = _explained(paths, order, _commands(during, paths), everything=everything)
-    drawn = False
-    if svg_file:
-        from lab.observe.explain.svg import svg
-
-        drawn = _write(svg_file, svg(ladder))
-    if html_file:
-        from lab.observe.explain.html import html
-
-        drawn = _write(html_file, html(ladder))
-    if as_json:
-        import msgspec
-
-        from lab.cli.terminal import print_json
-
-        print_json(msgspec.to_builtins(ladder))
-    elif drawn:
-        from lab.cli.terminal import say
-
-        say(ladder.sentence)
-    else:
-        import shutil
-
-        from lab.observe.explain.text import LEAST, ladder_text
-
-        wide = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
-        click.echo(ladder_text(ladder, max(wide, LEAST)), nl=False)
+    _show(ladder, svg_file, html_file, as_json=as_json)
     if ladder.outcome not in (*_connected(), *_GOOD):
         raise click.exceptions.Exit(1)
 
@@ -186,6 +161,35 @@ def _explained(
     return ladder(story(capture), everything=everything, against=tuple(against))
 
 
+def _show(ladder: Ladder, svg_file: str | None, html_file: str | None, *, as_json: bool) -> None:
+    """Into files, if any are wanted, and on the terminal what is not in them."""
+    if svg_file:
+        from lab.observe.explain.svg import svg
+
+        _write(svg_file, svg(ladder))
+    if html_file:
+        from lab.observe.explain.html import html
+
+        _write(html_file, html(ladder))
+    if as_json:
+        import msgspec
+
+        from lab.cli.terminal import print_json
+
+        print_json(msgspec.to_builtins(ladder))
+    elif svg_file or html_file:
+        from lab.cli.terminal import say
+
+        say(ladder.sentence)
+    else:
+        import shutil
+
+        from lab.observe.explain.text import LEAST, ladder_text
+
+        wide = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+        click.echo(ladder_text(ladder, max(wide, LEAST)), nl=False)
+
+
 def _get_ready() -> None:
     import importlib
 
@@ -223,7 +227,7 @@ def _check_place(name: str) -> None:
         )
 
 
-def _write(name: str, text: str) -> bool:
+def _write(name: str, text: str) -> None:
     """Write `text` into the file `name`; InputError if that can't be done."""
     from pathlib import Path
 
@@ -235,4 +239,3 @@ def _write(name: str, text: str) -> bool:
         raise InputError(
             f"can't write {name}: {error.strerror}", remedy="name a file that can be written"
         ) from error
-    return True

@@ -84,6 +84,11 @@ class Progress:
         """Since this progress began."""
         return time.monotonic() - self._began
 
+    def times(self) -> dict[str, object]:
+        """What the operations took, in seconds, for those who want JSON."""
+        phases = {phase: round(seconds, 4) for phase, seconds in self.phases}
+        return {"seconds": round(self.seconds, 3), "phases": phases}
+
     def slowest(self) -> str:
         """The slowest phase, in words; empty if there was none."""
         if not self.phases:

@@ -10,6 +10,7 @@ from lab.cli.labs import json_option, need_root
 
 if TYPE_CHECKING:
     from lab.agent.spawn import NewAgent
+    from lab.cli.terminal import Progress
     from lab.plan.model import Plan
 
 
@@ -139,23 +140,24 @@ def _bring_up(
                 say(f"agent: {line}")
         raise
     if as_json:
-        print_json(
-            {
-                "lab": plan.lab,
-                "nodes": plan.node_count,
-                "links": len(plan.links),
-                "programs": sum(node.program is not None for node in plan.nodes),
-                "seconds": round(shown.seconds, 3),
-                "phases": {phase: round(seconds, 4) for phase, seconds in shown.phases},
-                "notes": list(plan.notes),
-                "metrics": result["metrics"],
-            }
-        )
+        print_json(_as_json(plan, shown, result["metrics"]))
     elif not quiet:
         from lab.plan.describe import summary
 
         say(f"{plan.lab} is up: {summary(plan)} in {shown.seconds:.2f} s ({shown.slowest()})")
         say(f"metrics: {result['metrics']}   next: lab status, lab connect A B, lab down")
+
+
+def _as_json(plan: Plan, shown: Progress, metrics: str) -> dict[str, object]:
+    return {
+        "lab": plan.lab,
+        "nodes": plan.node_count,
+        "links": len(plan.links),
+        "programs": sum(node.program is not None for node in plan.nodes),
+        **shown.times(),
+        "notes": list(plan.notes),
+        "metrics": metrics,
+    }
 
 
 def _within(line: str, error: BaseException) -> bool:
