@@ -49,6 +49,11 @@ class Driver:
         self._closed = False
 
     @property
+    def closed(self) -> bool:
+        """Whether the socket has come to its end."""
+        return self._closed
+
+    @property
     def now(self) -> float:
         """The clock of every machine here, in seconds."""
         return self._loop.time()

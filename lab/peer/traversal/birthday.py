@@ -195,7 +195,7 @@ class _Work:
         started = call.now
         if me.hard:
             driver = fan = await self._fan()
-            prober = call.prober(seal, part, (), until, KIND)
+            prober = call.prober(seal, part, (), KIND)
             fan.add(prober)
             sockets = self.effort.sockets
             if remote.sendable and sockets:
@@ -204,12 +204,12 @@ class _Work:
                     raise AttemptError(Outcome.REFUSED, reason)
                 fan.open(lambda: seal.seal(Type.PROBE)[1], remote, KIND)
         elif they_are_hard:
-            prober = call.prober(seal, part, (), until, KIND)
+            prober = call.prober(seal, part, (), KIND)
             spray = Spray(prober, self._targets(remote), self.effort.pace, call.now + HEAD_START_S)
             driver.add(spray)
             driver.add(prober)
         else:
-            prober = call.prober(seal, part, self.theirs, until, KIND)
+            prober = call.prober(seal, part, self.theirs, KIND)
             driver.add(prober)
         if await settle(driver, prober, until):
             note = self._note(spray)

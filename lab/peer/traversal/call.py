@@ -15,8 +15,8 @@ from lab.peer.endpoint import Endpoint
 from lab.peer.eyeballs import first_connected, preferred
 from lab.peer.lan.neighbours import NOT_HERE
 from lab.peer.record import Candidate, CandidateKind, Outcome, PathKind, Tally, Try, TryOutcome
-from lab.peer.rendezvous.client import RendezvousError
-from lab.peer.rendezvous.member import Late
+from lab.peer.rendezvous.client import RendezvousError, Undelivered
+from lab.peer.rendezvous.parcels import TOO_MANY, TOO_OLD
 from lab.peer.settings import Settings
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.restraint import Pace, Restraint
@@ -179,12 +179,14 @@ class Call:
         seal: Seal,
         part: Part,
         remotes: Sequence[Candidate],
-        until: float,
         kind: str,
         *,
         through_relay: bool = False,
     ) -> Prober:
-        """A prober at the pace of this peer, of those `remotes` that it can send to."""
+        """A prober at the pace of this peer, of those `remotes` that it can send to.
+
+        It goes on until the attempt's deadline, or until nobody waits for it (`settle`).
+        """
         endpoints = tuple(candidate.endpoint for candidate in remotes)
         if not through_relay:
             endpoints = self.settings.reachable(endpoints)
@@ -193,7 +195,7 @@ class Call:
             part,
             preferred(endpoints),
             now=self.now,
-            until=until,
+            until=self.deadline,
             kind=kind,
             pace=self.pace,
             rng=random.Random(f"{self.settings.seed} {self.attempt.hex()}"),  # noqa: S311 - jitter
@@ -266,13 +268,8 @@ class OutgoingCall(Call):
         expected = digest(self._offer)
         while True:
             signal = await self.mailbox.signals.get()
-            if isinstance(signal, Late):
-                if signal.end == "lost":
-                    gone = (
-                        f"has been away from the rendezvous service for {seconds(signal.seconds)}"
-                    )
-                    raise AttemptError(Outcome.UNREACHABLE, f"{self.peer} {gone}")
-                continue
+            if isinstance(signal, Undelivered):
+                raise AttemptError(Outcome.UNREACHABLE, _undelivered(signal))
             if isinstance(signal, Decline):
                 outcome = Outcome.UNSUPPORTED if signal.code == "unsupported" else Outcome.REFUSED
                 raise AttemptError(outcome, f"{self.peer} declined: {signal.reason}")
@@ -325,6 +322,14 @@ class IncomingCall(Call):
             await self.signalling.send(self.peer, answer, self.tally)
         except RendezvousError as error:
             raise from_rendezvous(error, self.peer) from error
+
+
+def _undelivered(offer: Undelivered) -> str:
+    """Why an offer will not arrive, in one sentence."""
+    if offer.end == TOO_MANY:
+        return f"the rendezvous service keeps no more messages for {offer.to}, which is away"
+    gone = f"{offer.to} has been away from the rendezvous service for {seconds(offer.seconds)}"
+    return f"{gone}, which keeps an offer no longer" if offer.end == TOO_OLD else gone
 
 
 def from_rendezvous(error: RendezvousError, peer: str) -> AttemptError:

@@ -42,7 +42,7 @@ class Direct:
         ours = call.hosts(driver)
         answer = await call.offer(ours)
         until, started = probing_until(call, LEAST_WINDOW_S), call.now
-        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, self.name)
+        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, self.name)
         if not prober.remotes:
             # Nothing comes of itself, as the callee waits.
             raise silence(call, driver, prober, started, "no address family is common to both")
@@ -55,7 +55,7 @@ class Direct:
     async def answer(self, call: IncomingCall) -> Established:
         driver = await call.open_udp()
         ours, theirs = call.hosts(driver), call.incoming.candidates
-        prober = call.prober(call.seal(), Part.PASSIVE_CALLEE, (), call.deadline, self.name)
+        prober = call.prober(call.seal(), Part.PASSIVE_CALLEE, (), self.name)
         driver.add(prober)
         if call.settings.stun:
             ours = candidates(ours, await learn_own(driver, call.settings, call.deadline))

@@ -84,7 +84,7 @@ async def _meet(
     call: OutgoingCall | IncomingCall, driver: WebDriver, seal: Seal, part: Part
 ) -> Established:
     relay = _candidate(driver)
-    prober = call.prober(seal, part, (relay,), call.deadline, KIND)
+    prober = call.prober(seal, part, (relay,), KIND)
     started = call.now
     driver.add(prober)
     if await settle(driver, prober, call.deadline):

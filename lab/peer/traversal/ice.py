@@ -130,7 +130,7 @@ class Ice:
         driver = IceDriver(call, link, link.socket(), _endpoint(far))
         call.drivers.append(driver)
         # ICE has sent to it, by whatever way: a relay may be the one to another family.
-        prober = call.prober(seal, part, [_candidate(far)], call.deadline, KIND, through_relay=True)
+        prober = call.prober(seal, part, [_candidate(far)], KIND, through_relay=True)
         driver.add(prober)
         if not await settle(driver, prober, call.deadline):
             raise silence(call, driver, prober, started, "ICE's path carried nothing")

@@ -29,7 +29,7 @@ class Lan:
         ours = call.hosts(driver)
         answer = await call.offer(ours)
         until, started = probing_until(call), call.now
-        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, NAME)
+        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, NAME)
         driver.add(prober)
         if await settle(driver, prober, until):
             note = f"{call.peer} is on this network, at {{remote}}"
@@ -39,7 +39,7 @@ class Lan:
     async def answer(self, call: IncomingCall) -> Established:
         driver = await call.open_udp()
         ours, theirs = call.hosts(driver), call.incoming.candidates
-        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, NAME)
+        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, NAME)
         driver.add(prober)
         await call.answer(ours)
         if await settle(driver, prober, call.deadline):

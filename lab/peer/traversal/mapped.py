@@ -61,7 +61,7 @@ class PortMapped:
         if not ours and not theirs:
             raise _nothing(call, granted, answer.details)
         until, started = probing_until(call), call.now
-        prober = call.prober(call.seal(answer), Part.CALLER, theirs, until, self.name)
+        prober = call.prober(call.seal(answer), Part.CALLER, theirs, self.name)
         driver.add(prober)
         if await settle(driver, prober, until):
             note = _how(call, prober.nominated, ours, theirs)
@@ -74,7 +74,7 @@ class PortMapped:
         granted = await self._ask(call, driver)
         ours = granted.candidates
         part = Part.ACTIVE_CALLEE if theirs else Part.PASSIVE_CALLEE
-        prober = call.prober(call.seal(), part, theirs, call.deadline, self.name)
+        prober = call.prober(call.seal(), part, theirs, self.name)
         driver.add(prober)
         await call.answer(ours, granted.details())
         if not ours and not theirs:

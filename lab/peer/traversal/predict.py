@@ -62,7 +62,7 @@ class UdpPredict:
         details = {**await agreed(call, synchronised=False), **_told(found)}
         answer = await call.offer(ours, details)
         until, started = _until(call, found, answer, UDP_WINDOW_S), call.now
-        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
+        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, KIND)
         driver.add(prober)
         # Its first packet has just left.
         ahead = f", foretold {(call.now - foretold_at) * 1000:.0f} ms ahead"
@@ -75,7 +75,7 @@ class UdpPredict:
         driver = await call.open_udp()
         found, _ = await _learn_udp(call, driver)
         ours, theirs = _candidates(call, call.hosts(driver), found), call.incoming.candidates
-        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
+        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, KIND)
         await answer_and_begin(call, ours, _told(found))
         driver.add(prober)
         if await settle(driver, prober, call.deadline):
@@ -101,7 +101,7 @@ class TcpPredict:
         quiet_until = _until(call, found, answer, quiet_s(call), details["wait_s"])
         # Whatever resets there is a firewall of one's own, and goes on doing so.
         until = probing_until(call, LEAST_WINDOW_S) if _outside(found, answer) else quiet_until
-        prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
+        prober = call.prober(call.seal(answer), Part.CALLER, (), KIND)
         port.carry(prober)
         port.listen()
         remotes = [candidate.endpoint for candidate in theirs]
@@ -115,7 +115,7 @@ class TcpPredict:
         port = TcpPort(call)
         found = await _learn_tcp(call, port)
         ours, theirs = _candidates(call, call.hosts(port.driver), found), call.incoming.candidates
-        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), call.deadline, KIND)
+        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), KIND)
         port.carry(prober)
         port.listen()
         await answer_and_begin(call, ours, _told(found))

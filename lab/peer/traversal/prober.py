@@ -102,6 +102,8 @@ class Prober:
         self.observed: Endpoint | None = None
         """This end, as the other sees it on the path."""
         self.expired = False
+        self.until = until
+        """When it ends, if there is no path by then."""
         self.samples: list[float] = []
         """Round trips on the path after it was chosen, in seconds."""
         self.seal = seal
@@ -110,7 +112,6 @@ class Prober:
         self.rider: Machine | None = None
         """What uses the path, once there is one: packets that are not the prober's are its own."""
         self._part = part
-        self._until = until
         self._kind = kind
         self._pace = pace
         self._restraint = restraint or Restraint()
@@ -180,7 +181,7 @@ class Prober:
         if self._second_best and now >= self._decide_at and not self.nominated:
             self._nominate(self._second_best, now)
             return
-        if now >= self._until:
+        if now >= self.until:
             self.expired = True
             return
         if self._confirming and self.nominated:
@@ -191,7 +192,7 @@ class Prober:
         pause = self._pace.interval
         if self._pace.jitter:
             pause *= 1 + self._pace.jitter * self._rng.uniform(-1, 1)
-        self._next = min(now + pause, self._until)
+        self._next = min(now + pause, self.until)
 
     def deadline(self) -> float | None:
         if self.settled:
@@ -244,7 +245,7 @@ class Prober:
         self.nominated = found.remote
         self.observed = found.observed
         self._confirming = found.sequence
-        self._decide_at = self._until
+        self._decide_at = self.until
         self._confirm(found.remote)
         self._next = now + self._pace.interval
 

@@ -57,7 +57,7 @@ class UdpPunch:
         outside = learned.mapped and not said(call, answer)
         until = probing_until(call) if outside else nearby_until(call)
         started = call.now
-        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, until, KIND)
+        prober = call.prober(call.seal(answer), Part.CALLER, answer.candidates, KIND)
         driver.add(prober)  # step 4
         if await settle(driver, prober, until):
             note = f"after {prober.probes} probes {call.peer} answered from {{remote}}"
@@ -70,7 +70,7 @@ class UdpPunch:
     async def answer(self, call: IncomingCall) -> Established:
         driver = await call.open_udp()
         hosts, theirs = call.hosts(driver), call.incoming.candidates
-        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
+        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, KIND)
         waits = bool(call.incoming.details.get("wait_s"))
         if not waits:
             driver.add(prober)  # step 2; step 3 happens at the caller's NAT

@@ -27,6 +27,7 @@ from lab.peer.traversal.learn import Learned, learn
 from lab.peer.traversal.needs import without_relay
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import (
+    UNKNOWN_S,
     established,
     probing_until,
     reflexive,
@@ -40,6 +41,8 @@ PATIENCE = udp_schedule(rc=2, rm=2)
 TCP_S = 5.0
 RELEASE_S = 0.5
 CHANNEL_WAIT_S = 1.0
+CARRIED_S = UNKNOWN_S
+"""How long a caller probes at least: both peers reach the relay, so that there is a way."""
 
 
 @dataclass(slots=True)
@@ -72,8 +75,8 @@ class Relay:
         await _permit(call, allocation, theirs)
         started = call.now
         seal = call.seal(answer)
-        until = probing_until(call)
-        prober = call.prober(seal, Part.CALLER, theirs, until, KIND, through_relay=True)
+        until = probing_until(call, CARRIED_S)
+        prober = call.prober(seal, Part.CALLER, theirs, KIND, through_relay=True)
         _carry(allocation, prober)
         if await settle(driver, prober, until):
             await _use_channel(driver, client, prober)
@@ -95,7 +98,7 @@ class Relay:
             server = learned.server
             hosts = call.hosts(driver)
             ours = (*hosts, *reflexive(learned.mapped, hosts))
-            prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND)
+            prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, KIND)
             driver.add(prober)
             # The caller needs one permission, for the address that the relay sees.
             await call.answer([c for c in ours if c.endpoint == learned.mapped])
@@ -110,9 +113,7 @@ class Relay:
             )
             ours = (_relayed(allocation.client),)
             await _permit(call, allocation, theirs)
-            prober = call.prober(
-                call.seal(), Part.ACTIVE_CALLEE, theirs, call.deadline, KIND, through_relay=True
-            )
+            prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, theirs, KIND, through_relay=True)
             _carry(allocation, prober)
             await call.answer(ours, {"transport": transport})
         if await settle(driver, prober, call.deadline):

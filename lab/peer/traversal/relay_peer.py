@@ -207,7 +207,7 @@ async def _meet(
 ) -> Established:
     until = probing_until(call) if isinstance(call, OutgoingCall) else call.deadline
     started = call.now
-    prober = call.prober(seal, part, (relay.candidate,), until, KIND)
+    prober = call.prober(seal, part, (relay.candidate,), KIND)
     driver.add(prober)
     if await settle(driver, prober, until):
         way = driver.transport.upper()

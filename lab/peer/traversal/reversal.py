@@ -27,7 +27,14 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.learn import learn_own
 from lab.peer.traversal.prober import Part, Prober
-from lab.peer.traversal.settle import candidates, established, nearby_until, probing_until, said
+from lab.peer.traversal.settle import (
+    candidates,
+    established,
+    nearby_until,
+    probing_until,
+    said,
+    settle,
+)
 from lab.peer.traversal.silence import fresh
 from lab.peer.traversal.tcp_port import TcpPort
 from lab.peer.traversal.wording import listed, seconds
@@ -78,10 +85,10 @@ class Reversal:
         ways = [
             _Way(
                 port.driver,
-                call.prober(call.seal(answer, TCP), Part.CALLER, (), until, KIND),
+                call.prober(call.seal(answer, TCP), Part.CALLER, (), KIND),
                 by_tcp,
             ),
-            _Way(driver, call.prober(call.seal(answer, UDP), Part.CALLER, (), until, KIND), by_udp),
+            _Way(driver, call.prober(call.seal(answer, UDP), Part.CALLER, (), KIND), by_udp),
         ]
         port.carry(ways[0].prober)
         patience = max(PREFER_TCP_S, 2 * (call.rtt_before or 0.0))
@@ -109,13 +116,13 @@ class Reversal:
         ways = [
             _Way(
                 port.driver,
-                call.prober(call.seal(TCP), part, (), until, KIND),
+                call.prober(call.seal(TCP), part, (), KIND),
                 call.hosts(port.driver),
                 by_tcp,
             ),
             _Way(
                 driver,
-                call.prober(call.seal(UDP), part, by_udp, until, KIND),
+                call.prober(call.seal(UDP), part, by_udp, KIND),
                 call.hosts(driver),
                 by_udp,
             ),
@@ -155,10 +162,7 @@ def _trouble(call: IncomingCall) -> dict[str, Any]:
 
 async def _first(ways: Sequence[_Way], until: float) -> _Way | None:
     """The first path that is complete; None if none is in time."""
-    waits = {
-        asyncio.ensure_future(way.driver.until(lambda p=way.prober: p.complete, until)): way  # type: ignore[misc]  # bound early
-        for way in ways
-    }
+    waits = {asyncio.ensure_future(settle(way.driver, way.prober, until)): way for way in ways}
     try:
         pending = set(waits)
         while pending:

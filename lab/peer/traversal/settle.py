@@ -14,6 +14,7 @@ from lab.peer.traversal.call import (
     OutgoingCall,
 )
 from lab.peer.traversal.learn import Learned
+from lab.peer.traversal.patience import patiently
 from lab.peer.traversal.prober import Prober
 from lab.peer.traversal.signals import MAX_WINDOW_S, Offer
 from lab.peer.traversal.wording import listed, seconds
@@ -24,6 +25,8 @@ NEARBY_WINDOW_S = 0.3
 """Six probes: where only a network is left that both are on, which takes milliseconds."""
 UNKNOWN_S = 2.0
 """For as long at least, where nothing is known of the way to the other peer."""
+CONFIRMED_S = 2.0
+"""For the second half of an exchange whose first is proven: only what is lost takes so long."""
 ROUND_TRIPS = 8
 NEARBY_ROUND_TRIPS = 4
 """Should it be wide: one connects, one finds the path, one confirms it."""
@@ -58,8 +61,22 @@ def said(call: Call, answer: Offer) -> str:
 
 
 async def settle(driver: Driver, prober: Prober, until: float) -> bool:
-    """Wait for the end of probing; whether there is a path."""
-    await driver.until(lambda: prober.settled, until)
+    """Wait for a path, until `until` if nothing comes at all; whether there is one.
+
+    Time in which this program did not run does not count.  Who was heard has as
+    long again to hear this end, and who has answered, `CONFIRMED_S` at least to
+    confirm it; all within what the prober has.
+    """
+    usual = until - driver.now
+    await patiently(driver, lambda: bool(prober.settled or prober.heard), until, limit=prober.until)
+    if prober.heard and not prober.settled:
+        until = max(until, driver.now + usual)
+        await patiently(
+            driver, lambda: bool(prober.settled or prober.nominated), until, limit=prober.until
+        )
+    if prober.nominated and not prober.settled:
+        until = min(prober.until, driver.now + max(usual, CONFIRMED_S))
+        await patiently(driver, lambda: prober.settled, until, limit=prober.until)
     return prober.complete
 
 

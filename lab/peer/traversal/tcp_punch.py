@@ -29,6 +29,7 @@ from lab.peer.traversal.call import (
     OutgoingCall,
 )
 from lab.peer.traversal.needs import without_stun
+from lab.peer.traversal.patience import patiently
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import (
     candidates,
@@ -78,7 +79,7 @@ class TcpPunch:
         )
         # Whatever resets there is a firewall of one's own, and goes on doing so.
         until = probing_until(call, LEAST_WINDOW_S) if outside else quiet_until
-        prober = call.prober(call.seal(answer), Part.CALLER, (), until, KIND)
+        prober = call.prober(call.seal(answer), Part.CALLER, (), KIND)
         port.carry(prober)
         port.listen()
         remotes = [c.endpoint for c in theirs]
@@ -93,7 +94,7 @@ class TcpPunch:
         learned = await port.learn_own()
         hosts, theirs = call.hosts(port.driver), call.incoming.candidates
         ours = candidates(hosts, learned)
-        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), call.deadline, KIND)
+        prober = call.prober(call.seal(), Part.ACTIVE_CALLEE, (), KIND)
         port.carry(prober)
         port.listen()
         wanted = call.incoming.details.get("retry_s")
@@ -120,9 +121,14 @@ async def settled(port: TcpPort, prober: Prober, quiet_until: float, until: floa
     What comes are resets, which end a connection that then is made anew, and
     connections that have yet to prove themselves.
     """
-    await port.driver.until(lambda: prober.settled, quiet_until)
-    if port.reset or port.driver.remotes:
-        await port.driver.until(lambda: prober.settled, until)
+    driver = port.driver
+
+    def came() -> bool:
+        return bool(prober.settled or port.reset or driver.remotes)
+
+    await patiently(driver, came, quiet_until, limit=prober.until)
+    if came():
+        await settle(driver, prober, max(until, quiet_until))
     return prober.complete
 
 
