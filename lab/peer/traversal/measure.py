@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from lab.peer.record import CandidateKind
 from lab.peer.traversal.call import Established
-from lab.peer.traversal.flow import Flow
+from lab.peer.traversal.flow import FIRST_S, LONGEST_S, Flow
 
 ROUND_TRIPS = 5
 ROUND_TRIPS_S = 2.0
@@ -17,11 +17,10 @@ APART_S = 0.02
 """From one to the next at most: more than such a small packet takes on a slow line."""
 LATE_S = 0.25
 """How much longer than those before it one may take."""
-MOST_GOODPUT_S = 5.0
-GOODPUT_ROUND_TRIPS = 4
-"""For so many at least: nothing is acknowledged in the first, and few packets in the second."""
 DRAIN_S = 2.0
 """How long to wait at most for what a measurement has left in the queues of the path."""
+MOST_GOODPUT_S = FIRST_S + LONGEST_S + DRAIN_S
+"""All that a measurement of goodput may take."""
 
 
 async def round_trips(path: Established) -> None:
@@ -59,19 +58,19 @@ def same(path: Established) -> Hashable:
 async def goodput(path: Established, duration_s: float) -> float | None:
     """What the path carries to the other peer, in bit/s; None for nothing.
 
-    Measured for `duration_s`, on a long path for four round trips, `MOST_GOODPUT_S` at most.
+    Measured for `duration_s`, on a long path for longer (`lab.peer.traversal.flow`).
     """
     driver, prober = path.driver, path.prober
     if prober.nominated is None:
         return None
     rtt = min(prober.samples, default=0.0)
-    lasts = min(max(duration_s, GOODPUT_ROUND_TRIPS * rtt), MOST_GOODPUT_S)
-    flow = prober.flow = Flow(prober.seal, prober.nominated, driver.now, lasts, round_trip_s=rtt)
+    flow = prober.flow = Flow(
+        prober.seal, prober.nominated, driver.now, duration_s, round_trip_s=rtt
+    )
     driver.step()
     try:
-        await driver.until(lambda: False, flow.until)
-        # Whoever is next finds the lines as this one did: empty.
-        await driver.until(lambda: not flow.under_way, flow.until + DRAIN_S)
+        # Also until whoever is next finds the lines as this one did: empty.
+        await driver.until(lambda: flow.over, driver.now + MOST_GOODPUT_S)
     finally:
         prober.flow = None
     return flow.goodput_bps or None
