@@ -28,8 +28,6 @@ RATE = 100.0
 """Messages a second that one peer may send; twice as many at once."""
 OCTETS_PER_S = 64 * 1024.0
 """Bytes of them, in the long run; eight times as many at once."""
-ROOM = 256 * 1024
-"""Bytes that a member may leave unread before others' words to it are lost."""
 REACH_PAUSE_S = 2.0
 """Between two tests of one connection."""
 REACHES_PER_S = 4.0
@@ -78,9 +76,11 @@ class Broker:
         """A client has connected."""
         return self._members.opened(connection, now)
 
-    def closed(self, connection: int, now: float) -> None:
+    def closed(self, connection: int, now: float) -> list[Command]:
         """A connection is gone; to be told while `unread` still knows of it."""
-        self._members.closed(connection, now)
+        commands = self._members.closed(connection, now)
+        self._members.note(commands)
+        return commands
 
     def received(self, connection: int, data: bytes, now: float) -> list[Command]:
         """Bytes have arrived."""
@@ -155,11 +155,11 @@ class Broker:
             raise Refusal("malformed", "a body is an object")
         words = {"t": "message", "from": member.name, "key": to_text(member.key), "body": body}
         try:
-            parcel = Parcel(member.name, member.key, encode(words), now)
+            parcel = Parcel(member.name, member.key, encode(words), now, number(message))
         except FrameError as error:
             raise Refusal("too-big", f"{MAX_FRAME} bytes are the most") from error
         sent = frame(connection, {"t": "sent", "id": number(message)})
-        return [*self._members.deliver(name, parcel, ROOM), sent]
+        return [*self._members.deliver(name, parcel), sent]
 
     def _reach(
         self, connection: int, member: Member, message: dict[str, Any], now: float

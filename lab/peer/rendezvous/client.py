@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lab.peer.endpoint import Endpoint
@@ -34,6 +38,23 @@ REFUSALS = 4
 """So often in a row, and a refusal (a firewall's, say) is there to stay: after 0.7 s."""
 
 
+MOST_SAID = 256
+"""Messages that this peer remembers, to know which of them has not arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """What became of one message of this peer that has not arrived at once (`member.Late`)."""
+
+    to: str
+    body: dict[str, Any]
+    """What it said."""
+    seconds: float
+    """How long the other peer's connection has been dead, as far as is known."""
+    end: str = ""
+    """As in `Late`."""
+
+
 class RendezvousError(Exception):
     """The service said no, or nothing; `code` is its word for why, "" for silence."""
 
@@ -54,7 +75,7 @@ class RendezvousClient:
         servers: Sequence[Endpoint],
         name: str,
         identity: Identity,
-        on_message: Callable[[Message | Late], None],
+        on_message: Callable[[Message | Undelivered], None],
         *,
         source: Callable[[Endpoint], str],
         nat64: Embedding | None = None,
@@ -74,6 +95,10 @@ class RendezvousClient:
         self._member: Member | None = None
         self._writer: Outgoing | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
+        # Numbers go on over all connections, and no other program that had this name and
+        # key before had the same: what the service says of a message is about that one.
+        self._numbers = itertools.count(secrets.randbelow(2**48))
+        self._said: OrderedDict[int, tuple[str, dict[str, Any]]] = OrderedDict()
         self._registered = asyncio.Event()
         self._refused = asyncio.Event()
         self._renewing = asyncio.Event()
@@ -163,7 +188,7 @@ class RendezvousClient:
         It may arrive twice, if the connection is lost before the service's word is there.
         """
         try:
-            _, size = await self._ask(lambda member: member.send(to, body))
+            _, size = await self._ask(lambda member: self._say(member, to, body))
         except FrameError as error:
             raise RendezvousError("too-big", str(error)) from error
         return size
@@ -173,11 +198,19 @@ class RendezvousClient:
         if self._member is None or not self.registered:
             return 0
         try:
-            _, size = self._member.send(to, body)
+            _, size = self._say(self._member, to, body)
         except FrameError:
             return 0
         self._flush()
         return size
+
+    def _say(self, member: Member, to: str, body: dict[str, Any]) -> tuple[int, int]:
+        """Send `body`, and remember it by its number; that, and the size of the frame."""
+        number, size = member.send(to, body)
+        self._said[number] = to, body
+        if len(self._said) > MOST_SAID:
+            self._said.popitem(last=False)
+        return number, size
 
     def _ready(self) -> Member:
         if self._member is None or not self.registered:
@@ -196,6 +229,7 @@ class RendezvousClient:
                     answer = await self._answer(number)
                     if answer.code != DISCONNECTED:
                         break
+                    self._said.pop(number, None)  # it will have another
                     await self._registered.wait()
                     member = self._ready()
         except TimeoutError:
@@ -212,9 +246,7 @@ class RendezvousClient:
         try:
             return await future
         finally:
-            # The same number may belong to a question on a newer connection.
-            if self._answers.get(number) is future:
-                del self._answers[number]
+            self._answers.pop(number, None)
 
     async def _session_until_renewed(self) -> None:
         self._renewing.clear()
@@ -238,7 +270,7 @@ class RendezvousClient:
                 self._servers, self._ways.connect, lambda connection: connection[2].close()
             )
         self._writer = writer
-        self._member = Member(self.name, self._identity)
+        self._member = Member(self.name, self._identity, self._numbers)
         self._flush()
         while data := await reader.read(64 * 1024):
             for event in self._member.receive(data):
@@ -259,8 +291,17 @@ class RendezvousClient:
                 future = self._answers.pop(event.number, None)
                 if future and not future.done():
                     future.set_result(event)
-            case Message() | Late():
+            case Message():
                 self._on_message(event)
+            case Late():
+                self._undelivered(event)
+
+    def _undelivered(self, late: Late) -> None:
+        """Say which messages are late; what is not known to have been sent is passed over."""
+        for number in late.numbers:
+            to, body = self._said.get(number, ("", {}))
+            if to == late.to:
+                self._on_message(Undelivered(to, body, late.seconds, late.end))
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble or not trouble:

@@ -18,8 +18,9 @@
     -> {"t": "send", "id": 2, "to": "bob", "body": {...}}
     <- {"t": "sent", "id": 2}
        at bob: <- {"t": "message", "from": "alice", "key": ..., "body": {...}}
-    <- {"t": "late", "to": "bob", "ms": 1200, "end": ""}
-       bob's connection does not acknowledge it; "back" when it has come by another, or "lost"
+    <- {"t": "late", "to": "bob", "ids": [2], "ms": 1200, "end": ""}
+       bob's connection does not acknowledge these; "back" when they have come by another;
+       "lost" with bob, "too-old" or one of "too-many", and so never will
 
     -> {"t": "reach", "id": 3, "port": 33033, "token": <base64, 16 bytes>}
     <- {"t": "reaching", "id": 3, "address": "45.0.0.2"}

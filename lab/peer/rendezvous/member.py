@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,8 @@ from lab.peer.rendezvous.frames import (
 )
 
 MAX_VOLUNTEERS = 32
+MAX_LATE = 64
+"""Messages that one notice names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,13 @@ class Late:
     """What this peer sent to another has not arrived at once: that one's connection is dead."""
 
     to: str
+    numbers: tuple[int, ...]
+    """Which of its messages, by the numbers that `Member.send` gave them."""
     seconds: float
-    """How long it has waited until now."""
+    """How long the oldest of them has waited until now."""
     end: str = ""
-    """`back` if the other is there again and has got it, `lost` if it has gone for good."""
+    """`back` if the other is there again and has got them, `lost` if it has gone for good;
+    `too-old` or `too-many` if they are not kept for it any more (`lab.peer.rendezvous.parcels`)."""
 
 
 Event = Registered | Refused | Answer | Message | Late
@@ -85,12 +92,13 @@ Event = Registered | Refused | Answer | Message | Late
 class Member:
     """One connection to the service, from `hello` on."""
 
-    def __init__(self, name: str, identity: Identity) -> None:
+    def __init__(self, name: str, identity: Identity, numbers: Iterator[int] | None = None) -> None:
+        """`numbers` are for what it asks and sends; from 1 if it does not say which."""
         self.registered = False
         self._name = name
         self._identity = identity
         self._reader = FrameReader()
-        self._number = 0
+        self._numbers = numbers or itertools.count(1)
         self._out = bytearray()
         self._write({"t": "hello", "v": VERSION, "name": name, "key": to_text(identity.key)})
 
@@ -102,17 +110,15 @@ class Member:
 
     def who(self, name: str) -> int:
         """Ask for the key of `name`; the number under which the answer comes."""
-        self._number += 1
-        self._write({"t": "who", "id": self._number, "name": name})
-        return self._number
+        return self._ask({"t": "who", "name": name})
 
     def send(self, to: str, body: dict[str, Any]) -> tuple[int, int]:
         """Send `body`; the number of the answer, and the size of the frame.
 
         FrameError if it is too long.
         """
-        self._number += 1
-        return self._number, self._write({"t": "send", "id": self._number, "to": to, "body": body})
+        number = next(self._numbers)
+        return number, self._write({"t": "send", "id": number, "to": to, "body": body})
 
     def reach(self, port: int, token: bytes) -> int:
         """Ask to be reached at `port` from outside; the number of the answer."""
@@ -127,9 +133,9 @@ class Member:
         return self._ask({"t": "volunteers"})
 
     def _ask(self, question: dict[str, Any]) -> int:
-        self._number += 1
-        self._write({**question, "id": self._number})
-        return self._number
+        number = next(self._numbers)
+        self._write({**question, "id": number})
+        return number
 
     def receive(self, data: bytes) -> list[Event]:
         """Take what arrived; a malformed stream gives `Refused`."""
@@ -165,8 +171,7 @@ class Member:
             case "message":
                 return _message(message, size)
             case "late":
-                seconds = _whole(message.get("ms")) / 1000
-                return Late(_text(message.get("to")), seconds, _text(message.get("end")))
+                return _late(message)
             case "error":
                 code, reason = _text(message.get("code")), _text(message.get("reason"))
                 if "id" in message:
@@ -185,6 +190,15 @@ def _message(message: dict[str, Any], size: int) -> Message:
     if not valid_name(sender) or not isinstance(body, dict):
         raise ValueError("a message without sender or body")
     return Message(str(sender), from_text(message.get("key"), KEY_BYTES), body, size)
+
+
+def _late(message: dict[str, Any]) -> Late:
+    numbers = message.get("ids")
+    if not isinstance(numbers, list) or len(numbers) > MAX_LATE:
+        raise ValueError("no list of messages")
+    seconds = _whole(message.get("ms")) / 1000
+    end = _text(message.get("end"))
+    return Late(_text(message.get("to")), tuple(map(_whole, numbers)), seconds, end)
 
 
 def _volunteers(message: dict[str, Any]) -> tuple[Volunteering, ...]:

@@ -25,7 +25,18 @@ from lab.peer.rendezvous.frames import (
     challenge_text,
     valid_name,
 )
-from lab.peer.rendezvous.parcels import KEEP_S, LATE_S, MOST, Parcel, Parcels
+from lab.peer.rendezvous.parcels import (
+    BACK,
+    EACH,
+    LATE_S,
+    LOST,
+    ROOM,
+    TOO_MANY,
+    TOO_OLD,
+    Kept,
+    Parcel,
+    Parcels,
+)
 
 HOLD_S = 3.0
 PROOF_S = 10.0
@@ -62,7 +73,7 @@ class Held:
 
     key: bytes
     until: float
-    parcels: list[Parcel]
+    parcels: Kept = field(default_factory=Kept)
 
 
 class Members:
@@ -98,14 +109,16 @@ class Members:
         self._connections[connection] = Member(now, now)
         return []
 
-    def closed(self, connection: int, now: float) -> None:
+    def closed(self, connection: int, now: float) -> list[Command]:
         """A connection is gone; what it did not acknowledge is kept with the name."""
-        gone = self._connections.get(connection)
-        if gone and gone.name and self._numbers.get(gone.name) == connection:
-            gone.parcels.acknowledged(self._unread(connection))
-            del self._numbers[gone.name]
-            self._held[gone.name] = Held(gone.key, now + HOLD_S, list(gone.parcels))
-        self._connections.pop(connection, None)
+        gone = self._connections.pop(connection, None)
+        if gone is None or self._numbers.get(gone.name) != connection:
+            return []
+        gone.parcels.acknowledged(self._unread(connection))
+        del self._numbers[gone.name]
+        held = self._held[gone.name] = Held(gone.key, now + HOLD_S)
+        dropped = [one for parcel in gone.parcels if (one := held.parcels.add(parcel))]
+        return self._tell(dropped, gone.name, now, TOO_MANY)
 
     def tick(self, now: float) -> list[Command]:
         """Ask the silent, dismiss the dead, and tell who waits for them."""
@@ -113,8 +126,9 @@ class Members:
         for name, held in tuple(self._held.items()):
             if held.until <= now:
                 del self._held[name]
-                commands += self._tell(held.parcels, name, now, "lost")
+                commands += self._tell(held.parcels, name, now, LOST)
             else:
+                commands += self._tell(held.parcels.expire(now), name, now, TOO_OLD)
                 commands += self._tell(held.parcels, name, now)
         for connection, member in tuple(self._connections.items()):
             if member.name:
@@ -133,19 +147,23 @@ class Members:
                 return name, self._held[name].key
         raise Refusal("unknown-name", "no peer of that name is registered")
 
-    def deliver(self, name: object, parcel: Parcel, room: int) -> list[Command]:
+    def deliver(self, name: object, parcel: Parcel) -> list[Command]:
         """Write a parcel to who has that name, or keep it for who is about to be back.
 
-        It is lost where more than `room` bytes have not arrived yet: better that
-        than to cut off who reads slowly.  Refusal if the name is nobody's.
+        It is lost where more than `ROOM` bytes have not arrived yet, or of its
+        sender's more than `SHARE`: better that than to cut off who reads slowly.
+        Refusal if the name is nobody's.
         """
         known, _ = self.key_of(name)
         if held := self._held.get(known):
-            held.parcels.append(parcel)
-            del held.parcels[:-MOST]
-            return []
+            dropped = held.parcels.add(parcel)
+            return self._tell((dropped,) if dropped else (), known, parcel.at, TOO_MANY)
         connection = self._numbers[known]
-        return [] if self._unread(connection) > room else [_send(connection, parcel)]
+        unread, parcels = self._unread(connection), self._connections[connection].parcels
+        parcels.acknowledged(unread)
+        if unread > ROOM or not parcels.admit(parcel):
+            return self._tell((parcel,), known, parcel.at, TOO_MANY)
+        return [_send(connection, parcel)]
 
     def note(self, commands: Iterable[Command]) -> None:
         """Count what is about to be written, to know later what of it has arrived."""
@@ -204,17 +222,21 @@ class Members:
         member.name = name
         commands.append(frame(connection, {"t": "welcome"}))
         if held and held.key != member.key:
-            commands += self._tell(held.parcels, name, now, "lost")
+            commands += self._tell(held.parcels, name, now, LOST)
         elif held:
-            kept = [parcel for parcel in held.parcels if now - parcel.at < KEEP_S]
-            commands += [_send(connection, parcel) for parcel in kept]
-            commands += self._tell(kept, name, now, "back")
+            commands += self._tell(held.parcels.expire(now), name, now, TOO_OLD)
+            sent, refused = list[Parcel](), list[Parcel]()
+            for parcel in held.parcels:
+                (sent if member.parcels.admit(parcel) else refused).append(parcel)
+            commands += [_send(connection, parcel) for parcel in sent]
+            commands += self._tell(sent, name, now, BACK)
+            commands += self._tell(refused, name, now, TOO_MANY)
         return commands
 
     def dismiss(self, connection: int, code: str, reason: str, now: float) -> list[Command]:
         """End a connection, and say why."""
-        self.closed(connection, now)
         return [
+            *self.closed(connection, now),
             frame(connection, {"t": "error", "code": code, "reason": reason}),
             Close(connection),
         ]
@@ -241,16 +263,23 @@ class Members:
     def _tell(
         self, parcels: Iterable[Parcel], name: str, now: float, end: str = ""
     ) -> list[Command]:
-        """Tell each sender of `parcels` to `name` how long the oldest of its own has waited."""
-        since: dict[str, Parcel] = {}
+        """Tell each sender of `parcels` to `name` which of its own wait, and for how long.
+
+        Of those that go on waiting, the latest `EACH`: the others would not be kept.
+        """
+        of: dict[tuple[str, bytes], list[Parcel]] = {}
         for parcel in parcels:
-            since.setdefault(parcel.sender, parcel)
+            of.setdefault((parcel.sender, parcel.key), []).append(parcel)
         commands: list[Command] = []
-        for sender, parcel in since.items():
+        for (sender, key), own in of.items():
             connection = self._numbers.get(sender)
-            if connection is not None and self._connections[connection].key == parcel.key:
-                waited = round((now - parcel.at) * 1000)
-                say = {"t": "late", "to": name, "ms": waited, "end": end}
+            if connection is None or self._connections[connection].key != key:
+                continue
+            waited = round((now - own[0].at) * 1000)
+            named = own if end else own[-EACH:]
+            for first in range(0, len(named), EACH):
+                ids = [parcel.number for parcel in named[first : first + EACH]]
+                say = {"t": "late", "to": name, "ids": ids, "ms": waited, "end": end}
                 commands.append(frame(connection, say))
         return commands
 

@@ -11,9 +11,10 @@ from typing import cast
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.limits import Doors
-from lab.peer.rendezvous.broker import ROOM, Broker
+from lab.peer.rendezvous.broker import Broker
 from lab.peer.rendezvous.commands import Close, Command, Reach
 from lab.peer.rendezvous.frames import encode
+from lab.peer.rendezvous.parcels import ROOM
 from lab.peer.rendezvous.reach import reach_back
 from lab.peer.rendezvous.web import Asked, Stream, Streams
 
@@ -70,8 +71,9 @@ class RendezvousService:
 
     def gone(self, number: int) -> None:
         """A connection has ended."""
-        self.broker.closed(number, _now())
+        commands = self.broker.closed(number, _now())
         self.connections.pop(number, None)
+        self.carry_out(commands)
 
     def enter(self, address: str) -> bool:
         """Whether there is room for one more from that address; then `leave` has to follow."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.identity import Identity
 from lab.peer.lan.neighbours import Neighbours
 from lab.peer.record import Tally
-from lab.peer.rendezvous.client import RendezvousClient, RendezvousError
-from lab.peer.rendezvous.member import Late, Message
+from lab.peer.rendezvous.client import RendezvousClient, RendezvousError, Undelivered
+from lab.peer.rendezvous.member import Message
+from lab.peer.rendezvous.parcels import LOST, TOO_MANY, TOO_OLD
 from lab.peer.traversal.signals import (
     Announce,
     Carries,
@@ -44,7 +46,7 @@ class Mailbox:
         self.tally = tally
         self.ended = asyncio.Event()
         """Set when the other peer needs the attempt no more."""
-        self.signals: asyncio.Queue[Offer | Decline | Late] = asyncio.Queue(MAX_WAITING)
+        self.signals: asyncio.Queue[Offer | Decline | Undelivered] = asyncio.Queue(MAX_WAITING)
         self.more: asyncio.Queue[More] = asyncio.Queue(MAX_MORE)
         """What was added to the offer or answer."""
         self.away_s = 0.0
@@ -136,9 +138,9 @@ class Signalling:
         finally:
             del self._wishes[wish.token]
 
-    def deliver(self, message: Message | Late) -> None:
+    def deliver(self, message: Message | Undelivered) -> None:
         """Take a message from the rendezvous service; what is no signal is dropped."""
-        if isinstance(message, Late):
+        if isinstance(message, Undelivered):
             self._delay(message)
             return
         try:
@@ -169,13 +171,20 @@ class Signalling:
             case Offer() | Decline() | More() | End():
                 self._sort(signal, message)
 
-    def _delay(self, late: Late) -> None:
-        """The service has not got rid of something for that peer; all attempts with it wait."""
-        for mailbox in self._mailboxes.values():
-            if mailbox.peer == late.to:
-                mailbox.away_s = max(mailbox.away_s, late.seconds)
-                if not mailbox.signals.full():
-                    mailbox.signals.put_nowait(late)
+    def _delay(self, late: Undelivered) -> None:
+        """The service has not got rid of a signal of ours: the attempt that it is of waits.
+
+        That ends it if the signal was its offer and will not arrive, or the peer has gone.
+        """
+        mailbox = self._mailboxes.get(_attempt(late.body))
+        if mailbox is None or mailbox.peer != late.to:
+            return
+        mailbox.away_s = max(mailbox.away_s, late.seconds)
+        fatal = late.end == LOST or (
+            late.end in (TOO_OLD, TOO_MANY) and late.body.get("kind") == "offer"
+        )
+        if fatal and not mailbox.signals.full():
+            mailbox.signals.put_nowait(late)
 
     def _sort(self, signal: Offer | Decline | More | End, message: Message) -> None:
         mailbox = self._mailboxes.get(signal.attempt)
@@ -189,3 +198,8 @@ class Signalling:
                 mailbox.more.put_nowait(signal)
         elif not mailbox.signals.full():
             mailbox.signals.put_nowait(signal)
+
+
+def _attempt(body: dict[str, Any]) -> bytes:
+    """The attempt that a signal of ours is of; b"" if of none."""
+    return bytes.fromhex(body.get("attempt", ""))

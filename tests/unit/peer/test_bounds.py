@@ -20,11 +20,11 @@ from lab.peer.relay.server import RelayServer
 from lab.peer.relay.service import RelayService
 from lab.peer.rendezvous import broker as broker_module
 from lab.peer.rendezvous import service as rendezvous_service
-from lab.peer.rendezvous.broker import ROOM, Broker
+from lab.peer.rendezvous.broker import Broker
 from lab.peer.rendezvous.commands import Send
 from lab.peer.rendezvous.frames import FrameReader, encode
 from lab.peer.rendezvous.member import Answer, Member
-from lab.peer.rendezvous.parcels import MOST, Parcel
+from lab.peer.rendezvous.parcels import EACH, Parcel
 from lab.peer.rendezvous.service import RendezvousService
 from lab.peer.stun import service as stun_service
 from lab.peer.stun.codec import Class, Message, Method, long_term_key, new_transaction, request
@@ -346,12 +346,12 @@ def test_little_is_kept_for_who_is_cut_off():
     alice = registered(broker, 1, "alice")
     registered(broker, 2, "bob")
     broker.closed(2, 0.0)
-    for number in range(2 * MOST):
+    for number in range(2 * EACH):
         alice.send("bob", {"number": number})
     broker.received(1, alice.take(), 1.0)
     kept = [parcel.frame for parcel in broker._members._held["bob"].parcels]
-    assert len(kept) == MOST
-    assert f'"number":{2 * MOST - 1}}}'.encode() in kept[-1]
+    assert len(kept) == EACH
+    assert f'"number":{2 * EACH - 1}}}'.encode() in kept[-1]
 
 
 def test_nothing_that_a_member_says_is_free():
@@ -383,9 +383,9 @@ def test_who_reads_slowly_is_not_cut_off_by_others():
         (number,) = service.connections
         transport = service.connections[number]
         said = encode({"t": "message", "from": "x", "key": "", "body": {"x": "y" * 16000}})
-        parcel = Parcel("x", b"", said, 0.0)
-        for _ in range(1000):
-            service.carry_out(service.broker._members.deliver("bob", parcel, ROOM))
+        for sender in range(1000):  # none of which has more than its share
+            parcel = Parcel("x", sender.to_bytes(2), said, 0.0)
+            service.carry_out(service.broker._members.deliver("bob", parcel))
         assert transport.get_write_buffer_size() <= rendezvous_service.MAX_UNREAD
         assert not transport.is_closing()
         # What the service itself has to say is not lost; who reads none of that is cut off.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.peer.identity import Identity, from_text, to_text
-from lab.peer.rendezvous import members, parcels, way
+from lab.peer.rendezvous import member, members, parcels, way
 from lab.peer.rendezvous.broker import Broker
 from lab.peer.rendezvous.commands import Close, Send
 from lab.peer.rendezvous.frames import CHALLENGE, FrameError, FrameReader, challenge_text, encode
@@ -52,11 +52,14 @@ class Stage:
     def do(self, commands):
         for command in commands:
             if isinstance(command, Close):
-                self.closed.add(command.connection)
-                self.broker.closed(command.connection, self.now)
+                self.closed_by_itself(command.connection)
             elif command.connection in self.members:
                 member = self.members[command.connection]
                 self.events[command.connection] += member.receive(command.data)
+
+    def closed_by_itself(self, number):
+        self.closed.add(number)
+        self.do(self.broker.closed(number, self.now))
 
     def tick(self, now):
         self.now = now
@@ -135,17 +138,17 @@ def test_what_was_lost_with_a_connection_comes_by_the_next():
     stage = Stage()
     alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
     for number in (1, 2):
-        stage.members[alice].send("bob", {"number": number})
+        sent, _ = stage.members[alice].send("bob", {"number": number})
         stage.settle()
     (_, _, second) = stage.events[bob]
     # The first has arrived; then the NAT before bob restarted.
     stage.unread[bob] = second.size
     stage.tick(parcels.LATE_S + 0.5)
-    assert stage.events[alice][-1] == Late("bob", parcels.LATE_S + 0.5)
+    assert stage.events[alice][-1] == Late("bob", (sent,), parcels.LATE_S + 0.5)
     stage.now += 0.25
     again = stage.join("bob", BOB)
     assert stage.events[again] == [Registered(), second]
-    assert stage.events[alice][-1] == Late("bob", parcels.LATE_S + 0.75, "back")
+    assert stage.events[alice][-1] == Late("bob", (sent,), parcels.LATE_S + 0.75, "back")
     told = len(stage.events[alice])
     stage.tick(stage.now + 5)
     assert len(stage.events[alice]) == told
@@ -154,11 +157,132 @@ def test_what_was_lost_with_a_connection_comes_by_the_next():
 def test_what_nobody_waits_for_any_more_is_not_delivered():
     stage = Stage()
     alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
-    stage.members[alice].send("bob", {})
+    old, _ = stage.members[alice].send("bob", {})
     stage.settle()
     stage.unread[bob] = 1000
     stage.now += parcels.KEEP_S
-    assert stage.events[stage.join("bob", BOB)] == [Registered()]
+    recent, _ = stage.members[alice].send("bob", {"recent": True})
+    stage.settle()
+    again = stage.join("bob", BOB)
+    assert [event.body for event in stage.events[again][1:]] == [{"recent": True}]
+    assert stage.events[alice][-2:] == [
+        Late("bob", (old,), parcels.KEEP_S, "too-old"),
+        Late("bob", (recent,), 0.0, "back"),
+    ]
+
+
+def test_what_is_too_old_is_said_to_be_while_its_receiver_is_still_away():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    old, _ = stage.members[alice].send("bob", {})
+    stage.settle()
+    stage.unread[bob] = 1000
+    stage.now += parcels.KEEP_S - 1
+    stage.closed_by_itself(bob)
+    stage.tick(parcels.KEEP_S)
+    assert stage.events[alice][-1] == Late("bob", (old,), parcels.KEEP_S, "too-old")
+    told = len(stage.events[alice])
+    stage.tick(parcels.KEEP_S + members.HOLD_S)
+    assert len(stage.events[alice]) == told
+
+
+def test_who_sends_too_much_pushes_out_its_own_alone():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    mallory = stage.join("mallory", MALLORY)
+    stage.closed_by_itself(bob)
+    mine, _ = stage.members[alice].send("bob", {"from": "alice"})
+    stage.settle()
+    flood = [stage.members[mallory].send("bob", {"n": n})[0] for n in range(3 * parcels.MOST)]
+    stage.settle()
+    lost = [e for e in stage.events[mallory] if isinstance(e, Late)]
+    assert {late.end for late in lost} == {"too-many"}
+    kept = flood[-parcels.EACH :]
+    assert [n for late in lost for n in late.numbers] == flood[: -parcels.EACH]
+    assert not [e for e in stage.events[alice] if isinstance(e, Late)]
+    again = stage.join("bob", BOB)
+    assert len(stage.events[again]) == 2 + parcels.EACH
+    assert stage.events[again][1].body == {"from": "alice"}
+    assert stage.events[alice][-1] == Late("bob", (mine,), 0.0, "back")
+    assert stage.events[mallory][-1] == Late("bob", tuple(kept), 0.0, "back")
+
+
+def test_what_a_dead_connection_was_given_is_kept_by_the_same_measure():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    mallory = stage.join("mallory", MALLORY)
+    stage.unread[bob] = 100_000  # nothing arrives any more
+    mine, _ = stage.members[alice].send("bob", {"from": "alice"})
+    stage.settle()
+    flood = [stage.members[mallory].send("bob", {"n": n})[0] for n in range(2 * parcels.MOST)]
+    stage.settle()
+    stage.tick(parcels.LATE_S)
+    # As many are named as would be kept.
+    assert stage.events[alice][-1] == Late("bob", (mine,), parcels.LATE_S)
+    kept = tuple(flood[-parcels.EACH :])
+    assert stage.events[mallory][-1] == Late("bob", kept, parcels.LATE_S)
+    stage.closed_by_itself(bob)
+    lost = [e.numbers for e in stage.events[mallory] if isinstance(e, Late) and e.end]
+    assert [n for numbers in lost for n in numbers] == flood[: -parcels.EACH]
+    again = stage.join("bob", BOB)
+    assert stage.events[again][1].body == {"from": "alice"}
+    assert stage.events[mallory][-1] == Late("bob", kept, parcels.LATE_S, "back")
+
+
+def test_one_sender_alone_does_not_fill_what_a_member_leaves_unread():
+    stage = Stage()
+    alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
+    mallory = stage.join("mallory", MALLORY)
+    stage.unread[bob] = 1
+    long = {"x": "y" * 15_000}
+    flood = [stage.members[mallory].send("bob", long)[0] for _ in range(12)]
+    stage.settle()
+    stage.unread[bob] = 4 * 15_200  # a little less than it was given
+    lost = [e for e in stage.events[mallory] if isinstance(e, Late)]
+    room = parcels.SHARE // 15_000
+    assert lost == [Late("bob", (number,), 0.0, "too-many") for number in flood[room:]]
+    stage.members[alice].send("bob", {"from": "alice"})
+    stage.settle()
+    assert stage.events[bob][-1].body == {"from": "alice"}
+    assert not [e for e in stage.events[alice] if isinstance(e, Late)]
+    # What has arrived makes room again.
+    stage.unread[bob] = 0
+    told = len(stage.events[bob])
+    stage.members[mallory].send("bob", long)
+    stage.settle()
+    assert len(stage.events[bob]) == told + 1
+
+
+SENDERS = [bytes([n]) * 32 for n in range(6)]
+
+
+@given(st.lists(st.sampled_from(SENDERS), max_size=120))
+def test_nobody_loses_a_place_to_who_has_as_many(senders):
+    kept = parcels.Kept()
+    for number, key in enumerate(senders):
+        before = list(kept)
+        parcel = parcels.Parcel(str(key[0]), key, b"", 0.0, number)
+        gone = kept.add(parcel)
+        after = list(kept)
+        assert sorted(one.number for one in [*after, *([gone] if gone else [])]) == sorted(
+            one.number for one in [*before, parcel]
+        )
+        counts = {key: sum(one.key == key for one in after) for key in SENDERS}
+        assert len(after) <= parcels.MOST
+        assert max(counts.values()) <= parcels.EACH
+        if gone:
+            # The oldest of its sender; and if that is another, it still has as many.
+            assert gone == next(one for one in before if one.key == gone.key)
+            assert gone.key == parcel.key or counts[gone.key] >= counts[parcel.key]
+        else:
+            assert len(after) == len(before) + 1
+
+
+@pytest.mark.parametrize("numbers", [None, "1", 1, ["1"], [None], list(range(member.MAX_LATE + 1))])
+def test_a_notice_that_names_no_messages_is_nonsense(numbers):
+    late = {"t": "late", "to": "bob", "ids": numbers, "ms": 1200, "end": ""}
+    (event,) = Member("alice", ALICE).receive(encode(late))
+    assert isinstance(event, Refused)
 
 
 def test_words_wait_for_who_is_just_reconnecting():
@@ -178,10 +302,10 @@ def test_who_has_gone_for_good_is_said_to_have():
     stage = Stage()
     alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
     stage.broker.closed(bob, stage.now)
-    stage.members[alice].send("bob", {})
+    sent, _ = stage.members[alice].send("bob", {})
     stage.settle()
     stage.tick(members.HOLD_S)
-    assert stage.events[alice][-1] == Late("bob", members.HOLD_S, "lost")
+    assert stage.events[alice][-1] == Late("bob", (sent,), members.HOLD_S, "lost")
     stage.members[alice].who("bob")
     stage.settle()
     assert stage.events[alice][-1].code == "unknown-name"
@@ -193,11 +317,11 @@ def test_who_comes_for_a_name_that_is_just_free_is_not_the_one_who_left():
     stage = Stage()
     alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
     stage.broker.closed(bob, stage.now)
-    stage.members[alice].send("bob", {})
+    sent, _ = stage.members[alice].send("bob", {})
     stage.settle()
     stage.now += members.HOLD_S  # and the service has not looked yet
     assert stage.events[stage.join("bob", MALLORY)] == [Registered()]
-    assert stage.events[alice][-1] == Late("bob", members.HOLD_S, "lost")
+    assert stage.events[alice][-1] == Late("bob", (sent,), members.HOLD_S, "lost")
 
 
 def test_one_lost_question_is_no_dead_way():
