@@ -15,7 +15,6 @@ import secrets
 import select
 import socket
 import struct
-import time
 from collections.abc import Iterator, Sequence
 
 from lab.fabric import netns
@@ -26,6 +25,7 @@ from lab.topology.behaviour import Firewall, Verdict
 from lab.verify import expect
 from lab.verify.firewall import Opening, finding, openings
 from lab.verify.packets import ACK, RST, SYN, UNREACHABLE, Packet
+from lab.verify.patience import Patience
 from lab.verify.report import IPV6, Dimension, Finding
 from lab.verify.site import Site
 from lab.verify.wire import Wire
@@ -160,11 +160,12 @@ class _HostProbe:
     def _hear(self, opening: Opening, tag: int, waiting: socket.socket | None) -> Verdict | None:
         """What the packet met with; None if nothing was heard."""
         datagrams = waiting if opening.protocol == "udp" else None
-        end = time.monotonic() + self._site.patience_s
+        seconds = self._site.patience_s
         if opening.expected is Verdict.DROP:
             # A firewall takes microseconds; what the wire takes is known.
-            end = time.monotonic() + 0.15 + 2 * self._site.round_trip_s
-        while (left := end - time.monotonic()) > 0:
+            seconds = 0.15 + 2 * self._site.round_trip_s
+        patience = Patience(seconds)
+        while left := patience.left():
             files: Sequence[Wire | socket.socket] = (self._leaving, *filter(None, (datagrams,)))
             ready, _, _ = select.select(files, [], [], left)
             if datagrams in ready and datagrams is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from urllib.parse import urlsplit
 from lab.peer.endpoint import Endpoint
 from lab.peer.portmap import igd, natpmp, pcp, ssdp
 from lab.peer.portmap.lease import UDP, PortmapError
+from lab.verify.patience import Patience
 
 _NONCE = b"lab verifies"
 """By which a PCP client is known to be the one that asked."""
+_HTTP_S = 10.0
+"""For a router that has told where it is to be asked."""
 
 Open = Callable[[int], socket.socket]
 """A socket of the type given, bound to the host's address."""
@@ -89,15 +93,12 @@ class Upnp:
     def _search(self) -> bytes:
         host = self._host
         with host.open(socket.SOCK_DGRAM) as sock:
-            sock.settimeout(host.patience_s)
             interface = socket.inet_aton(host.address)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
             for _ in range(host.tries):
                 sock.sendto(ssdp.search(ssdp.GATEWAY), ssdp.GROUP)
-                try:
-                    return sock.recv(4096)
-                except TimeoutError:
-                    continue
+                if answer := _answer(sock, host.patience_s):
+                    return answer
         raise RefusedError("it does not answer searches by multicast")
 
     def _call(self, action: str, arguments: dict[str, object]) -> dict[str, str]:
@@ -116,7 +117,7 @@ class Upnp:
         connection = http.client.HTTPConnection(host, port)
         connection.sock = sock
         try:
-            sock.settimeout(self._host.tries * self._host.patience_s)
+            sock.settimeout(_HTTP_S)
             sock.connect((host, port))
             connection.request(method, parts.path or "/", body or None, dict(headers))
             answer = connection.getresponse()
@@ -183,14 +184,21 @@ def _refusals() -> Iterator[None]:
 def _exchange(host: Host, request: bytes, port: int) -> bytes:
     """The router's answer to a datagram; SilentError if the port is closed, or none comes."""
     with host.open(socket.SOCK_DGRAM) as sock:
-        sock.settimeout(host.patience_s)
         sock.connect((host.router, port))
         for _ in range(host.tries):
             try:
                 sock.send(request)
-                return sock.recv(4096)
-            except TimeoutError:
-                continue
+                if answer := _answer(sock, host.patience_s):
+                    return answer
             except OSError as error:
                 raise SilentError from error
     raise SilentError
+
+
+def _answer(sock: socket.socket, seconds: float) -> bytes:
+    """What comes within `seconds`; empty if nothing does, OSError if the port is closed."""
+    patience = Patience(seconds)
+    while left := patience.left():
+        if select.select([sock], [], [], left)[0]:
+            return sock.recv(4096)
+    return b""

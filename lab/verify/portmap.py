@@ -14,7 +14,6 @@ import itertools
 import secrets
 import select
 import socket
-import time
 from collections.abc import Callable, Iterator
 
 from lab.fabric import netns
@@ -24,6 +23,7 @@ from lab.plan.model import Node, NodeKind, Plan
 from lab.topology.behaviour import PortMapping
 from lab.verify.igd import Client, Host, NatPmp, Pcp, RefusedError, SilentError, Upnp
 from lab.verify.packets import Packet
+from lab.verify.patience import Patience
 from lab.verify.report import Dimension, Finding
 from lab.verify.site import Site
 from lab.verify.wire import Wire
@@ -153,9 +153,11 @@ class _Asking:
             self._send(port)
             if behind is not None:
                 self._send(behind[0])
-            deadline = time.monotonic() + self._site.patience_s
             awaited = [sock] if behind is None else [sock, behind[1]]
-            ready = select.select(awaited, [], [], max(deadline - time.monotonic(), 0))[0]
+            ready: list[socket.socket] = []
+            patience = Patience(self._site.patience_s)
+            while not ready and (left := patience.left()):
+                ready = select.select(awaited, [], [], left)[0]
             if sock in ready:
                 sock.recv(2048)
                 return True

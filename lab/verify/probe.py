@@ -20,6 +20,7 @@ from typing import Self
 from lab.paths import LabPaths
 from lab.peer.endpoint import Endpoint
 from lab.verify.packets import ECHO_REQUEST, SYN, Packet
+from lab.verify.patience import Patience
 from lab.verify.site import Site
 from lab.verify.wire import Wire
 
@@ -196,14 +197,13 @@ class Probe:
 
     def _wait(self, tags: set[int], seconds: float) -> bool:
         """Whether all of `tags` have passed within `seconds`."""
-        end = time.monotonic() + seconds
-        while True:
-            if all(self._outcomes[tag].passed for tag in tags):
-                return True
-            left = end - time.monotonic()
-            if left <= 0:
+        patience = Patience(seconds)
+        while not all(self._outcomes[tag].passed for tag in tags):
+            left = patience.left()
+            if not left:
                 return False
             self._listen(left)
+        return True
 
     def _settle(self) -> None:
         """Wait until whatever was sent before has come out, if it ever does."""
@@ -231,7 +231,9 @@ class Probe:
                     for side, packet in pings.items():
                         self._answers_ping[side] &= bool(self._outcomes[packet.tag].passed)
             if not all(self._answers_ping.values()):
-                self.idle(time.monotonic() + 0.3 + 2 * self.site.round_trip_s)
+                patience = Patience(0.3 + 2 * self.site.round_trip_s)
+                while left := patience.left():
+                    self._listen(left)
             for packet in pings.values():
                 del self._outcomes[packet.tag]
 
