@@ -7,6 +7,10 @@ protocols, run side by side.
 A packet from whom was sent to shows a permission, and with it the mapping.
 The mapping alone shows in its port: the host that comes back to it has it
 still, or, where inside ports are kept, another host can't have it.
+
+A machine that is busy or pauses does nothing when it is due.  So of each look
+it is known how old the mapping was at least and at most, and it says no more
+than that.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple, TypeVar
 
 from lab.peer.endpoint import Endpoint
 from lab.topology.behaviour import Nat, PortPolicy
@@ -33,16 +38,34 @@ _STEPS = (0.25, 0.5, 0.75)
 """Parts of a lifetime at which a mapping is looked at, to say when it died too early."""
 _TALK_S = (0.8, 1.6, 2.4)
 """When both ends of a conversation speak again: Linux believes in one after two seconds."""
+_TURNS = 4
+"""To see what keeps a mapping, on a machine that was late."""
+_Done = TypeVar("_Done")
+
+
+class _Span(NamedTuple):
+    """When something was done: not before, and not after; monotonic seconds."""
+
+    begun: float
+    done: float
+
+
+class _Look(NamedTuple):
+    """Whether a mapping was there, at an age between these two, seconds."""
+
+    least: float
+    most: float
+    alive: bool
 
 
 @dataclass(slots=True)
 class _Life:
-    """One lifetime: which looks at which age found the mapping alive."""
+    """One lifetime: which looks found the mapping alive."""
 
     dimension: Dimension
     protocol: str
     declared_s: int
-    looks: dict[float, bool] = field(default_factory=dict)
+    looks: list[_Look] = field(default_factory=list)
 
 
 class Clocks:
@@ -124,34 +147,34 @@ class Clocks:
         ages = [declared_s * part for part in _STEPS]
         ages += [declared_s - margin, declared_s + margin]
         for age in sorted({min(age, self.limit_s) for age in ages}):
-            flow = (make or one_way)(trial)
+            flow, made = timed(partial(make or one_way, trial))
             if flow is None:
-                life.looks[0.0] = False
+                life.looks.append(_Look(0.0, 0.0, alive=False))
                 break
-            begun, look = time.monotonic(), partial(self._look, life, age, flow, shown)
+            look = partial(self._look, life, partial(shown, flow))
             if not talk:
-                self._at(begun + age, look)
+                self._at(made.done + age, partial(look, made))
                 continue
             for when in (0.0, *_TALK_S):
-                last = when == _TALK_S[-1]
-                self._at(
-                    begun + when,
-                    partial(self._talk, flow, partial(self._after, age, look) if last else None),
-                )
+                afterwards = partial(self._after, age, look) if when == _TALK_S[-1] else None
+                self._at(made.done + when, partial(self._talk, flow, afterwards))
         return life
 
-    def _talk(self, flow: Flow, afterwards: Callable[[], None] | None) -> None:
+    def _talk(self, flow: Flow, afterwards: Callable[[_Span], None] | None) -> None:
         """Both ends speak, the inside last."""
         self.probe.exchange([flow.knock()], [0])
-        self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
+        word = self.probe.out("udp", flow.inside, flow.remote)
+        _, spoken = timed(lambda: self.probe.exchange([word], [0]))
         if afterwards is not None:
-            afterwards()
+            afterwards(spoken)
 
-    def _after(self, seconds: float, step: Callable[[], None]) -> None:
-        self._at(time.monotonic() + seconds, step)
+    def _after(self, age: float, look: Callable[[_Span], None], spoken: _Span) -> None:
+        self._at(spoken.done + age, partial(look, spoken))
 
-    def _look(self, life: _Life, age: float, flow: Flow, shown: Callable[[Flow], bool]) -> None:
-        life.looks[age] = shown(flow)
+    def _look(self, life: _Life, shown: Callable[[], bool], used: _Span) -> None:
+        """Look at a mapping that was last used then."""
+        alive, looked = timed(shown)
+        life.looks.append(_Look(looked.begun - used.done, looked.done - used.begun, alive))
 
     def _admitted(self, flow: Flow) -> bool:
         """Whether the remote end may come in."""
@@ -170,17 +193,19 @@ class Clocks:
         return same is not keeps
 
     def _lifetime(self, life: _Life) -> Finding:
-        alive = [age for age, found in life.looks.items() if found]
-        dead = [age for age, found in life.looks.items() if not found]
+        alive = [look.least for look in life.looks if look.alive]
+        dead = [look.most for look in life.looks if not look.alive]
         last, first = max(alive, default=0.0), min(dead, default=0.0)
         # Alive as long as it is to be, then dead; or not followed to its end.
         ok = bool(alive) and last < life.declared_s and (not dead or first > life.declared_s)
         if not dead:
-            observed = f"more than {last:g} s"
+            observed = f"more than {round(last, 1):g} s"
         elif ok:
             observed = f"{life.declared_s} s"
+        elif last < first:
+            observed = f"{round(last, 1):g} to {round(first, 1):g} s"
         else:
-            observed = f"{last:g} to {first:g} s" if last < first else "now this, now that"
+            observed = "now this, now that"
         return Finding(
             node=self.probe.site.node.name,
             dimension=life.dimension,
@@ -193,29 +218,45 @@ class Clocks:
     # --- refresh --------------------------------------------------------------
 
     def _refreshes(self, trial: Trial, life: int) -> None:
-        """Two mappings, each kept busy from one side, and looked at when it could not be so old.
-
-        Nothing is sent between a life's end and the look: it would make a new mapping.
-        """
+        """Two mappings, each kept busy from one side, and looked at when it could not be so old."""
         if life * 1.25 > self.limit_s:
             return
         for side in (_OUTBOUND, _INBOUND):
-            flow = one_way(trial)
-            if flow is None:
-                return
-            begun = time.monotonic()
-            for number in range(1, 4):
-                self._at(begun + life * number * 0.3, partial(self._keep, side, flow))
-            self._at(begun + life * 1.25, partial(self._kept_alive, side, flow))
+            self._kept_busy(trial, side, life, _TURNS)
+
+    def _kept_busy(self, trial: Trial, side: str, life: int, turns: int) -> None:
+        """Begin a mapping that is kept busy; another one, `turns` in all, if that comes too late.
+
+        Nothing may be sent between a life's end and the look, as it would make a new mapping,
+        and the look is too late a life after what kept it.
+        """
+        flow, made = timed(partial(one_way, trial))
+        if flow is None:
+            return
+        kept = [made]
+
+        def keep() -> None:
+            if time.monotonic() - made.begun < life * 0.95:
+                kept.append(timed(lambda: self._keep(side, flow))[1])
+
+        def look() -> None:
+            alive, looked = timed(lambda: self._admitted(flow))
+            revived = side == _OUTBOUND and kept[-1].done - made.begun >= life
+            late = looked.done - kept[-1].begun >= life
+            if (revived or late) and turns > 1:
+                self._kept_busy(trial, side, life, turns - 1)
+            else:
+                self._kept[side] = alive
+
+        for number in range(1, 4):
+            self._at(made.done + life * number * 0.3, keep)
+        self._at(made.done + life * 1.25, look)
 
     def _keep(self, side: str, flow: Flow) -> None:
         if side == _OUTBOUND:
             self.probe.exchange([self.probe.out("udp", flow.inside, flow.remote)], [0])
         else:
             self.probe.exchange([flow.knock()])
-
-    def _kept_alive(self, side: str, flow: Flow) -> None:
-        self._kept[side] = self._admitted(flow)
 
     def _refresh(self) -> Finding:
         match self._kept.get(_OUTBOUND, False), self._kept.get(_INBOUND, False):
@@ -236,6 +277,13 @@ class Clocks:
             observed=observed,
             ok=declared == observed,
         )
+
+
+def timed(step: Callable[[], _Done]) -> tuple[_Done, _Span]:
+    """What a step gives, and when it was done."""
+    begun = time.monotonic()
+    done = step()
+    return done, _Span(begun, time.monotonic())
 
 
 def margin_s(declared_s: float) -> float:
