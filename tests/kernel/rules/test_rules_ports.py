@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from rules_bench import EXTERNAL, HOSTS, Bench, fresh_port, heard_before, receive, router_node
+from rules_bench import (
+    DEADLINE_S,
+    EXTERNAL,
+    HOSTS,
+    Bench,
+    fresh_port,
+    heard_before,
+    receive,
+    router_node,
+)
 from rules_probes import DESTINATIONS, Services
 
 from lab.fabric import rules
@@ -202,6 +211,6 @@ def test_paired_pooling_holds_for_tcp_and_ping_too(pooled):
         pooled.bench.net.inside("outside"),
         socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as pings,
     ):
-        pings.settimeout(3)
-        pooled.bench.shell("h1", "ping", "-c1", "-W2", FIRST[0])
+        pings.settimeout(DEADLINE_S)
+        pooled.bench.shell("h1", "ping", "-c1", "-W20", FIRST[0])
         assert pings.recvfrom(256)[1][0] == POOL[1]

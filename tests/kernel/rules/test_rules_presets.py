@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rules_bench import EXTERNAL, OUTSIDE, bench, connect_later, fresh_port, ready
+from rules_bench import DEADLINE_S, EXTERNAL, OUTSIDE, bench, connect_later, fresh_port, ready
 from rules_probes import ADMITTED, Services, distinct_ports
 from test_rules_product import check_policy
 
@@ -53,7 +53,7 @@ def check_unsolicited(services: Services, nat: Nat) -> None:
         connect_later(sock, (EXTERNAL, fresh_port()))
         answered = nat.unsolicited is not Unsolicited.DROP
         services.udp_mappings(0, fresh_port())  # A barrier where nothing is to come.
-        assert ready(sock, write=True, within_s=3 if answered else 0) is answered
+        assert ready(sock, write=True, within_s=DEADLINE_S if answered else 0) is answered
 
 
 def check_timers(services: Services, nat: Nat) -> None:
