@@ -30,6 +30,8 @@ RETRY_S = 2.5
 """Once and up to twice this after the service had no time for a test."""
 SAMPLE = 256
 """Packets by which the peer tests how many it can pass on."""
+TURNS = 8
+"""In so many turns, of which the best counts: in another one the processor had other work."""
 
 
 class Candidate:
@@ -166,7 +168,10 @@ def capability(identity: Identity) -> float:
     packet = bytes((Mark.PATH, 5)) + attempt + bytes(1000)
     stamps = joinings[0].stamps
     stamped = [stamps.put(packet) if stamps else packet for _ in range(SAMPLE)]
-    began = time.perf_counter()
-    for each in stamped:
-        carrier.received(ends[0], each, 0.0)
-    return SAMPLE / max(time.perf_counter() - began, 1e-9)
+    quickest = float("inf")
+    for first in range(0, SAMPLE, SAMPLE // TURNS):
+        began = time.perf_counter()
+        for each in stamped[first : first + SAMPLE // TURNS]:
+            carrier.received(ends[0], each, 0.0)
+        quickest = min(quickest, time.perf_counter() - began)
+    return SAMPLE / TURNS / max(quickest, 1e-9)
