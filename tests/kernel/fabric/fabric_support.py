@@ -62,7 +62,7 @@ class Bench:
         found = self.json(node, "ip", "-j", "route", "show", "proto", "boot")
         return {(route["dst"], route.get("gateway", "")) for route in found}
 
-    def reaches(self, node: str, address: str, *, patience_s: int = 5) -> bool:
+    def reaches(self, node: str, address: str, *, patience_s: int = 30) -> bool:
         """Whether a single packet is answered."""
         command = ("ping", "-c", "1", "-W", str(patience_s), address)
         with netns.inside(self.paths.netns(node)):

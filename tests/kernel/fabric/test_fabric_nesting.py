@@ -51,7 +51,7 @@ class Compiled:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sock:
             sock.bind((self.address(node), port))
-            sock.settimeout(3)
+            sock.settimeout(30)
             yield sock
 
 

@@ -28,7 +28,7 @@ def path() -> Iterator[Path]:
 
 def test_a_namespace_is_one_that_ip_netns_knows(path):
     netns.create(path)
-    command = ("ip", "netns", "exec", path.name, "ping", "-c1", "-W1", "127.0.0.1")
+    command = ("ip", "netns", "exec", path.name, "ping", "-c1", "-W30", "127.0.0.1")
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     names = subprocess.run(("ip", "netns", "list"), capture_output=True, text=True, check=True)
     assert path.name in names.stdout.split()
@@ -82,11 +82,11 @@ def test_other_threads_stay_where_they_are(path):
     def visit() -> None:
         with netns.inside(path):
             entered.set()
-            seen.wait(10)
+            seen.wait(30)
 
     thread = threading.Thread(target=visit)
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(30)
     assert CURRENT.readlink() == home
     seen.set()
     thread.join()

@@ -295,7 +295,7 @@ def test_a_connection_through_a_router_outlives_a_change_beside_it(bench):
     with netns.inside(bench.paths.netns("one")):
         server = socket.create_server(("46.0.0.11", 7000))
     with netns.inside(bench.paths.netns("alice")):
-        client = socket.create_connection(("46.0.0.11", 7000), timeout=10)
+        client = socket.create_connection(("46.0.0.11", 7000), timeout=30)
     with server, client:
         accepted, (seen, _) = server.accept()
         assert seen == "45.0.0.2"

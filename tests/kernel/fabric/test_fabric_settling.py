@@ -23,7 +23,7 @@ def exchange(bench, net: str = "10.0.0.", family: int = socket.AF_INET) -> None:
         with netns.inside(bench.paths.netns(node)):
             end = socket.socket(family, socket.SOCK_DGRAM)
         end.bind((address, 4000))
-        end.settimeout(5)
+        end.settimeout(30)
         ends.append(end)
     with ends[0] as first, ends[1] as second:
         first.sendto(b"there", (other, 4000))

@@ -26,6 +26,7 @@ from lab.plan.model import Link, Node, NodeKind
 from lab.plan.names import SPLICED
 from lab.topology.behaviour import Backend, Impairment
 from tests.kernel.fabric.fabric_support import Bench, host, pair, segment, wire
+from tests.kernel.links.machine import measured
 
 pytestmark = pytest.mark.kernel
 
@@ -33,11 +34,14 @@ A, B = "10.0.0.1", "10.0.0.2"
 PORT = 4000
 COUNT = 2000
 PERIOD_S = 0.001
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
+AFTER_S = 1.0
+"""How long a datagram is waited for that must not come."""
+PAUSE_S = 0.005
 SO_RCVBUFFORCE = 33
 SO_MAX_PACING_RATE = 47
 PACING_BYTES_S = 1 << 20
-ETH_P_ALL = 3
+ETH_P_IP, ETH_P_ALL = 0x0800, 3
 
 
 @pytest.fixture
@@ -99,11 +103,13 @@ class Stream:
 
     @staticmethod
     def _read(end: socket.socket) -> list[int]:
-        end.settimeout(1.5)
-        found = []
+        end.settimeout(DEADLINE_S)
+        found: list[int] = []
         with contextlib.suppress(TimeoutError):
             while True:
                 found.append(int.from_bytes(end.recv(16)))
+                if len(found) >= COUNT:
+                    end.settimeout(AFTER_S)
         return found
 
 
@@ -189,6 +195,15 @@ def round_trip_ms(bench: Bench) -> float:
     return float(found[1])
 
 
+def gets_below(bench: Bench, most_ms: float) -> bool:
+    """Whether a round trip takes less than that, once the machine has the time for it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while round_trip_ms(bench) >= most_ms:
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def test_this_kernel_can():
     assert bpf.supported()
 
@@ -233,17 +248,25 @@ def test_what_is_sent_later_waits_for_what_was_sent_before(live: Bench):
     nodes, _ = pair()
     live.apply(nodes, [PLAIN])
     assert live.reaches("alice", B)
-    with Stream(live) as stream:
-        for place, link in enumerate((ferried(200), PLAIN, ferried(100), ferried(1), PLAIN)):
-            stream.wait((place + 1) / 7)
-            live.apply(nodes, [link])
-        both = stream.received()
-    # At the moment of the change itself, two processors may bring two packets by two ways.
-    for numbers in both:
+    came: list[list[int]] = []
+
+    def in_order() -> None:
+        with Stream(live) as stream:
+            for place, link in enumerate((ferried(200), PLAIN, ferried(100), ferried(1), PLAIN)):
+                stream.wait((place + 1) / 7)
+                live.apply(nodes, [link])
+            both = stream.received()
+        came.extend(both)
+        # At the moment of the change itself, two processors may bring two packets by two
+        # ways: how many more pass one that stands still depends on how long it does.
+        for numbers in both:
+            late = [n for n, after in pairwise(numbers) if n > after]
+            assert len(late) <= 5 * 5
+            assert all(abs(n - at) < 20 for at, n in enumerate(numbers))
+
+    measured(in_order, PAUSE_S, again=True)
+    for numbers in came:
         assert sorted(numbers) == list(range(COUNT))
-        late = [n for n, after in pairwise(numbers) if n > after]
-        assert len(late) <= 5 * 5
-        assert all(abs(n - at) < 20 for at, n in enumerate(numbers))
 
 
 def test_what_waits_in_a_queue_of_the_kernels_is_not_overtaken_by_the_ferrys(live: Bench):
@@ -265,7 +288,7 @@ def test_what_waits_in_a_queue_of_the_kernels_is_not_overtaken_by_the_ferrys(liv
         for number in range(40, 50):
             ends[0].send(number.to_bytes(4))
         assert [int.from_bytes(ends[1].recv(4)) for _ in range(50)] == list(range(50))
-    assert round_trip_ms(live) < 100
+    assert gets_below(live, 100)
 
 
 def test_both_ends_have_the_whole_delay_and_are_seen_as_ever(live: Bench):
@@ -286,10 +309,12 @@ def test_both_ends_have_the_whole_delay_and_are_seen_as_ever(live: Bench):
             kinds = []
             with contextlib.suppress(TimeoutError):
                 while True:
-                    kinds.append(look.recvfrom(200)[1][2])
+                    _, (_, protocol, kind, *_) = look.recvfrom(200)
+                    if protocol == ETH_P_IP:  # Not how the ends ask for each other's address.
+                        kinds.append(kind)
             assert sorted(kinds) == [socket.PACKET_HOST, socket.PACKET_OUTGOING]
     live.apply(nodes, [PLAIN])
-    assert round_trip_ms(live) < 40
+    assert gets_below(live, 40)
     assert not any(taps(live, node) for node in ("alice", "bob"))
     assert "xdp" not in live.link("alice", "eth0")
     assert live.run("alice", "tc", "qdisc", "show", "dev", "eth0").count("clsact") == 0
@@ -305,7 +330,7 @@ def test_a_wire_with_an_xdp_program_of_somebodys_is_spliced_and_seen_less_of(liv
         assert round_trip_ms(live) >= 40
         assert not sees_what_it_sends(live, "alice")
         live.apply(nodes, [PLAIN])
-        assert round_trip_ms(live) < 40
+        assert gets_below(live, 40)
         assert sees_what_it_sends(live, "alice")
         assert "xdp" in live.link("bob", "eth0")
         assert "xdp" not in live.link("alice", "eth0")
@@ -352,7 +377,7 @@ def test_a_port_of_a_bridge_is_spliced(live: Bench):
     assert round_trip_ms(live) >= 20
     assert "noprefixroute" not in live.run("alice", "ip", "addr")
     live.apply(nodes, [wire("alice.eth0", "lan.alice"), other])
-    assert round_trip_ms(live) < 20
+    assert gets_below(live, 20)
 
 
 def test_a_wire_that_is_cut_stays_cut_whatever_carries_it(live: Bench):

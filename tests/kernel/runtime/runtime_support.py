@@ -128,7 +128,7 @@ def make_image(name: str, files: dict[str, Path | bytes], changes: list[str]) ->
     return name
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for what has no event to wait for (the state of someone else's process)."""
     deadline = time.monotonic() + seconds
     while not condition():

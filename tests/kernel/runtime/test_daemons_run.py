@@ -44,7 +44,7 @@ def plan_of(scratch, *daemons: Daemon) -> Plan:
 
 def get(scratch) -> bytes:
     with netns.inside(scratch.paths.netns("home")):
-        sock = socket.create_connection(("127.0.0.1", 8080), timeout=5)
+        sock = socket.create_connection(("127.0.0.1", 8080), timeout=30)
     with sock:
         sock.sendall(b"GET /hello.txt HTTP/1.0\r\n\r\n")
         return b"".join(iter(lambda: sock.recv(4096), b""))

@@ -198,7 +198,7 @@ def test_the_peer_image_runs_the_built_in_program(scratch):
             scratch.adopt("s", await made.create_gated("s", container(image, env=env)))
             made.open_gate("s")
             await asyncio.to_thread(until, lambda: '"ready"' in scratch.out("s"), 30)
-            await made.stop("s")
+            await made.stop("s", grace_s=30)
             return await scratch.ended("s")
 
     assert asyncio.run(run()).code == 0
@@ -265,7 +265,7 @@ def test_teardown_removes_the_labs_containers_in_any_state_and_no_other(scratch,
         async with containers(scratch) as made:
             nodes = ("gated", "running", "paused", "ended")
             await asyncio.gather(
-                *(made.create_gated(n, container(bare, "sleep", "60")) for n in nodes)
+                *(made.create_gated(n, container(bare, "sleep", "600")) for n in nodes)
             )
             for node in nodes[1:]:
                 made.open_gate(node)
@@ -303,14 +303,14 @@ def test_teardown_without_an_engine_says_so_only_if_there_were_containers(scratc
 def test_removing_a_node_leaves_nothing_of_it(scratch, bare):
     async def run():
         async with containers(scratch) as made:
-            pid = await made.create_gated("alice", container(bare, "sleep", "60"))
+            pid = await made.create_gated("alice", container(bare, "sleep", "600"))
             made.open_gate("alice")
             await made.remove("alice")
             await made.remove("alice")
             assert not alive(pid)
             assert made._engine.containers_of(scratch.paths) == ()
             # and the name is free again
-            await made.create_gated("alice", container(bare, "sleep", "60"))
+            await made.create_gated("alice", container(bare, "sleep", "600"))
 
     asyncio.run(run())
 
@@ -332,7 +332,7 @@ def become(scratch, node, runtime, *line, **more):
         [sys.executable, "-c", BECOME, scratch.paths.lab, node, runtime, *line],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
         **more,
     )
@@ -341,10 +341,10 @@ def become(scratch, node, runtime, *line, **more):
 def test_exec_enters_a_container_with_its_files_processes_and_environment(scratch, shell):
     async def run():
         async with containers(scratch) as made:
-            pid = await made.create_gated("alice", container(shell, "sleep", "60"))
+            pid = await made.create_gated("alice", container(shell, "sleep", "600"))
             scratch.adopt("alice", pid)
             made.open_gate("alice")
-            until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\x00")
+            until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00600\x00")
             script = "echo $A $LAB_NODE $PWD; cat /proc/1/comm; cat; exit 5"
             done = await asyncio.to_thread(
                 become, scratch, "alice", "docker", "sh", "-c", script, input="typed\n"
@@ -362,7 +362,7 @@ def test_exec_enters_a_container_with_its_files_processes_and_environment(scratc
 def test_exec_enters_a_process_node(scratch):
     async def run():
         async with zygote(scratch) as server:
-            await server.spawn(scratch.namespace("bob"), process("sleep", "60"))
+            await server.spawn(scratch.namespace("bob"), process("sleep", "600"))
 
     asyncio.run(run())
     script = 'hostname; ls /sys/class/net; echo $GIVEN $LAB_NODE; grep -c "" /etc/hosts; exit 4'

@@ -129,9 +129,9 @@ def test_a_second_program_in_a_node_is_refused(scratch):
     async def run():
         async with zygote(scratch) as server:
             node = scratch.namespace("a")
-            await server.spawn(node, process("sleep", "60"))
+            await server.spawn(node, process("sleep", "600"))
             with pytest.raises(LabError, match="already"):
-                await server.spawn(node, process("sleep", "60"))
+                await server.spawn(node, process("sleep", "600"))
 
     asyncio.run(run())
 
@@ -139,7 +139,7 @@ def test_a_second_program_in_a_node_is_refused(scratch):
 def test_programs_outlive_the_server(scratch):
     async def run():
         async with zygote(scratch) as server:
-            return await server.spawn(scratch.namespace("a"), process("sleep", "60"))
+            return await server.spawn(scratch.namespace("a"), process("sleep", "600"))
 
     assert alive(asyncio.run(run()))
 
@@ -149,7 +149,7 @@ def test_a_server_that_dies_fails_those_who_wait(scratch):
         async with zygote(scratch) as server:
             server._process.kill()
             with pytest.raises(LabError, match="process server"):
-                await server.spawn(scratch.namespace("a"), process("sleep", "60"))
+                await server.spawn(scratch.namespace("a"), process("sleep", "600"))
 
     asyncio.run(run())
 
@@ -163,12 +163,12 @@ def test_the_built_in_program_runs_in_its_node_and_says_ready(scratch):
             for node in nodes:
                 tail.watch(node)
             pids = await asyncio.gather(*(server.spawn(node, STUN) for node in nodes))
-            assert await tail.wait_ready(nodes, 20) == ()
+            assert await tail.wait_ready(nodes, 30) == ()
             assert len({netns_of(pid) for pid in pids} | {netns_of(os.getpid())}) == 6
             assert {(node, "ready") for node in nodes} <= set(events)
             assert Path(f"/proc/{pids[0]}/comm").read_text().strip() == "n0"
             for node in nodes:
-                await server.stop(node)
+                await server.stop(node, grace_s=30)
         tail.close()
 
     asyncio.run(run())
@@ -181,7 +181,7 @@ def test_who_is_not_ready_is_told_with_last_words(scratch):
         async with zygote(scratch) as server:
             for node in ("mute", "gone"):
                 tail.watch(scratch.namespace(node))
-            await server.spawn("mute", process("sleep", "60"))
+            await server.spawn("mute", process("sleep", "600"))
             await server.spawn("gone", process("sh", "-c", "echo no luck >&2; exit 1"))
             await scratch.ended("gone")
             tail.ended("gone")

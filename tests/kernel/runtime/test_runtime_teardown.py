@@ -25,18 +25,18 @@ def test_members_by_environment_and_by_namespace_end_and_others_live(scratch):
     scratch.namespace("a")
     other.namespace("a")
     bystanders = [
-        subprocess.Popen(["sleep", "60"], env={"LAB_STATE": f"{scratch.paths.root}-2"}),
-        subprocess.Popen(["sleep", "60"], env={"LAB_STATE_DIR": str(scratch.paths.root)}),
-        subprocess.Popen(["sleep", "60", "0.1"]),
+        subprocess.Popen(["sleep", "600"], env={"LAB_STATE": f"{scratch.paths.root}-2"}),
+        subprocess.Popen(["sleep", "600"], env={"LAB_STATE_DIR": str(scratch.paths.root)}),
+        subprocess.Popen(["sleep", "600", "0.1"]),
     ]
     with netns.inside(other.paths.netns("a")):
-        bystanders.append(subprocess.Popen(["sleep", "60"]))
-    mine = [subprocess.Popen(["sleep", "60"], env={"LAB_STATE": str(scratch.paths.root)})]
+        bystanders.append(subprocess.Popen(["sleep", "600"]))
+    mine = [subprocess.Popen(["sleep", "600"], env={"LAB_STATE": str(scratch.paths.root)})]
     with netns.inside(scratch.paths.netns("a")):
-        mine.append(subprocess.Popen(["sleep", "60"], env={}))
+        mine.append(subprocess.Popen(["sleep", "600"], env={}))
     try:
         assert teardown.kill_processes(scratch.paths) == 2
-        assert [p.wait(5) for p in mine] == [-9, -9]
+        assert [p.wait(30) for p in mine] == [-9, -9]
         assert [p.poll() for p in bystanders] == [None] * 4
         assert teardown.kill_processes(scratch.paths) == 0
     finally:
@@ -75,7 +75,7 @@ def test_a_program_that_forks_again_and_again_and_is_no_child_of_ours_ends_too(s
     teardown.kill_processes(scratch.paths)
     assert teardown.members(scratch.paths) == []
     for p in started:
-        p.wait(5)
+        p.wait(30)
 
 
 def test_a_group_goes_with_what_its_members_made_of_it_and_no_other_group(scratch):
@@ -90,11 +90,11 @@ def test_a_group_goes_with_what_its_members_made_of_it_and_no_other_group(scratc
         # Its path may be noted anywhere: what has another lab's name is another lab's.
         scratch.journal.note(group.KIND_GROUP, str(beside))
         assert teardown.kill_processes(scratch.paths) == 2
-        assert [p.wait(5) for p in mine] == [-9, -9]
+        assert [p.wait(30) for p in mine] == [-9, -9]
         assert not into.exists()
         assert stranger.poll() is None
         assert teardown.kill_processes(other.paths) == 1
-        assert stranger.wait(5) == -9
+        assert stranger.wait(30) == -9
         assert not beside.exists()
     finally:
         other.clean()
@@ -102,7 +102,7 @@ def test_a_group_goes_with_what_its_members_made_of_it_and_no_other_group(scratc
 
 def test_a_caller_in_the_group_and_its_ancestors_leave_it(scratch):
     into = grouped(scratch)
-    script = f"echo $$ > {into}/cgroup.procs; sleep 60 & {sys.executable} -c '{KILL}' $1; cat"
+    script = f"echo $$ > {into}/cgroup.procs; sleep 600 & {sys.executable} -c '{KILL}' $1; cat"
     done = subprocess.run(
         ["sh", "-c", script, "sh", scratch.paths.lab],
         input="survived",
@@ -122,7 +122,7 @@ def test_the_group_is_found_from_inside_a_node(scratch):
     # A /sys of its own, as `ip netns exec` mounts it.
     command = ["ip", "netns", "exec", scratch.paths.netns("a").name, sys.executable, "-c", KILL]
     subprocess.run([*command, scratch.paths.lab], timeout=60, check=True)
-    assert mine.wait(5) == -9
+    assert mine.wait(30) == -9
     assert not into.exists()
 
 
@@ -133,7 +133,7 @@ def grouped(scratch: Scratch) -> Path:
 
 def sleeper(into: Path) -> subprocess.Popen:
     """A process in that group which nothing else says to be the lab's."""
-    script = f"echo $$ > {into}/cgroup.procs; echo in; exec sleep 60"
+    script = f"echo $$ > {into}/cgroup.procs; echo in; exec sleep 600"
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "in\n"
     return process
@@ -141,7 +141,7 @@ def sleeper(into: Path) -> subprocess.Popen:
 
 def test_the_caller_and_its_ancestors_are_spared(scratch):
     env = {**os.environ, "LAB_STATE": str(scratch.paths.root)}
-    script = f"sleep 60 & {sys.executable} -c '{KILL}' {scratch.paths.lab}; echo survived"
+    script = f"sleep 600 & {sys.executable} -c '{KILL}' {scratch.paths.lab}; echo survived"
     done = subprocess.run(
         ["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=True
     )
@@ -152,7 +152,7 @@ def test_programs_end_with_the_agent_dead_stopped_or_detached(scratch):
     async def run():
         async with zygote(scratch) as server:
             node = scratch.namespace("a")
-            script = "setsid sh -c 'sleep 600 & echo $!; wait' & kill -STOP $$"
+            script = "setsid sh -c 'sleep 6000 & echo $!; wait' & kill -STOP $$"
             await server.spawn(node, process("sh", "-c", script))
             until(lambda: scratch.out(node).endswith("\n"))
         return int(scratch.out(node))

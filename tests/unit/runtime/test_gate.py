@@ -33,13 +33,13 @@ def run(tmp_path, program, env, *, keep=True):
     try:
         os.set_blocking(reached, True)
         said = os.read(reached, 4096)
-        assert said == b"0\n" or started.wait(10)
+        assert said == b"0\n" or started.wait(60)
         if keep:
             os.write(opener, b"go\n")
     finally:
         os.close(opener)
         os.close(reached)
-    out, _ = started.communicate(timeout=10)
+    out, _ = started.communicate(timeout=60)
     return started.returncode, out.decode(), said.decode().strip()
 
 
