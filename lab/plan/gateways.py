@@ -1,4 +1,4 @@
-"""What routers run for who is inside: a resolver, also with DNS64, a web proxy, a captive portal.
+"""Which routers run servers for who is inside (`lab.plan.gateway_servers`), and who is told.
 
 A plan with firewalls or NAT64s becomes a plan in which their routers have the daemons
 for it, and every node below knows the nearest ones.  It is done to whole plans
@@ -14,72 +14,12 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from lab.errors import InputError
+from lab.plan import gateway_servers as servers
 from lab.plan.model import Daemon, Interface, Node, NodeKind, Plan
 from lab.plan.names import UPLINKS, upstream_name
 from lab.plan.services import SERVICES
 from lab.topology.behaviour import Firewall
 from lab.topology.model import INTERNET
-
-RESOLVER, PROXY, PORTAL, DNS64 = "resolver", "proxy", "portal", "dns64"
-_DAEMONS = frozenset({RESOLVER, PROXY, PORTAL, DNS64})
-_LOOPBACK = "127.0.0.1"
-_DNS_PORT = 53
-_NAMES_PORT = 5353
-"""Where the resolver is, behind the one that does DNS64."""
-
-_RESOLVER_CONFIGURATION = """\
-# Answers for the lab's nodes; no other name exists, and nobody else is asked.
-no-hosts
-addn-hosts={dir}/names
-local=/#/
-no-resolv
-# What a program asked a moment ago may have changed in the lab.
-local-ttl=0
-bind-interfaces
-port=%d
-listen-address=%s
-user=root
-pid-file=
-"""
-
-_DNS64_CONFIGURATION = """\
-server:
-    directory: "{{dir}}"
-    chroot: ""
-    username: ""
-    pidfile: ""
-    use-syslog: no
-    do-daemonize: no
-    num-threads: 1
-    port: 53
-    interface: {loopback}
-    interface: {inside}
-    access-control: 0.0.0.0/0 allow
-    access-control: ::/0 allow
-    # An AAAA record for what has none, made of its A record (RFC 6147).
-    module-config: "dns64 iterator"
-    dns64-prefix: {prefix}
-    do-not-query-localhost: no
-    # What a program asked a moment ago may have changed in the lab.
-    cache-max-ttl: 0
-    cache-max-negative-ttl: 0
-    # Names that are none elsewhere may be nodes here.
-    local-zone: "test." transparent
-    local-zone: "invalid." transparent
-    local-zone: "onion." transparent
-forward-zone:
-    name: "."
-    forward-addr: {loopback}@{names_port}
-"""
-
-_PROXY_CONFIGURATION = """\
-# For who is inside; it finds names by the resolver beside it.
-Port %d
-Listen %s
-Timeout 600
-MaxClients 500
-LogLevel Connect
-"""
 
 
 def furnish(plan: Plan, where: Mapping[str, str] | None = None) -> Plan:
@@ -112,7 +52,7 @@ def _touched(node: Node) -> bool:
     asks = node.nat64 is not None or (
         wanted is not None and (wanted.resolver or wanted.proxy or wanted.portal)
     )
-    had = node.resolver or node.proxy or any(d.name in _DAEMONS for d in node.daemons)
+    had = node.resolver or node.proxy or any(d.name in servers.ALL for d in node.daemons)
     return bool(asks or had)
 
 
@@ -163,7 +103,7 @@ class _Surroundings:
                 remedy="give a router above it firewall: http-only, or firewall: {proxy: true}",
                 where=where.get(node.name, ""),
             )
-        others = tuple(daemon for daemon in node.daemons if daemon.name not in _DAEMONS)
+        others = tuple(daemon for daemon in node.daemons if daemon.name not in servers.ALL)
         return replace(node, resolver=resolver, proxy=proxy, daemons=(*others, *own))
 
     def _daemons(self, router: Node, wanted: Firewall, proxy_above: str) -> Iterator[Daemon]:
@@ -171,54 +111,15 @@ class _Surroundings:
         if wanted.proxy or _has_resolver(router):
             names = "".join(f"{address} {name}\n" for name, address in self._names(router))
             outer = wanted.resolver and not router.nat64
-            listen = f"{_LOOPBACK},{inside}" if outer else _LOOPBACK
-            port = _NAMES_PORT if router.nat64 else _DNS_PORT
-            yield Daemon(
-                name=RESOLVER,
-                command=("dnsmasq", "--keep-in-foreground", "--conf-file={dir}/dnsmasq.conf"),
-                package="dnsmasq-base",
-                files=(
-                    ("dnsmasq.conf", _RESOLVER_CONFIGURATION % (port, listen)),
-                    ("names", names),
-                ),
-                ready=(f"udp/{port}", f"tcp/{port}"),
-            )
+            listen = f"{servers.LOOPBACK},{inside}" if outer else servers.LOOPBACK
+            port = servers.NAMES_PORT if router.nat64 else servers.DNS_PORT
+            yield servers.resolver(port, listen, names)
         if router.nat64:
-            text = _DNS64_CONFIGURATION.format(
-                inside=inside,
-                loopback=_LOOPBACK,
-                prefix=router.nat64.prefix,
-                names_port=_NAMES_PORT,
-            )
-            yield Daemon(
-                name=DNS64,
-                command=("unbound", "-d", "-c", "{dir}/unbound.conf"),
-                package="unbound",
-                files=(("unbound.conf", text),),
-                ready=(f"udp/{_DNS_PORT}", f"tcp/{_DNS_PORT}"),
-            )
+            yield servers.dns64(router.nat64.prefix, inside)
         if wanted.proxy:
-            text = _PROXY_CONFIGURATION % (wanted.proxy.port, inside)
-            # To tinyproxy, no ConnectPort at all means every port.
-            text += "".join(f"ConnectPort {port}\n" for port in wanted.proxy.connect or (0,))
-            if proxy_above:
-                text += f"Upstream http {proxy_above}\n"
-            yield Daemon(
-                name=PROXY,
-                command=("tinyproxy", "-d", "-c", "{dir}/tinyproxy.conf"),
-                package="tinyproxy-bin",
-                files=(
-                    ("tinyproxy.conf", text),
-                    ("resolv.conf", f"nameserver {_LOOPBACK}\noptions attempts:1 timeout:1\n"),
-                ),
-                ready=(f"tcp/{wanted.proxy.port}",),
-            )
+            yield servers.proxy(wanted.proxy, inside, proxy_above)
         if wanted.portal:
-            yield Daemon(
-                name=PORTAL,
-                command=("{python}", "-m", "lab.peer.portal", router.lan, inside),
-                ready=("tcp/80",),
-            )
+            yield servers.portal(router.lan, inside)
 
     def _names(self, router: Node) -> Iterator[tuple[str, str]]:
         """Name and address of each node that who is inside of `router` can send to."""

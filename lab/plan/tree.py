@@ -7,7 +7,7 @@ and therefore distinct; across a NAT they may be used again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -56,25 +56,7 @@ class Tree:
             replace(node, ip=Ip.LINK_LOCAL) if node.via in switches else node
             for node in topology.nodes
         )
-        attached: tuple[Attached, ...] = (*topology.routers, *nodes)
-        members: dict[str, list[Attached]] = {name: [] for name in (INTERNET, *routers, *switches)}
-        seen = {INTERNET, *switches}
-        for spec in attached:
-            if spec.name in seen:
-                raise InputError(
-                    f"the name {spec.name} is used twice",
-                    remedy="Routers, switches and nodes share one space of names, and "
-                    "`internet` is taken.",
-                    where=spec.where,
-                )
-            seen.add(spec.name)
-            if spec.via not in members:
-                raise InputError(
-                    f"{spec.name} is attached to {spec.via}, which is not a router or switch",
-                    remedy="`via` names a router or switch of this topology, or `internet`.",
-                    where=spec.where,
-                )
-            members[spec.via].append(spec)
+        members = _members((*topology.routers, *nodes), (INTERNET, *routers, *switches), switches)
         realms = {INTERNET: INTERNET, **{name: name for name in switches}}
         top_down: list[RouterSpec] = []
         below = [INTERNET]
@@ -93,7 +75,7 @@ class Tree:
             )
         return cls(
             routers=routers,
-            members={name: tuple(specs) for name, specs in members.items()},
+            members=members,
             realms=realms,
             top_down=tuple(top_down),
             nodes=nodes,
@@ -147,6 +129,31 @@ class Tree:
 def has_ip4(spec: Attached) -> bool:
     """Whether it has IPv4 where it is attached: for itself, or for what its NAT64 translates."""
     return spec.ip.v4 or (isinstance(spec, RouterSpec) and bool(spec.nat64))
+
+
+def _members(
+    attached: Sequence[Attached], upstreams: Sequence[str], switches: Collection[str]
+) -> dict[str, tuple[Attached, ...]]:
+    """Who of `attached` hangs on each of `upstreams`; InputError if the names make no sense."""
+    members: dict[str, list[Attached]] = {name: [] for name in upstreams}
+    seen = {INTERNET, *switches}
+    for spec in attached:
+        if spec.name in seen:
+            raise InputError(
+                f"the name {spec.name} is used twice",
+                remedy="Routers, switches and nodes share one space of names, and "
+                "`internet` is taken.",
+                where=spec.where,
+            )
+        seen.add(spec.name)
+        if spec.via not in members:
+            raise InputError(
+                f"{spec.name} is attached to {spec.via}, which is not a router or switch",
+                remedy="`via` names a router or switch of this topology, or `internet`.",
+                where=spec.where,
+            )
+        members[spec.via].append(spec)
+    return {name: tuple(specs) for name, specs in members.items()}
 
 
 def _roamed(topology: Topology) -> Iterator[str]:

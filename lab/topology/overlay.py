@@ -117,15 +117,22 @@ def overlay_ports(base: Ports, form: PortsForm) -> Ports:
         parity=form.parity if "parity" in written else kept.parity,
         overload=form.overload if "overload" in written else kept.overload,
     )
+    _check_ports(ports)
+    return ports
+
+
+def _check_ports(ports: Ports) -> None:
     if ports.parity and ports.policy is PortPolicy.SEQUENTIAL:
         raise WrongValueError(
             "a sequence of ports keeps no parity",
             "write policy: random or preserve, or leave parity out",
             ("ports", "parity"),
         )
-    if ports.parity and first == last:
+    if ports.parity and ports.first == ports.last:
         raise WrongValueError(
-            f"one port, {first}, has no even and odd ones", "widen the range", ("ports", "parity")
+            f"one port, {ports.first}, has no even and odd ones",
+            "widen the range",
+            ("ports", "parity"),
         )
     if ports.overload and ports.policy is not PortPolicy.PRESERVE:
         raise WrongValueError(
@@ -137,9 +144,9 @@ def overlay_ports(base: Ports, form: PortsForm) -> Ports:
         raise WrongValueError(
             "a block of ports needs a size", "write ports: {policy: block, block: 512}", ("ports",)
         )
-    if ports.block > last - first + 1:
+    if ports.block > ports.last - ports.first + 1:
         raise WrongValueError(
-            f"a block of {ports.block} ports does not fit into {first}-{last}",
+            f"a block of {ports.block} ports does not fit into {ports.first}-{ports.last}",
             "make the block smaller or the range larger",
             ("ports", "block"),
         )
@@ -155,7 +162,6 @@ def overlay_ports(base: Ports, form: PortsForm) -> Ports:
             "write policy: sequential, or leave stride out",
             ("ports", "stride"),
         )
-    return ports
 
 
 def overlay_lifetimes(base: Lifetimes, form: LifetimesForm) -> Lifetimes:
