@@ -16,6 +16,8 @@ FULL = Nat(mapping=CONE, filtering=CONE, ports=RANDOM)
 STRICT = Nat(mapping=CONE, filtering=BY_PORT, ports=RANDOM)
 SYMMETRIC = Nat(mapping=BY_PORT, filtering=BY_PORT, ports=RANDOM)
 COUNTING = Nat(mapping=BY_PORT, filtering=BY_PORT, ports=SEQUENTIAL)
+PATIENT = {"window_s": 15.0}
+"""For attempts that are to succeed, however late a program gets its processor."""
 
 
 def unique(purpose: str) -> str:

@@ -21,11 +21,16 @@ from lab.study.matrix import Cell, classic, pairs, run, two_homes
 from lab.topology.behaviour import Unsolicited
 from tests.bench import reference_classes as classes
 from tests.bench import reference_paths as paths
+from tests.kernel.links.machine import measured
 
 pytestmark = pytest.mark.kernel
 
 LABS = 4
 """At once, where most pairs are waited for in vain."""
+PAUSE_S = 0.05
+"""Who waits for a second or less at most may be misled by longer pauses of the machine."""
+CROSSING_S = 0.01
+"""The same of two packets that are to meet on a line of tens of milliseconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +38,17 @@ def state(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_STATE_DIR", str(tmp_path / "s"))
 
 
-def found(experiment, share):
-    results = list(experiment(share, random.Random(1)))
-    assert results
-    for result in results:
-        assert result.met, result
+def found(experiment, share, pause_s=PAUSE_S):
+    """What it comes to; anew if it comes to something else and the machine paused meanwhile."""
+    results = []
+
+    def check():
+        results[:] = experiment(share, random.Random(1))
+        assert results
+        for result in results:
+            assert result.met, result
+
+    measured(check, pause_s, again=True)
     return results
 
 
@@ -51,11 +62,16 @@ def test_nine_requests_into_a_black_hole():
     """N2; when they leave is measured by the benchmark."""
     with classes.lab() as here:
         here.use({"home": classes.ROUTERS[classes.Kind.BLOCKED]})
-        with here.socket("alice") as sock:
-            transaction = classes.asking(here)
-            assert len(classes.drive(sock, transaction)) == 9
-    assert transaction.failed
-    assert transaction.response is None
+
+        def check():
+            with here.socket("alice") as sock:
+                transaction = classes.asking(here)
+                # Two that are due by the time that somebody looks leave as one.
+                assert len(classes.drive(sock, transaction)) == 9
+            assert transaction.failed
+            assert transaction.response is None
+
+        measured(check, PAUSE_S, again=True)
 
 
 def test_of_two_routers_the_most_restrictive_counts():
@@ -90,13 +106,17 @@ def test_punching_and_predicting_between_the_classic_kinds():
 def test_a_hole_that_is_late_is_found_by_the_second_probe():
     """N4: the first round finds no hole, the second one does."""
     with paths.near() as lab:
-        lab.homes(paths.RESTRICTED, paths.SYMMETRIC)
-        late = lab.connect("udp-punch")
-        lab.homes(paths.RESTRICTED, paths.RESTRICTED)
-        early = lab.connect("udp-punch")
-    assert paths.works(late)
-    assert paths.works(early)
-    assert late["packets"]["punch"] > early["packets"]["punch"]
+
+        def check():
+            lab.homes(paths.RESTRICTED, paths.SYMMETRIC)
+            late = lab.connect("udp-punch")
+            lab.homes(paths.RESTRICTED, paths.RESTRICTED)
+            early = lab.connect("udp-punch")
+            assert paths.works(late), late["reason"]
+            assert paths.works(early), early["reason"]
+            assert late["packets"]["punch"] > early["packets"]["punch"]
+
+        measured(check, PAUSE_S, again=True)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +133,7 @@ def test_what_is_exact(experiment, share):
 
 def test_syns_that_start_together_cross_at_once():
     """N13: past NATs that reset, half a round trip after the answer is the moment."""
-    results = list(paths.first_try(0.1, random.Random(1)))
-    assert results[0].met, results[0]
-    assert results[1].met, results[1]
+    found(paths.first_try, 0.1, CROSSING_S)
 
 
 def test_who_asks_for_long_pauses_connects_seldom():
