@@ -21,7 +21,8 @@ class Command:
     """`lab`, with the state folder of one test."""
 
     state: Path
-    timeout: float = 60
+    timeout: float = 110
+    """Seconds for each order: less than a test has, so that what takes too long is named."""
     labs: list[str] = field(default_factory=list)
 
     @property

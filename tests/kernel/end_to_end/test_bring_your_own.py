@@ -62,7 +62,7 @@ def reported(lab: Command, name: str) -> dict[tuple[str, str], tuple[str, ...]]:
 def counted(lab: Command, name: str) -> set[tuple[str, ...]]:
     """The series of attempts in the metrics."""
     address = lab.json("status", name)["agent"]["metrics"]
-    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - the agent's own
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - the agent's own
         text = answer.read().decode()
     series = re.findall(r"lab_connect_attempts_total\{(.*)\} 1\.0", text)
     keys = ("program", "local", "remote", "technique", "outcome", "path", "source")
@@ -198,7 +198,7 @@ def test_a_program_can_neither_speak_for_others_nor_flood(lab, tmp_path):
     name = lab.name()
     lab.ok("up", str(file), "--name", name)
     address = lab.json("status", name)["agent"]["metrics"]
-    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - the agent's own
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - the agent's own
         text = answer.read().decode()
     counts = re.findall(r"lab_connect_attempts_total\{(.*)\} (\S+)", text)
     assert sum(float(count) for _, count in counts) == 3001

@@ -30,6 +30,7 @@ nodes:
   bob: {via: home-b}
 """
 NODES = ("home-a", "home-b", "server", "alice", "bob", "internet")
+DEADLINE_S = 30.0
 
 
 class Lab:
@@ -55,7 +56,7 @@ class Lab:
             sock = socket.socket(socket.AF_INET, kind)
         self._stack.enter_context(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.settimeout(10)
+        sock.settimeout(DEADLINE_S)
         sock.bind(("0.0.0.0", port))
         return sock
 
@@ -69,7 +70,7 @@ class Lab:
         inside = self.socket(node, socket.SOCK_STREAM)
         inside.connect((self._server, listener.getsockname()[1]))
         outside = self._stack.enter_context(listener.accept()[0])
-        outside.settimeout(10)
+        outside.settimeout(DEADLINE_S)
         return inside, outside
 
     def seen(self, inside: socket.socket, server: socket.socket) -> int:
@@ -275,7 +276,7 @@ def follow(lab: Lab) -> Iterator[dict[str, Any]]:
         assert following.stdout is not None
         for line in following.stdout:
             yield json.loads(line)
-        assert following.wait(10) == 0
+        assert following.wait(DEADLINE_S) == 0
 
 
 def test_the_timeline_happens_in_order_and_at_its_times(lab: Command, tmp_path: Path):

@@ -35,7 +35,7 @@ nodes:
     command: [sh, -c, "while :; do date +%s%N; sleep 0.02; done"]
   bob: {via: office, command: [python3, -m, http.server, "8000"]}
 """
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 _SILENCE_S = 0.4
 """How long to wait for what must not come."""
 
@@ -64,7 +64,7 @@ def plan(lab: Lab) -> dict[str, Any]:
     return found
 
 
-def passes(lab: Lab, node: str, to: str = "server", patience_s: float = 10.0) -> bool:
+def passes(lab: Lab, node: str, to: str = "server", patience_s: float = DEADLINE_S) -> bool:
     """Whether a datagram from `node` reaches `to`, and the answer comes back."""
     server, client = lab.udp(to), lab.udp(node)
     server.settimeout(patience_s)
@@ -85,7 +85,7 @@ def is_cut_off(lab: Lab, node: str, to: str = "server") -> bool:
 def round_trip_s(lab: Lab, node: str) -> float:
     """The shortest of some round trips to the server and back."""
     server, client = lab.udp("server"), lab.udp(node)
-    best = 9.0
+    best = DEADLINE_S
     for _ in range(5):
         began = time.monotonic()
         client.sendto(b"x", (lab.address("server"), server.getsockname()[1]))
@@ -107,7 +107,7 @@ def test_a_link_is_set_shown_and_reset_under_a_connection(lab: Lab):
     assert shown["changed"]
     assert "declared: 1 ms" in lab("link", "show").stdout
     lab.json("link", "reset", "alice", "wifi")
-    assert round_trip_s(lab, "alice") < 0.06
+    assert eventually(lambda: round_trip_s(lab, "alice") < 0.06)
     assert not lab.json("link", "show", "alice", "wifi")["changed"]
     exchange(*connection)
     exchange(*bystander)
@@ -155,7 +155,7 @@ def test_a_plain_wire_delays_and_is_plain_again_under_a_connection(lab: Lab):
     assert (answer["operations"], answer["notes"]) == (1, [])
     exchange(*connection)
     assert lab.json("link", "show", "carol", "wifi")["backend"] == "plain"
-    assert round_trip_s(lab, "carol") < 0.06
+    assert eventually(lambda: round_trip_s(lab, "carol") < 0.06)
 
 
 def test_a_wire_that_was_replaced_is_spoken_of(lab: Lab):

@@ -120,7 +120,7 @@ def test_an_agent_whose_first_order_fails_waits_until_that_was_read(
         with paths.agent_log.open() as log:
             agent.sock.shutdown(socket.SHUT_WR)
             assert lines.read() == b""
-            agent.process.wait(30)
+            agent.process.wait(60)
             said = log.read()
     agent.sock.close()
     destroy(paths)
@@ -144,7 +144,7 @@ def test_a_late_teardown_spares_the_next_lab_of_that_name(lab: Command):
         paths.root.rename(paths.root.with_name(f"{name}-old"))
         paths.root.mkdir()
         (paths.root / "mine").touch()
-    late.communicate(timeout=30)
+    late.communicate(timeout=60)
     os.close(before)
     assert late.returncode == 0
     assert (paths.root / "mine").exists()

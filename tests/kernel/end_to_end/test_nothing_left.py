@@ -129,7 +129,7 @@ def test_a_program_started_by_exec_goes_too(lab: Command):
     assert sleeper.stdout is not None
     assert sleeper.stdout.readline() == "on\n"
     check_clean(lab, name)
-    assert sleeper.wait(timeout=10) != 0
+    assert sleeper.wait(timeout=30) != 0
 
 
 def test_a_process_that_outlived_its_lab_goes_with_all_others(lab: Command, tmp_path: Path):
@@ -139,7 +139,7 @@ def test_a_process_that_outlived_its_lab_goes_with_all_others(lab: Command, tmp_
         subprocess.Popen(["sleep", "300"], env={"LAB_STATE": str(elsewhere)}) as anothers,
     ):
         lab.ok("down", "--all")
-        assert ours.wait(timeout=10) == -signal.SIGKILL
+        assert ours.wait(timeout=30) == -signal.SIGKILL
         assert anothers.poll() is None
         anothers.kill()
 
@@ -151,7 +151,7 @@ def test_who_follows_the_logs_ends_with_the_lab(lab: Command):
     assert follower.stdout is not None
     assert follower.stdout.readline().startswith("==> ")
     check_clean(lab, name)
-    follower.communicate(timeout=10)
+    follower.communicate(timeout=60)
 
 
 def test_a_second_lab_of_the_same_name_is_refused(lab: Command):
@@ -236,6 +236,6 @@ def kill_and_wait(pid: int) -> None:
     descriptor = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        assert select.select([descriptor], [], [], 10)[0], "still there"
+        assert select.select([descriptor], [], [], 30)[0], "still there"
     finally:
         os.close(descriptor)
