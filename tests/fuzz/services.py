@@ -162,6 +162,10 @@ def rendezvous(data: bytes) -> None:
     # By TCP: nobody else has the answers, and a member's messages are counted.
     assert total <= 40 * len(data) + 400
     broker.tick(2.0)
+    # Whoever they were for may go before they arrive; they are of no use for ever.
+    broker.closed(2, 3.0)
+    assert not [one for one in broker.tick(12.0) if isinstance(one, Send) and one.parcel]
+    assert "bob" not in broker.members
 
 
 def _register(broker: Broker, number: int, name: str) -> None:
