@@ -33,6 +33,8 @@ _NOTICE_S = 4.0
 """After a change, until a dead path must have been noticed; on most it takes some 2.5 s."""
 _ORDERED_S = 30.0
 """How long the change that is to happen may take to come."""
+_REPAIR_S = 10.0
+"""How long the repair may take, if nobody says."""
 _RESUME_S = 1.0
 """After a path was repaired, until datagrams come again."""
 
@@ -104,7 +106,9 @@ class Explaining:
                         asyncio.sleep(for_s)
                         if for_s
                         else self._effect(
-                            course, recording.witness, float(self._request["timeout_s"])
+                            course,
+                            recording.witness,
+                            float(self._request.get("timeout_s") or _REPAIR_S),
                         )
                     )
                     await _first(holding, seen, hang_up.wait())

@@ -169,11 +169,12 @@ class Lab:
             "peer": request["remote"],
             "techniques": request["techniques"],
             "first": request["first"],
-            "timeout_s": request["timeout_s"],
             "goodput_s": request.get("goodput_s", 0),
             "goodput_once": request.get("goodput_once", False),
             "options": request.get("options", {}),
         }
+        if request.get("timeout_s") is not None:
+            order["timeout_s"] = request["timeout_s"]
         async for answer in self._orders.give(local, order):
             if answer.get("event") == "attempt":
                 so_far = await asyncio.to_thread(self._health.since, mark)

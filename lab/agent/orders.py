@@ -15,6 +15,8 @@ _SLACK_S = 30.0
 """What a peer may take beyond its own deadlines before it counts as stuck."""
 _DEADLINES = 16
 """How many deadlines an order may have to wait for, one after another."""
+_LONGEST_S = 60.0
+"""Of an order to connect that says nothing of them: no attempt takes longer."""
 
 USUAL_PATIENCE_S = -1.0
 """Stands for what the order says of its own deadlines."""
@@ -48,7 +50,8 @@ class Orders:
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=wire.LINE_LIMIT)
         deadline = patience_s
         if patience_s == USUAL_PATIENCE_S:
-            deadline = float(order.get("timeout_s", 0)) * _DEADLINES + _SLACK_S
+            unsaid = _LONGEST_S if order.get("do") == "connect" else 0.0
+            deadline = float(order.get("timeout_s", unsaid)) * _DEADLINES + _SLACK_S
         try:
             async with asyncio.timeout(deadline):
                 writer.write(wire.pack(order))

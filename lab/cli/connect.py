@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 @click.argument("remote", metavar="B")
 @techniques_option()
 @click.option("--first", is_flag=True, help="Stop at the first technique that works.")
-@click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, help="Seconds for each.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 60),
+    default=None,
+    metavar="SECONDS",
+    help="How long each technique may take at most.  "
+    "[default: 24 round trips between the two, at least 10, at most 60]",
+)
 @click.option(
     "--goodput",
     type=click.FloatRange(0, 5),
@@ -49,7 +56,7 @@ def command(
     remote: str,
     techniques: tuple[str, ...],
     first: bool,
-    timeout: float,
+    timeout: float | None,
     goodput: float | None,
     settings: tuple[str, ...],
     prove: bool,

@@ -49,8 +49,10 @@ _KEEPALIVE_S, _RATE = 15.0, 10.0
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 60),
-    default=10.0,
-    help="Seconds for the attempt, or for the repair of a session.",
+    default=None,
+    metavar="SECONDS",
+    help="How long the attempt, or the repair of a session, may take at most.  [default: "
+    "24 round trips between the two, at least 10, at most 60; a repair 10]",
 )
 @click.option(
     "--set",
@@ -71,7 +73,7 @@ def command(
     techniques: tuple[str, ...],
     during: tuple[str, ...],
     for_s: float,
-    timeout: float,
+    timeout: float | None,
     settings: tuple[str, ...],
     everything: bool,
     svg_file: str | None,
@@ -102,7 +104,7 @@ def command(
     session = bool(during or for_s)
     if len(techniques) > 1 and not session:
         raise click.UsageError("One technique at a time; a session (--during) may use several.")
-    order = {
+    order: dict[str, Any] = {
         "do": "explain",
         "local": local,
         "remote": remote,

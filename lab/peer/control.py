@@ -17,7 +17,6 @@ from lab.peer.traversal.attempts import Attempts
 from lab.peer.traversal.purpose import Wish
 
 MAX_LINE = 64 * 1024
-DEFAULT_TIMEOUT_S = 10.0
 LONGEST_SESSION_S = 7 * 86400.0
 LONGEST_PATH = 100
 """A Unix socket's name is 107 bytes at most."""
@@ -136,12 +135,12 @@ class ControlServer:
         if self._attempts is None:
             raise OrderError("this node is no peer (LAB_ROLE has no `peer`)")
         peer, names = order.get("peer"), order.get("techniques", [])
-        timeout_s, first = order.get("timeout_s", DEFAULT_TIMEOUT_S), order.get("first", False)
+        timeout_s, first = order.get("timeout_s"), order.get("first", False)
         if not valid_name(peer):
             raise OrderError("`peer` is the name of a peer")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise OrderError("`techniques` is a list of names")
-        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or timeout_s <= 0:
+        if timeout_s is not None and not _positive(timeout_s):
             raise OrderError("`timeout_s` is a number of seconds above 0")
         if not isinstance(first, bool):
             raise OrderError("`first` is true or false")
@@ -191,6 +190,10 @@ class ControlServer:
             self._ordered.pop(keeper.report.session, None)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _number(order: dict[str, Any], name: str, usual: float, most: float) -> float:

@@ -28,7 +28,7 @@ class Outcome(StrEnum):
     NO_STREAM = "no-stream"
     """The other peer is registered, but said nothing over the rendezvous service."""
     TIMED_OUT = "timed-out"
-    """Everything was sent in time, and too little came back."""
+    """Everything was sent, and too little came back in time."""
     REFUSED = "refused"
     """The other peer or a server said no."""
     BLOCKED = "blocked"
@@ -162,6 +162,8 @@ class Record:
     """The technique that measured it, on the same path; "" for this one."""
     transport: str = ""
     """`udp` or `tcp`: what carries the path at this peer."""
+    cut_short: bool = False
+    """Whether less time was given than is enough, and was up while the technique was at work."""
     socket: Endpoint | None = None
     """This peer's end of the path, as its own system names it."""
     tries: Sequence[Try] = ()
@@ -191,6 +193,7 @@ class Record:
             "goodput_by": self.goodput_by or None,
             "transport": self.transport or None,
             "socket": str(self.socket) if self.socket else None,
+            "cut_short": self.cut_short,
             "tries": [each.to_json() for each in self.tries],
             "packets": dict(sorted(self.packets.items())),
             "bytes": dict(sorted(self.octets.items())),

@@ -46,13 +46,16 @@ class Prediction(Frozen, frozen=True):
         """Where attempts of the one to connect to the other came out otherwise, a sentence each.
 
         Each is a fault: of the rules in the kernel, of the prediction, or of the
-        peer.  Attempts that nothing can be predicted about contradict nothing.
+        peer.  Attempts that nothing can be predicted about contradict nothing, nor
+        do those that were given too little time to come to an end.
         """
         wrong = []
         for record in records:
             finding = self.of(str(record.get("technique")))
             outcome = str(record.get("outcome"))
             if finding is None or finding.by_chance or outcome in _SAYS_NOTHING:
+                continue
+            if record.get("cut_short"):
                 continue
             if finding.possible is not (outcome in CONNECTED):
                 expected = _SUCCESS if finding.possible else "failure"

@@ -36,8 +36,6 @@ STAGGER_S = 1.0
 """Between the beginnings of two techniques."""
 PAUSE_S = 1.0
 """Before they begin again."""
-TIMEOUT_S = 10.0
-"""For each technique."""
 BYE_S = 1.0
 IMPROVE_S = (10.0, 20.0, 40.0, 60.0)
 """Between looks for a better path than a relay's; the last one again and again."""
@@ -229,7 +227,7 @@ class Keeper(Conversation):
             await self.carry(call, path)
 
         use = Use(self.terms.details(), run, self._note)
-        wish = Wish(first=True, timeout_s=TIMEOUT_S)
+        wish = Wish(first=True)
         record = await self._attempts.hold(self.peer, way.technique, wish, use)
         if not record.outcome.connected:
             self._note(record)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from lab.peer.record import Outcome, Record, Tally
 from lab.peer.rendezvous.client import RendezvousError
 from lab.peer.settings import Settings
+from lab.peer.traversal.allowance import Allowance
 from lab.peer.traversal.answers import Answers
 from lab.peer.traversal.call import AttemptError, Established, OutgoingCall, from_rendezvous
 from lab.peer.traversal.ground import Ground
@@ -17,7 +18,7 @@ from lab.peer.traversal.purpose import Use, Wish
 from lab.peer.traversal.recording import Attempt
 from lab.peer.traversal.run import Run
 from lab.peer.traversal.signalling import Mailbox, Signalling
-from lab.peer.traversal.signals import MAX_WINDOW_S, Announce, End
+from lab.peer.traversal.signals import Announce, End
 from lab.peer.traversal.technique import Technique
 
 GRACE_S = 2.0
@@ -78,23 +79,26 @@ class Attempts(Ground):
         try:
             technique = self.technique(name)
             run.begin(name, self.settings)
-            call = await self._open(peer, name, wish, tally, run)
+            allowance = Allowance(attempt.clock, wish.timeout_s, run.rtt)
+            call = await self._open(peer, name, wish, tally, run, allowance)
         except AttemptError as error:
             return attempt.failure(error, tally)
         call.besides = {**run.said, **(use.besides if use else {})}
         self.under_way[call.attempt] = (peer, name, "caller")
-        rtt = asyncio.get_running_loop().create_task(self._before(call))
+        rtt = asyncio.get_running_loop().create_task(self._before(call, allowance))
         try:
-            return await self._run(technique, call, rtt, attempt, wish, use)
+            record = await self._run(technique, call, rtt, attempt, wish, use)
+            return record if record.outcome.connected else allowance.judged(record, call.now)
         finally:
             rtt.cancel()
             call.signalling.post(peer, End(call.attempt), tally)
             self.under_way.pop(call.attempt, None)
             await call.close()
 
-    async def _open(self, peer: str, name: str, wish: Wish, tally: Tally, run: Run) -> OutgoingCall:
-        timeout_s = min(wish.timeout_s, MAX_WINDOW_S)
-        deadline = asyncio.get_running_loop().time() + timeout_s
+    async def _open(  # noqa: PLR0917 - what an attempt consists of
+        self, peer: str, name: str, wish: Wish, tally: Tally, run: Run, allowance: Allowance
+    ) -> OutgoingCall:
+        left = allowance.until - asyncio.get_running_loop().time()
         signalling = self.by(name)
         client = signalling.client
         if client is None:
@@ -104,7 +108,7 @@ class Attempts(Ground):
             raise AttemptError(Outcome.UNSUPPORTED, "a peer does not connect to itself")
         try:
             # It may just be connecting again.
-            await client.wait_registered(min(REGISTER_S, timeout_s))
+            await client.wait_registered(min(REGISTER_S, left))
             key = run.key if signalling is self.signalling else b""
             key = key or await client.who(peer)
         except RendezvousError as error:
@@ -120,19 +124,21 @@ class Attempts(Ground):
             mailbox,
             attempt=attempt,
             technique=name,
-            deadline=deadline,
+            deadline=allowance.until,
             pace=self.pace,
             restraint=self.restraint,
             run=run,
             options=wish.options,
         )
 
-    async def _before(self, call: OutgoingCall) -> None:
+    async def _before(self, call: OutgoingCall, allowance: Allowance) -> None:
         try:
             for _ in range(ROUND_TRIPS):
                 rtt = await call.signalling.round_trip(call.peer, call.tally, count=1)
                 if rtt is None:
                     return
+                allowance.measured(rtt)
+                call.deadline = allowance.until
                 call.rtt_before = min(rtt, call.rtt_before or rtt)
                 call.rtt_known.set()
                 if call.run.token:  # else the next attempt may be one with another peer
@@ -150,8 +156,7 @@ class Attempts(Ground):
         use: Use | None,
     ) -> Record:
         try:
-            async with asyncio.timeout_at(call.deadline + GRACE_S):
-                path = await technique.call(call)
+            path = await _in_time(technique, call)
             if use:
                 record = attempt.success(call, path, rtt_before=call.rtt_before)
                 use.on_record(record)
@@ -184,3 +189,20 @@ class Attempts(Ground):
         if found:
             known[same(path)] = call.technique, found
         return "", found
+
+
+async def _in_time(technique: Technique, call: OutgoingCall) -> Established:
+    """The path that `technique` finds; TimeoutError if it comes to no end.
+
+    The call's deadline may move while it is at work.
+    """
+    work = asyncio.ensure_future(technique.call(call))
+    try:
+        while not work.done() and (left := call.deadline + GRACE_S - call.now) > 0:
+            await asyncio.wait((work,), timeout=left)
+        if not work.done():
+            raise TimeoutError
+        return work.result()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)

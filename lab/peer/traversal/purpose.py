@@ -17,8 +17,8 @@ class Wish:
 
     first: bool = False
     """Stop at the first technique that works."""
-    timeout_s: float = 10.0
-    """For each technique."""
+    timeout_s: float | None = None
+    """For each technique; None for as long as the way asks for (`lab.peer.traversal.allowance`)."""
     goodput_s: float = 0.0
     """How long to measure what each path carries; 0 for not at all."""
     goodput_once: bool = False

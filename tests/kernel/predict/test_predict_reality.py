@@ -150,8 +150,8 @@ def test_a_router_that_is_not_what_it_claims_is_pointed_out(state: Path):
         assert up.returncode == 0, up.stderr
         deaf = ("iptables", "-I", "FORWARD", "-p", "udp", "-i", "wan", "-j", "DROP")
         assert lab("exec", "--lab", name, "home-b", "--", *deaf).returncode == 0
-        done = lab("connect", "alice", "bob", "--lab", name, "-t", "udp-punch", "--timeout", "1")
+        done = lab("connect", "alice", "bob", "--lab", name, "-t", "udp-punch")
     finally:
         lab("down", name)
     assert done.returncode == 1
-    assert "not as declared, udp-punch: predicted success, found no-stream" in done.stderr
+    assert "not as declared, udp-punch: predicted success, found timed-out" in done.stderr

@@ -34,6 +34,7 @@ KEYS = {
     "goodput_bps",
     "goodput_by",
     "transport",
+    "cut_short",
     "socket",
     "tries",
     "overhead",

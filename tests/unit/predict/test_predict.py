@@ -355,6 +355,13 @@ def test_a_contradiction_is_said():
     assert contradictions(plan, "alice", "a0", found) == []
 
 
+def test_what_was_cut_short_contradicts_nothing():
+    plan = facing([HOME], [HOME])
+    failed = {"technique": "udp-punch", "outcome": "timed-out", "cut_short": False}
+    assert len(contradictions(plan, "alice", "bob", [failed])) == 1
+    assert contradictions(plan, "alice", "bob", [{**failed, "cut_short": True}]) == []
+
+
 def test_a_node_without_a_program_is_told_what_others_are_told():
     plan = plan_of(
         RouterSpec(name="a0", nat=HOME),
