@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from lab.errors import InputError, LabError, MissingError
+from lab.errors import InputError, LabError
 from lab.fabric.journal import Journal
 from lab.paths import LabPaths
 from lab.plan.model import Program
@@ -32,7 +32,6 @@ from lab.runtime.process import GRACE_S, Exit
 from lab.runtime.teardown import KIND_CONTAINER, KIND_CREATED, KIND_PAUSED
 
 _GATE_DEADLINE_S = 30.0
-_CHUNK = 1 << 12
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -95,7 +94,7 @@ class Containers:
             (folder / name).touch()
         container.gate, reached = gate.make(folder)
         said: asyncio.Future[bytes] = self._loop.create_future()
-        self._loop.add_reader(reached, _receive, reached, said)
+        self._loop.add_reader(reached, gate.hear, reached, said)
         try:
             container.pid = await self._in_thread(self._bring_up, container, program)
             self._containers[node] = container
@@ -121,9 +120,7 @@ class Containers:
                 f"node {node!r}: its container is not waiting at its gate",
                 remedy=f"`lab logs {node}` shows what it said",
             )
-        # The shell has the other end open: what is written stays until it is read.
-        os.write(container.gate, b"go\n")
-        os.close(container.gate)
+        gate.let_go(container.gate)
         container.gate = -1
 
     def pid(self, node: str) -> int | None:
@@ -200,7 +197,7 @@ class Containers:
         if container.output is not None:
             container.output.follow(self._loop)
         if container.pid > 0:
-            self._check_here(container)
+            gate.check_shared(self._paths.node(container.node), container.pid)
             with contextlib.suppress(ProcessLookupError):
                 container.pidfd = os.pidfd_open(container.pid)
         if container.pidfd >= 0:
@@ -228,20 +225,6 @@ class Containers:
             f"node {container.node!r}: the container of image {container.image} "
             f"did not reach its gate within {_GATE_DEADLINE_S:.0f} s",
             remedy=f"see docker logs {container_name(self._paths, container.node)}",
-        )
-
-    def _check_here(self, container: _Container) -> None:
-        """An engine in a virtual machine has process numbers that mean others, or nothing, here."""
-        ours = self._paths.node(container.node) / gate.GATE
-        theirs = Path(f"/proc/{container.pid}/root{gate.FOLDER}/{gate.GATE}")
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if theirs.samefile(ours):
-                return
-        if not Path(f"/proc/{container.pid}").exists():
-            return  # gone already: its exit code will say why
-        raise MissingError(
-            "the Docker engine does not run on this machine, or sees other files",
-            remedy="point DOCKER_HOST at an engine of this machine, or use --runtime process",
         )
 
     def _process_ended(self, container: _Container) -> None:
@@ -300,14 +283,6 @@ class Containers:
         except asyncio.CancelledError:
             await asyncio.wait((call,))
             raise
-
-
-def _receive(descriptor: int, said: asyncio.Future[bytes]) -> None:
-    """The shell's word; short enough to come in one piece (pipe(7), PIPE_BUF)."""
-    with contextlib.suppress(BlockingIOError):
-        data = os.read(descriptor, _CHUNK)
-        if not said.done():
-            said.set_result(data)
 
 
 def _open_to(image: Image, folder: Path) -> None:

@@ -15,13 +15,18 @@ reads the end of the file and ends too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.errors import MissingError
+
+if TYPE_CHECKING:
+    import asyncio
 
 GATE = ".gate"
 REACHED = ".reached"
@@ -33,6 +38,7 @@ SHELL = "/.lab/busybox"
 ABANDONED = 125
 """Exit code of a gate whose keeper died."""
 
+_CHUNK = 1 << 12
 _BUSYBOX = ("/bin/busybox", "/usr/bin/busybox", "/usr/lib/initramfs-tools/bin/busybox")
 
 # Positional arguments: the program and its arguments.  `exec` with a full path,
@@ -110,6 +116,38 @@ def make(folder: Path) -> tuple[int, int]:
         path.chmod(mode)
         opened.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     return opened[0], opened[1]
+
+
+def hear(reached: int, said: asyncio.Future[bytes]) -> None:
+    """Take the shell's word; short enough to come in one piece (pipe(7), PIPE_BUF)."""
+    with contextlib.suppress(BlockingIOError):
+        data = os.read(reached, _CHUNK)
+        if not said.done():
+            said.set_result(data)
+
+
+def let_go(descriptor: int) -> None:
+    """Let the program run, and close our end of its gate."""
+    # The shell has the other end open: what is written stays until it is read.
+    os.write(descriptor, b"go\n")
+    os.close(descriptor)
+
+
+def check_shared(folder: Path, pid: int) -> None:
+    """MissingError unless process `pid`, which waits at the gate in `folder`, runs here.
+
+    An engine in a virtual machine has process numbers that mean others, or nothing, here.
+    """
+    theirs = Path(f"/proc/{pid}/root{FOLDER}/{GATE}")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if theirs.samefile(folder / GATE):
+            return
+    if not Path(f"/proc/{pid}").exists():
+        return  # gone already: its exit code will say why
+    raise MissingError(
+        "the Docker engine does not run on this machine, or sees other files",
+        remedy="point DOCKER_HOST at an engine of this machine, or use --runtime process",
+    )
 
 
 def busybox() -> Path:
