@@ -278,6 +278,18 @@ def spans(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
 
 
+def came_at(arrivals: Sequence[Arrival], rate: int) -> None:
+    """Assert that full frames that all waited came at that rate, bit/s."""
+    stamps = [arrival.received for arrival in arrivals]
+    late = [stamp - i * 1514 * 8 / rate for i, stamp in enumerate(stamps)]
+    # From the most punctual of the first to the most punctual of the last.
+    third = len(stamps) // 3
+    first = min(range(third), key=late.__getitem__)
+    last = min(range(len(stamps) - third, len(stamps)), key=late.__getitem__)
+    found = (last - first) * 1514 * 8 / (stamps[last] - stamps[first])
+    assert abs(found / rate - 1) <= 0.05, f"{found:.0f} bit/s instead of {rate}"
+
+
 # --- the checks -----------------------------------------------------------
 
 
@@ -363,13 +375,7 @@ def rate_is_kept(wire: Wire) -> None:
             wire.send(i, 1514)
         arrivals = wire.receive(burst)
         all_came(arrivals, burst)
-        # From the most punctual of the first to the most punctual of the last.
-        stamps = [arrival.received for arrival in arrivals]
-        late = [stamp - i * 1514 * 8 / rate for i, stamp in enumerate(stamps)]
-        first = min(range(burst // 3), key=late.__getitem__)
-        last = min(range(burst - burst // 3, burst), key=late.__getitem__)
-        found = (last - first) * 1514 * 8 / (stamps[last] - stamps[first])
-        assert abs(found / rate - 1) <= 0.05, f"{found:.0f} bit/s instead of {rate}"
+        came_at(arrivals, rate)
 
 
 def a_lone_packet_takes_its_time(wire: Wire) -> None:
