@@ -5,7 +5,8 @@ its two wires (`site`, `wire`, `packets`) and what comes out at the other one
 is looked at (`probe`).  `nat`, `sharing`, `lifetimes`, `firewall`, `portmap` and `host` measure
 some dimensions, `expect` says what a plan lets one expect of them, `peers`
 asks a STUN server from inside the peers' own networks, and `report` is what
-all of it amounts to.  `links` measures every link by itself.
+all of it amounts to.  `links` measures every link by itself.  What is waited
+for is waited for with `patience`, which a pause of the machine does not use up.
 
 `packets6`, `site6` and `ipv6` are the same for IPv6, for prefix translation and
 for IPv4 by way of a NAT64; what is measured is measured by the same code.

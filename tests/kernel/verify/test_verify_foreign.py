@@ -33,7 +33,7 @@ def discover(running: Running, host: str, server: str) -> tuple[str, str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        text, _ = process.communicate(timeout=40)
+        text, _ = process.communicate(timeout=100)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

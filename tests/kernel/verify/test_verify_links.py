@@ -14,10 +14,20 @@ from lab.fabric.links.ferry.protocol import BUCKETS
 from lab.topology.behaviour import Backend, Impairment
 from lab.verify.links.toll import Reading
 from lab.verify.report import LinkVerdict
-from tests.kernel.verify.links_on import BROKEN, Case, Told, Wires, as_declared, longest, verified
+from tests.kernel.links.machine import measured
+from tests.kernel.verify.links_on import (
+    BROKEN,
+    PAUSE_S,
+    Case,
+    Told,
+    Wires,
+    as_declared,
+    longest,
+    verified,
+)
 
 # Once, by itself: each worker would measure all in its fixture, and both would disturb.
-pytestmark = [pytest.mark.kernel, pytest.mark.serial]
+pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.timeout(400)]
 
 CASES = BROKEN | as_declared()
 
@@ -95,18 +105,21 @@ def command(lab: Running, *words: str) -> None:
 
 
 def test_a_lab_s_links_are_measured_past_its_firewalls(lab: Running) -> None:
-    done = lab_command(lab.state, "verify", lab.paths.lab, "--links", "--json")
-    answer = json.loads(done.stdout)
-    assert (answer["findings"], answer["unmeasured"]) == ([], [])
-    assert [one for one in answer["links"] if not one["ok"]] == []
-    assert (done.returncode, answer["ok"]) == (0, True)
-    assert {one["name"] for one in answer["links"]} == {link.name for link in lab.plan.links}
-    said = {
-        (one["dimension"], one["way"]): one["declared"]
-        for one in answer["links"]
-        if one["link"] == "home -- internet"
-    }
-    assert (said["rate", "up"], said["rate", "down"]) == ("2 Mbit/s", "16 Mbit/s")
+    def check() -> None:
+        done = lab_command(lab.state, "verify", lab.paths.lab, "--links", "--json")
+        answer = json.loads(done.stdout)
+        assert (answer["findings"], answer["unmeasured"]) == ([], [])
+        assert [one for one in answer["links"] if not one["ok"]] == []
+        assert (done.returncode, answer["ok"]) == (0, True)
+        assert {one["name"] for one in answer["links"]} == {link.name for link in lab.plan.links}
+        said = {
+            (one["dimension"], one["way"]): one["declared"]
+            for one in answer["links"]
+            if one["link"] == "home -- internet"
+        }
+        assert (said["rate", "up"], said["rate", "down"]) == ("2 Mbit/s", "16 Mbit/s")
+
+    measured(check, PAUSE_S, again=True)
 
 
 def test_what_is_asked_about_is_measured_as_it_was_set(lab: Running) -> None:
@@ -116,16 +129,20 @@ def test_what_is_asked_about_is_measured_as_it_was_set(lab: Running) -> None:
     command(lab, "link", "down", "bob", "home")
     # This one behind the plan's back.
     assert lab.shell("carol", "ip", "link", "set", link.a.interface, "mtu", "1000") == ""
-    done = lab_command(
-        lab.state, "verify", lab.paths.lab, *(word for pair in asked for word in ("--link", *pair))
-    )
-    assert done.returncode == 1, done.stderr
-    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert {line.split(" -- ")[0] for line in lines if " -- " in line} == {"alice", "bob", "carol"}
-    wrong = [line for line in lines if "✗" in line]
-    assert wrong[0].endswith("1280 bytes ✗ 1000 bytes")
-    assert any("35 ms ✓" in line for line in lines)
-    assert any("100 % (down) ✓" in line for line in lines)
+    about = [word for pair in asked for word in ("--link", *pair)]
+
+    def check() -> None:
+        done = lab_command(lab.state, "verify", lab.paths.lab, *about)
+        assert done.returncode == 1, done.stderr
+        lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+        named = {line.split(" -- ")[0] for line in lines if " -- " in line}
+        assert named == {"alice", "bob", "carol"}
+        wrong = [line for line in lines if "✗" in line]
+        assert wrong[0].endswith("1280 bytes ✗ 1000 bytes")
+        assert any("35 ms ✓" in line for line in lines)
+        assert any("100 % (down) ✓" in line for line in lines)
+
+    measured(check, PAUSE_S, again=True)
 
 
 def test_a_pair_without_a_link_is_refused(lab: Running) -> None:

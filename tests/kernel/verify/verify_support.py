@@ -43,7 +43,7 @@ def lab_command(state: Path, *arguments: str) -> subprocess.CompletedProcess[str
         env=kept | {"LAB_STATE_DIR": str(state)},
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 
