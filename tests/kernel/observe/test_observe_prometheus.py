@@ -4,7 +4,6 @@ import json
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -35,14 +34,14 @@ LAB = f"t-observe-{secrets.token_hex(3)}"
 
 
 class Prometheus:
-    """A running Prometheus and its HTTP interface."""
+    """A running Prometheus and its HTTP interface, at `address`."""
 
-    def __init__(self, port: int) -> None:
-        self._root = f"http://127.0.0.1:{port}"
+    def __init__(self, address: str) -> None:
+        self._root = f"http://{address}"
 
     def get(self, path: str, **arguments: str) -> str:
         query = urllib.parse.urlencode(arguments)
-        with urllib.request.urlopen(f"{self._root}{path}?{query}", timeout=10) as answer:  # noqa: S310 - http, written above
+        with urllib.request.urlopen(f"{self._root}{path}?{query}", timeout=30) as answer:  # noqa: S310 - http, written above
             return answer.read().decode()
 
     def query(self, expression: str) -> list[dict]:
@@ -104,22 +103,26 @@ def prometheus(exporter, tmp_path_factory):
     text = text.replace("scrape_timeout: 2s", "scrape_timeout: 1s")
     (folder / "prometheus.yml").write_text(text)
     shutil.copy(METRICS / "rules.yml", folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
         [
             "prometheus",
             f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
+            # Any that is free; it says which.
+            "--web.listen-address=127.0.0.1:0",
         ],
         stdout=log,
         stderr=log,
     )
     try:
-        server = Prometheus(port)
+
+        def found() -> re.Match[str] | None:
+            said = (folder / "log").read_text()
+            assert process.poll() is None, said
+            return re.search(r'"Listening on" address=(127\.0\.0\.1:\d+)', said)
+
+        server = Prometheus(eventually(found, "prometheus listens")[1])
 
         def ready() -> bool:
             assert process.poll() is None, (folder / "log").read_text()
@@ -132,7 +135,7 @@ def prometheus(exporter, tmp_path_factory):
         yield server
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         log.close()
 
 

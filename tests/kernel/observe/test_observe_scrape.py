@@ -112,7 +112,7 @@ def test_a_scrape_leaves_no_thread_file_or_namespace_behind(lab):
     files, threads = open_files(), threading.active_count()
     for _ in range(5):
         scrape(port)
-    for _ in range(100):  # the thread of the last answer may be on its way out
+    for _ in range(1500):  # the thread of the last answer may be on its way out
         if threading.active_count() <= threads:
             break
         threading.Event().wait(0.02)
