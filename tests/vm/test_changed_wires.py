@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest import results_of
 
-pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(600)]
 
 REPLACED = "the wire of server to internet was replaced: what was on it at that moment is lost"
 TCX = (6, 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest import results_of
 
-pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def test_limits_are_kept_told_and_removed():

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernel.links.conformance import CHECKS, the_same_seed_loses_the_same_packets
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1000)]
 
 IN_GUEST = ("tests.kernel.links.conformance", "kernel")
 

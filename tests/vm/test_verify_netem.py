@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1000)]
 
 
 # An emulated processor carries a few links at a time: some of the cases.

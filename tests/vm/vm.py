@@ -67,6 +67,11 @@ def boot(
     with guest:
         try:
             output, complaints = guest.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(guest.pid, signal.SIGKILL)
+            output, complaints = guest.communicate()
+            said = f"{output[-3000:]}\n{complaints[-3000:]}"
+            raise TimeoutError(f"not done within {timeout_s:.0f} s: {said}") from None
         except BaseException:
             os.killpg(guest.pid, signal.SIGKILL)
             raise
