@@ -16,7 +16,7 @@ LINK = Link(
     b=End(node="b", interface="eth0", mac="02:00:00:00:00:02"),
     backend=Backend.FERRY,
 )
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def device() -> tuple[socket.socket, int]:

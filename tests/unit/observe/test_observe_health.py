@@ -153,7 +153,7 @@ def test_a_sampler_measures_this_machine_and_ends_its_threads():
     try:
         mark = sampler.mark()
         measured = threading.Event()
-        for _ in range(100):
+        for _ in range(600):
             if sum(sampler.mark().lag.counts) >= 3:
                 break
             measured.wait(0.05)

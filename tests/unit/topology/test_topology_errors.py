@@ -77,7 +77,7 @@ def test_a_file_of_ten_megabytes_is_refused(tmp_path):
     assert "count:" in caught.value.remedy
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     file = tmp_path / "huge.yaml"
     file.touch()
@@ -117,7 +117,7 @@ def test_a_name_given_for_the_lab_is_checked():
         load("lan", name="Not A Name")
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "text",
     [
