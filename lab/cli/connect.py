@@ -10,6 +10,7 @@ import click
 from lab.cli.labs import json_option, lab_option, techniques_option
 
 if TYPE_CHECKING:
+    from lab.cli.course import Course
     from lab.paths import LabPaths
     from lab.plan.model import Plan
     from lab.predict import Prediction
@@ -72,6 +73,7 @@ def command(
     what it claims, or there is a fault in lab.
     """
     from lab.agent import client
+    from lab.cli.course import Course
     from lab.cli.labs import choose
     from lab.cli.pair import check_ends, check_techniques, options
     from lab.cli.terminal import print_json, say
@@ -82,8 +84,8 @@ def command(
     # Who may not look at the lab is told so before more is read from disk.
     from concurrent.futures import ThreadPoolExecutor
 
-    standing = _Standing(paths)
-    plan = standing.plan()
+    course = Course(paths)
+    plan = course.plan
     check_ends(paths, local, remote)
     check_techniques(techniques)
     order = {
@@ -106,7 +108,7 @@ def command(
         if answer.get("event") == "attempt":
             record = answer["record"]
             if record["outcome"] in CONNECTED:
-                record["proof"] = _proof(standing.plan(), paths, record)
+                record["proof"] = _proof(course, paths, record)
             records.append(record)
             if not as_json:
                 say(finished(record, time.monotonic() - began))
@@ -115,7 +117,7 @@ def command(
     surprises = differences(plan.expect, local, remote, records)
     # A prediction is about one plan: a lab that changed meanwhile says nothing, even if
     # it is by now what it was before.
-    changed = standing.changed
+    changed = course.changed()
     prediction = foretold.result()
     contradicted = prediction.contradicted_by(records) if prediction and not changed else []
     if as_json:
@@ -144,41 +146,9 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-class _Standing:
-    """The plan as it stands: a path that was found after a change leads as the lab is by then."""
-
-    def __init__(self, paths: LabPaths) -> None:
-        from lab.cli.labs import plan_of
-
-        self._paths = paths
-        self._first = self._read = self._written()
-        self._plan: Plan = plan_of(paths)
-
-    def plan(self) -> Plan:
-        """Read again if it was written anew."""
-        from lab.cli.labs import plan_of
-
-        written = self._written()
-        if written != self._read:
-            self._plan, self._read = plan_of(self._paths), written
-        return self._plan
-
-    @property
-    def changed(self) -> bool:
-        """Whether it was written anew since the beginning, if only to be what it was."""
-        return self._written() != self._first
-
-    def _written(self) -> tuple[int, int] | None:
-        """What tells one writing of the plan from the next; None if there is none."""
-        try:
-            found = self._paths.plan.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
-
 def _foretell(plan: Plan, local: str, remote: str) -> Prediction | None:
     """What is predicted; None for ends that nothing can be predicted about."""
+    from lab.agent import events  # noqa: F401 - read from disk now, for when they are done
     from lab.errors import InputError
     from lab.predict import predict
     from lab.verify import proof  # noqa: F401 - read from disk now, for paths that are found
@@ -189,10 +159,30 @@ def _foretell(plan: Plan, local: str, remote: str) -> Prediction | None:
         return None
 
 
-def _proof(plan: Plan, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any]:
+def _proof(course: Course, paths: LabPaths, record: dict[str, Any]) -> dict[str, Any]:
+    """What the routers say of a path, asked by the lab as it was when the path was found.
+
+    What was changed meanwhile may have been in force a little earlier, so a later
+    lab may prove it as well.
+    """
     from lab.verify.proof import prove
 
-    return prove(plan, paths, record).to_json()
+    found_at = _found_at(record)
+    proofs = (prove(plan, paths, record) for plan in course.plans(found_at))
+    first = next(proofs)
+    proof = first if first.proven else next((one for one in proofs if one.proven), first)
+    told = proof.to_json()
+    if not proof.proven and course.changed(found_at):
+        told["reason"] += "; the lab was changed after the path was found (`lab events`)"
+    return told
+
+
+def _found_at(record: dict[str, Any]) -> float:
+    """When the path of a record was found, in seconds since the epoch; now if it does not say."""
+    started_at, took_s = record.get("started_at"), record.get("time_to_path_s")
+    if isinstance(started_at, int | float) and isinstance(took_s, int | float):
+        return started_at + took_s
+    return time.time()
 
 
 def _show(records: list[dict[str, Any]], *, proofs: bool) -> None:

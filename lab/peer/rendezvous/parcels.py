@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 LATE_S = 1.0
 """After so long without an acknowledgement the sender is told: a lost segment takes less."""
 KEEP_S = 10.0
-"""An attempt takes no longer unless told to, so what is older is not delivered any more."""
+"""Few attempts take longer, so what is older is not delivered any more."""
 MOST = 32
 """Kept for one member whose connection has gone."""
 EACH = 16
