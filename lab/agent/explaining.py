@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,15 +29,18 @@ Hold = Callable[[Mapping[str, Any], Emit, asyncio.Event], Awaitable[dict[str, An
 
 _QUIET_S, _PATIENCE_S = 0.2, 1.5
 """How long nothing is under way any more before the recording ends, and how long at most."""
-_STEADY, _STEADY_S = 6, 2.0
+_STEADY, _STEADY_S = 6, 10.0
 """Packets that come in at each end before anything is done, so that silence is noticed."""
 _NOTICE_S = 4.0
-"""After a change, until a dead path must have been noticed; on most it takes some 2.5 s."""
+"""After a change, until a dead path is noticed; on most it takes some 2.5 s.
+
+Where fewer than `_STEADY` packets come in by then, it is about to be noticed.
+"""
 _ORDERED_S = 30.0
 """How long the change that is to happen may take to come."""
 _REPAIR_S = 10.0
 """How long the repair may take, if nobody says."""
-_RESUME_S = 1.0
+_RESUME_S = 5.0
 """After a path was repaired, until datagrams come again."""
 
 
@@ -107,7 +112,7 @@ class Explaining:
                         if for_s
                         else self._effect(
                             course,
-                            recording.witness,
+                            recording,
                             float(self._request.get("timeout_s") or _REPAIR_S),
                         )
                     )
@@ -123,13 +128,17 @@ class Explaining:
         ]
         return msgspec.structs.replace(capture, record=record, said=tuple(said))
 
-    async def _effect(self, course: _Course, witness: Witness, timeout_s: float) -> None:
+    async def _effect(self, course: _Course, recording: _Recording, timeout_s: float) -> None:
         """Until the change that is awaited was made, and the session has got over it, or not."""
-        course.witness = witness
+        course.witness = witness = recording.witness
         async with _at_most(_ORDERED_S):
             await course.until(lambda: witness.happened)
-        async with _at_most(_NOTICE_S):
-            await course.until(lambda: course.heard("dead") > 0)
+        async with _at_most(_NOTICE_S + timeout_s):
+            silent = True
+            while silent and not course.heard("dead"):
+                async with _at_most(_NOTICE_S):
+                    await course.until(lambda: course.heard("dead") > 0)
+                silent = recording.least_arrivals(_NOTICE_S / 2) < _STEADY
         if not course.heard("dead"):
             return
         async with _at_most(timeout_s):
@@ -154,7 +163,7 @@ class Explaining:
         nodes = [self._plan.node(name) for name in dict.fromkeys(found.nodes)]
         recorder = Recorder(self._paths, nodes, own_addresses(self._plan, found))
         witness = Witness(recorder, self._plan, self._local, self._remote)
-        recording = _Recording(recorder, witness)
+        recording = _Recording(recorder, witness, (self._local, self._remote))
         before = await asyncio.to_thread(self._ferry_stats)
         await asyncio.to_thread(recorder.__enter__)
         self._follow(witness)
@@ -188,9 +197,17 @@ class _Recording:
 
     capture: Capture
 
-    def __init__(self, recorder: Recorder, witness: Witness) -> None:
+    def __init__(self, recorder: Recorder, witness: Witness, ends: tuple[str, str]) -> None:
         self.recorder = recorder
         self.witness = witness
+        self._ends = ends
+
+    def least_arrivals(self, lately_s: float) -> int:
+        """How many packets have come in lately at that end where fewer did."""
+        since = time.time_ns() - round(lately_s * 1e9)
+        sightings = self.recorder.sightings
+        came = Counter(s.node for s in sightings if s.at_ns >= since and not s.outgoing)
+        return min(came[name] for name in self._ends)
 
 
 class _Course:
