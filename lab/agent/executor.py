@@ -61,6 +61,8 @@ class Programs(Protocol):
 
 
 Emit = Callable[[dict[str, object]], None]
+Heed = Callable[[AnyOperation, int, int], None]
+"""Told of each operation that was carried out, and between which moments (`time.time_ns`)."""
 
 
 def _wants_container(node: Node) -> bool:
@@ -75,21 +77,27 @@ class Executor:
         self._programs = programs
         self.running = running
 
-    async def carry_out(self, operations: Sequence[AnyOperation], emit: Emit) -> None:
+    async def carry_out(
+        self, operations: Sequence[AnyOperation], emit: Emit, heed: Heed | None = None
+    ) -> None:
         """Carry out `operations` in phase order, emitting an event after each.
 
         Raises the first LabError; whatever was done until then is in `running`.
         """
         for step, group in itertools.groupby(sorted(operations, key=phase), key=phase):
-            await self._phase(step, tuple(group), emit)
+            await self._phase(step, tuple(group), emit, heed)
 
-    async def _phase(self, step: Phase, operations: Sequence[AnyOperation], emit: Emit) -> None:
-        began = time.monotonic()
+    async def _phase(
+        self, step: Phase, operations: Sequence[AnyOperation], emit: Emit, heed: Heed | None
+    ) -> None:
+        began, began_ns = time.monotonic(), time.time_ns()
         emit({"event": "phase", "phase": step.name.lower(), "operations": len(operations)})
         loop = asyncio.get_running_loop()
 
-        def done(operation: AnyOperation, seconds: float) -> None:
+        def done(operation: AnyOperation, seconds: float, at_ns: int = 0) -> None:
             self.running.advance(operation)
+            if heed is not None:
+                heed(operation, began_ns, at_ns or time.time_ns())
             emit(
                 {
                     "event": "done",
@@ -100,7 +108,7 @@ class Executor:
             )
 
         def done_from_thread(operation: AnyOperation, seconds: float) -> None:
-            loop.call_soon_threadsafe(done, operation, seconds)
+            loop.call_soon_threadsafe(done, operation, seconds, time.time_ns())
 
         kernel: list[AnyOperation] = []
         tasks: list[asyncio.Task[None]] = []

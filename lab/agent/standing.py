@@ -83,7 +83,7 @@ class Standing:
         ]
         plan = changed(self.plan, changes)
         if stops:
-            await self.change_or_undo(changed(self.plan, stops), emit)
+            await self.change_or_undo(changed(self.plan, stops), emit, changes=())
             plan = changed(self.plan, changes)
         return await self.change_or_undo(plan, emit, momentary(plan, changes), changes)
 
@@ -92,7 +92,7 @@ class Standing:
         desired: Plan,
         emit: Emit,
         besides: Sequence[AnyOperation] = (),
-        changes: Sequence[AnyChange] = (),
+        changes: Sequence[AnyChange] | None = None,
     ) -> int:
         """As `change`; on failure the lab goes back to what it was, and the error is raised."""
         before = self.plan
@@ -104,7 +104,8 @@ class Standing:
             self._failed(error)
             emit({"event": "note", "text": "the change failed: going back to what was"})
             try:
-                await self.change(before, emit, self._rules_again(before, desired, besides))
+                again = self._rules_again(before, desired, besides)
+                await self.change(before, emit, again, ())
             except LabError as second:
                 raise LabError(
                     f"{error.message}; and the way back failed: {second.message}",
@@ -133,13 +134,13 @@ class Standing:
         desired: Plan,
         emit: Emit,
         besides: Sequence[AnyOperation] = (),
-        changes: Sequence[AnyChange] = (),
+        changes: Sequence[AnyChange] | None = None,
     ) -> int:
         """Carry out what leads from what runs to `desired`; the only way to change anything.
 
         `besides` are operations that leave nothing behind in a plan, `changes`
-        what it is all made from, for whoever looks on.  Returns how many
-        operations it took.
+        what it is all made from, for whoever looks on: None if that is a whole
+        file.  Returns how many operations it took.
         """
         await self.programs.prepare(desired)
         executor = await self._ready_for(desired)
@@ -147,11 +148,17 @@ class Standing:
         witness = self.witness
         if witness is not None:
             await asyncio.to_thread(witness.before, desired, operations, changes)
+        failure = "it was given up"
         try:
-            await executor.carry_out(operations, emit)
+            heed = None if witness is None else witness.carried
+            await executor.carry_out(operations, emit, heed)
+            failure = ""
+        except LabError as error:
+            failure = error.message
+            raise
         finally:
             if witness is not None:
-                witness.after()
+                witness.after(failure)
         executor.running = Running(desired)
         if desired is not self.plan:
             self.plan = desired

@@ -36,6 +36,15 @@ def entries(kind: int, purpose: str, subject: str) -> list[tuple[int, dict[int, 
     return [(body[0], dict(attributes(body[len(_OF_ALL) :]))) for body in answer.bodies]
 
 
+def answer(kind: int, purpose: str, subject: str) -> dict[int, bytes]:
+    """The attributes of the one answer that there is to `kind`; raises as `entries` does."""
+    with Session(NETFILTER) as session:
+        (said,) = session.read([Request(kind, NLM_F_REQUEST | NLM_F_ACK, _OF_ALL, purpose)])
+    if said.refusal is not None:
+        raise said.refusal.error(subject)
+    return dict(attributes(said.bodies[0][len(_OF_ALL) :]))
+
+
 def order(kind: int, purpose: str, subject: str) -> None:
     """Have the order `kind` carried out for all there is; raises as `entries` does."""
     with Session(NETFILTER) as session:

@@ -25,6 +25,9 @@ _OUTPUT_JSON = 1 << 4
 _GET_TABLE = 10 << 8 | 1
 """Subsystem nftables, message NFT_MSG_GETTABLE (linux/netfilter/nf_tables.h)."""
 _TABLE_NAME = 1
+_GET_GENERATION = 10 << 8 | 16
+"""NFT_MSG_GETGEN."""
+_GENERATION = 1
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 
@@ -111,6 +114,15 @@ def tables() -> tuple[str, ...]:
         f"{_FAMILIES.get(family, family)} {table[_TABLE_NAME].rstrip(bytes(1)).decode()}"
         for family, table in netfilter.entries(_GET_TABLE, "reading the tables", "nftables")
     )
+
+
+def generation() -> int:
+    """The number of the rules in the calling thread's namespace: another one when any was changed.
+
+    Raises LabError if the kernel can't say.
+    """
+    said = netfilter.answer(_GET_GENERATION, "reading the rules' generation", "nftables")
+    return int.from_bytes(said[_GENERATION], "big")
 
 
 @cache

@@ -21,8 +21,8 @@ import msgspec
 from lab.errors import LabError
 from lab.fabric import netns
 from lab.fabric.rules.standing import OBSERVERS, mappings
+from lab.observe.capture.library import Library
 from lab.observe.capture.packets import Tap
-from lab.observe.capture.rulebook import rules_of
 from lab.observe.capture.tracing import Tracer, lost
 from lab.observe.explain.events import Decision, Held, Rule, Sighting
 from lab.observe.explain.packet import parse
@@ -53,10 +53,10 @@ class Recorder:
         self._wanted = frozenset(addresses)
         self._taps: list[Tap] = []
         self._tracers: list[Tracer] = []
-        self._commits: dict[str, list[int]] = {}
+        self._commits: dict[str, list[tuple[int, int]]] = {}
         self._poll = select.epoll()
         self._readers: dict[int, Tap | Tracer] = {}
-        self._rules: list[Rule] = []
+        self._library = Library(paths)
         self._held: list[Held] = []
         self._followed: dict[tuple[str, int], bool] = {}
         self._seen = threading.Condition()
@@ -68,6 +68,8 @@ class Recorder:
             for node in self._nodes:
                 for reader in self._observe(node):
                     self._readers[reader.fileno()] = reader
+            # Now, so that no change has to wait for it.
+            self._library.read(node.name for node in self._nodes if self._ruled(node))
         except BaseException:
             self._close()
             raise
@@ -119,16 +121,21 @@ class Recorder:
             elif node.fences and node.name not in self._commits:
                 self._heed(self._trace(node))
 
-    def commits(self, name: str) -> tuple[int, ...]:
-        """When the rules of a node were changed while it was recorded."""
+    def commits(self, name: str) -> tuple[tuple[int, int], ...]:
+        """Between which moments the rules of a node were changed, each time they were.
+
+        The second of each is when the kernel's notice of it was read.
+        """
         return tuple(self._commits.get(name, ()))
 
     def keep(self, names: Collection[str]) -> None:
         """Keep the rules and mappings of these nodes as they are now: they are about to go."""
-        until_ns = time.time_ns()
-        rules = self._standing(names)
-        self._rules += [msgspec.structs.replace(rule, until_ns=until_ns) for rule in rules]
+        self._library.keep(sorted(names), time.time_ns())
         self._held += self._mapped(names)
+
+    def expect_more(self, names: Iterable[str]) -> None:
+        """Get ready, beside everything else, for the next change of the rules of these nodes."""
+        self._library.read_later(names)
 
     def wait_quiet(self, quiet_s: float, most_s: float) -> None:
         """Wait until nothing has passed for `quiet_s`, or for `most_s` in all."""
@@ -140,20 +147,28 @@ class Recorder:
 
     def rules(self) -> tuple[Rule, ...]:
         """The rules that stand, and stood, in the nodes whose rules decided something."""
-        found = [*self._rules, *self._standing({one.node for one in self.decisions})]
+        found = self._library.rules({one.node for one in self.decisions})
         used = {(d.node, d.table, d.handle) for d in self.decisions}
-        return tuple(rule for rule in found if (rule.node, rule.table, rule.handle) in used)
+        return tuple(
+            self._until(rule) for rule in found if (rule.node, rule.table, rule.handle) in used
+        )
 
     def held(self) -> tuple[Held, ...]:
         """The mappings of the recorded NATs, as they are now, and those that were kept."""
         return (*self._held, *self._mapped({node.name for node in self._nodes}))
 
-    def _standing(self, names: Collection[str]) -> list[Rule]:
-        found: list[Rule] = []
-        for name in sorted(names):
-            with netns.inside(self._paths.netns(name)):
-                found += rules_of(name)
-        return found
+    def _until(self, rule: Rule) -> Rule:
+        """A rule that was kept stood until the change came that it was kept for."""
+        if not rule.until_ns:
+            return rule
+        later = (at for _, at in self._commits.get(rule.node, ()) if at >= rule.until_ns)
+        return msgspec.structs.replace(rule, until_ns=next(later, rule.until_ns))
+
+    def _ruled(self, node: Node) -> bool:
+        """Whether it has rules that can be traced."""
+        return node.name in self._commits and bool(
+            node.nat or node.firewall or node.firewall6 or node.nptv6 or node.nat64 or node.fences
+        )
 
     def _mapped(self, names: Collection[str]) -> list[Held]:
         found: list[Held] = []
@@ -246,6 +261,7 @@ class Recorder:
             self.decisions.append(decision)
 
     def _close(self) -> None:
+        self._library.close()
         for tap in self._taps:
             tap.close()
         # The kernel waits for others when a table goes; it does so once for all that wait.

@@ -66,8 +66,9 @@ class Tracer:
 
     def __init__(self, path: Path, node: str) -> None:
         self.node = node
-        self.commits: list[int] = []
-        """When its rules were changed, each time one transaction."""
+        self.commits: list[tuple[int, int]] = []
+        """Between which moments its rules were changed, each time by one transaction."""
+        self._empty_ns = time.time_ns()
         with netns.inside(path):
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER
@@ -97,13 +98,16 @@ class Tracer:
     def read(self) -> Iterator[Decision]:
         """What has been decided since; OSError (ENOBUFS) if some of it was lost."""
         while True:
+            before = time.time_ns()
             try:
                 data = self._socket.recv(1 << 16)
             except BlockingIOError:
+                self._empty_ns = before
                 return
             now = time.time_ns()
             if any(kind == _SUBSYSTEM | _NEW_GENERATION for kind, _ in _messages(data)):
-                self.commits.append(now)
+                # Had it been there before, it would have been read then.
+                self.commits.append((self._empty_ns, now))
             yield from decisions(data, self.node, now)
 
     def _begin(self) -> None:

@@ -89,7 +89,7 @@ class Happened(Frozen, frozen=True):
     """A change of the network, made while packets were recorded."""
 
     began_ns: int
-    """By the clock of the sightings; what it does is done at some time from here on."""
+    """By the clock of the sightings; what it does is done at some time between the two."""
     ended_ns: int
     what: tuple[tuple[str, str], ...]
     """Each a node that it is about, if it is one, and what happened in words."""
@@ -97,6 +97,8 @@ class Happened(Frozen, frozen=True):
     """What is in force from then on; None for what was before."""
     forgot: tuple[str, ...] = ()
     """Routers that lost their state."""
+    failed: bool = False
+    """Whether it was given up halfway; what takes it back again is a change of its own."""
 
 
 class Said(Frozen, frozen=True):

@@ -109,6 +109,8 @@ def _events(ladder: Ladder) -> Iterator[tuple[float, float]]:
                 yield point.left_ms, max(_POINT, room)
     for mark in rulers(ladder):
         yield mark.at_ms, 16.0 if mark.kind == "proven" else RULER
+        if mark.until_ms:
+            yield mark.until_ms, _POINT
 
 
 class Lanes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lab.plan import words
 from lab.plan.change import describe_change
 from lab.plan.model import Plan
@@ -19,6 +21,19 @@ from lab.topology.changes import (
     SetLink,
     SetNat,
 )
+
+
+def tried(changes: Sequence[AnyChange] | None, why: str) -> tuple[tuple[str, str], ...]:
+    """As `told`, of changes that failed together; None stands for those of a whole file.
+
+    Without any it is the way back that failed.
+    """
+    if changes is None:
+        return (("", f"a change of the whole lab failed and is taken back: {why}"),)
+    if not changes:
+        return (("", f"the way back failed, too: {why}"),)
+    what = "; ".join(describe_change(change) for change in changes)
+    return (("", f"a change failed and is taken back ({what}): {why}"),)
 
 
 def told(change: AnyChange, after: Plan) -> tuple[str, str]:

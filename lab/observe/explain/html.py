@@ -8,7 +8,7 @@ from html import escape
 from lab.observe.explain.ladder import Ladder, Mark, Row
 from lab.observe.explain.style import SANS
 from lab.observe.explain.svg import svg
-from lab.observe.explain.words import account, moment, title
+from lab.observe.explain.words import account, happening, moment, title
 
 _SHEET = (
     f"body{{margin:0;padding:24px;font-family:{SANS};background:#eceff4;color:#1c2333}}"
@@ -63,7 +63,7 @@ def _row(row: Row) -> str:
 
 def _mark(mark: Mark) -> str:
     at = f"<td>{moment(mark.at_ms)}</td>"
-    return f'<tr class="mark">{at}<td colspan="2">{escape(mark.text)}</td></tr>'
+    return f'<tr class="mark">{at}<td colspan="2">{escape(happening(mark))}</td></tr>'
 
 
 def _happened(row: Row) -> Iterator[str]:

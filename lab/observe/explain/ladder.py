@@ -74,10 +74,12 @@ class Mark(Frozen, frozen=True, omit_defaults=False):
 
     at_ms: float
     kind: str
-    """`change` of the network, or of a session's path: `dead`, `repaired`."""
+    """`change` of the network, or one that `failed`, or of a session's path: `dead`, `repaired`."""
     text: str
     lane: str = ""
     """The node that it is about, if there is one in the picture."""
+    until_ms: float = 0.0
+    """When it had happened for certain, if packets passed in between; else 0."""
 
 
 class Ladder(Frozen, frozen=True, omit_defaults=False):

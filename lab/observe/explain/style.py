@@ -27,7 +27,7 @@ KINDS = {
 }
 """What each kind of packet is called, and its colour on light and on dark."""
 
-MARKS = {"change": "change", "dead": "bad", "repaired": "good"}
+MARKS = {"change": "change", "failed": "bad", "dead": "bad", "repaired": "good"}
 """Kinds of marks, and the colours of each."""
 
 _PLAIN = {
@@ -84,13 +84,13 @@ def sheet() -> str:
         ".cross{stroke:var(--bad);stroke-width:3;stroke-linecap:round}"
         ".step{fill:var(--step);stroke:var(--paper);stroke-width:2}.stepink{fill:var(--stepink)}"
         ".proven{stroke:var(--peer);stroke-width:1.6;stroke-dasharray:7 5}"
-        ".m-change,.m-dead,.m-repaired{stroke-width:1.6;stroke-dasharray:3 4}"
+        ".m-change,.m-failed,.m-dead,.m-repaired{stroke-width:1.6;stroke-dasharray:3 4}"
         + "".join(
             f".m-{mark}{{stroke:var(--{colour})}}.t-{mark},.f-{mark}{{fill:var(--{colour})}}"
             f".b-{mark}{{fill:var(--{colour}paper);stroke:var(--{colour})}}"
             for mark, colour in MARKS.items()
         )
-        + ".absent{opacity:.4}.faint{opacity:.6}"
+        + ".span{opacity:.12}.absent{opacity:.4}.faint{opacity:.6}"
         + kinds
         + roles
     )

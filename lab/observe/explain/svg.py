@@ -13,7 +13,7 @@ from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Mark
 from lab.observe.explain.marks import Boxes, notes, steps
 from lab.observe.explain.style import KINDS, SMALL, TINY, ball, box, line, sheet, text
-from lab.observe.explain.words import STEPS, moment, rulers, title
+from lab.observe.explain.words import STEPS, happening, moment, rulers, title
 from lab.observe.graph.layout import text_width
 
 _MARGIN = 32.0
@@ -50,6 +50,7 @@ def svg(ladder: Ladder) -> str:
         *(part for lane in ladder.lanes for part in _rail(lane, lanes, cards, foot)),
         *_silences(clock),
         *_proven(ladder, clock),
+        *_spans(ladder, clock),
         *(part for row in ladder.rows for part in arrows(row, scene)),
         *(part for row in ladder.rows for part in words(row, scene)),
         *beside,
@@ -148,16 +149,25 @@ def _proven(ladder: Ladder, clock: Clock) -> Iterator[str]:
             yield text(WIDTH - 16, y - 6, mark.text, 11.5, "halo bold r-peer", anchor="end")
 
 
+def _spans(ladder: Ladder, clock: Clock) -> Iterator[str]:
+    """The time within which something happened, where that is not known better."""
+    for mark in ladder.marks:
+        if mark.until_ms:
+            top, bottom = clock.y(mark.at_ms), clock.y(mark.until_ms)
+            yield box(14, top, WIDTH - 28, bottom - top, f"f-{mark.kind} span", radius=6)
+
+
 def _banner(mark: Mark, lanes: Lanes, y: float) -> Iterator[str]:
     """A line across all lanes with words on it, and a knob in the lane that it is about."""
-    middle, wide = y + RULER / 2 - 2, text_width(mark.text, 12.5, bold=True) + 36
+    said = happening(mark)
+    middle, wide = y + RULER / 2 - 2, text_width(said, 12.5, bold=True) + 36
     yield line(14, middle, WIDTH - 14, middle, f"m-{mark.kind}")
     if mark.lane:
         x = lanes.x(mark.lane)
         yield f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="7" class="f-{mark.kind}"/>'
     x = WIDTH / 2 if wide > WIDTH / 2 else _beside(mark, lanes, wide)
     yield box(x - wide / 2, middle - 12, wide, 24, f"b-{mark.kind}", radius=12)
-    yield text(x, middle + 4.5, mark.text, 12.5, f"bold t-{mark.kind}", anchor="middle")
+    yield text(x, middle + 4.5, said, 12.5, f"bold t-{mark.kind}", anchor="middle")
     yield text(16, middle - 6, moment(mark.at_ms), 10.5, "halo mono soft")
 
 

@@ -11,7 +11,16 @@ import click
 
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Mark, Note, Row
-from lab.observe.explain.words import STEPS, addresses, counted, moment, named, rulers, title
+from lab.observe.explain.words import (
+    STEPS,
+    addresses,
+    counted,
+    happening,
+    moment,
+    named,
+    rulers,
+    title,
+)
 
 LEAST = 80
 _TIME = 10
@@ -42,7 +51,13 @@ _SIGNS = {
     "unseen": ("?", "red"),
     "under-way": ("…", "yellow"),
 }
-_RULERS = {"proven": "green", "change": "yellow", "dead": "red", "repaired": "green"}
+_RULERS = {
+    "proven": "green",
+    "change": "yellow",
+    "failed": "red",
+    "dead": "red",
+    "repaired": "green",
+}
 _SHORT = {"you are": "STUN answer"}
 """What says more than the first words of a name."""
 _BALLS = " ①②③④"
@@ -147,7 +162,7 @@ class _Page:
         if mark.kind == "proven":
             words = f"── {mark.text} "
         else:
-            words = f"{moment(mark.at_ms).rjust(_TIME - 2)} ━━ {mark.text} "
+            words = f"{moment(mark.at_ms).rjust(_TIME - 2)} ━━ {happening(mark)} "
         colour = _RULERS[mark.kind]
         bar = "─" if mark.kind == "proven" else "━"
         first, *more = textwrap.wrap(words, self._width - 2, subsequent_indent=" " * (_TIME + 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from lab.observe.explain.events import Happened
 from lab.observe.explain.ladder import Mark
 from lab.observe.explain.tale import Story
 
@@ -13,14 +14,34 @@ def marks(tale: Story, lanes: Collection[str]) -> tuple[Mark, ...]:
     return tuple(sorted(_marks(tale, lanes), key=lambda mark: mark.at_ms))
 
 
+def _passed(tale: Story, node: str, one: Happened) -> bool:
+    """Whether packets passed while `one` was done, of which it is not known on which side of it.
+
+    Where none did, it makes no difference when exactly it was.
+    """
+    return any(
+        one.began_ns <= at_ns < one.ended_ns
+        for told in tale.told
+        for stop in told.journey.stops
+        if node in ("", stop.node)
+        for at_ns in (stop.came_ns, stop.went_ns)
+    )
+
+
 def _marks(tale: Story, lanes: Collection[str]) -> Iterator[Mark]:
     def at(ns: int) -> float:
         return round((ns - tale.began_ns) / 1e6, 3)
 
     for one in tale.capture.happened:
         for node, text in one.what:
-            lane = node if node in lanes else ""
-            yield Mark(at_ms=at(one.began_ns), kind="change", text=text, lane=lane)
+            matters = _passed(tale, node, one)
+            yield Mark(
+                at_ms=at(one.began_ns),
+                kind="failed" if one.failed else "change",
+                text=text,
+                lane=node if node in lanes else "",
+                until_ms=at(one.ended_ns) if matters else 0.0,
+            )
     lead = tale.local.name
     for repair in tale.repairs:
         why = repair.reason

@@ -32,6 +32,13 @@ def rulers(ladder: Ladder) -> tuple[Mark, ...]:
     return tuple(sorted(found, key=lambda mark: mark.at_ms))
 
 
+def happening(mark: Mark) -> str:
+    """What happened, and within which time from its moment on if that is not known better."""
+    if not mark.until_ms:
+        return mark.text
+    return f"{mark.text} (within {moment(mark.until_ms - mark.at_ms)} from here)"
+
+
 def moment(milliseconds: float) -> str:
     """A time since the beginning: `48.4 ms`, `9.81 s`."""
     if milliseconds >= 1000:

@@ -11,10 +11,11 @@ from lab.observe.explain.epochs import Epochs
 from lab.observe.explain.events import Happened
 from lab.observe.explain.fates import Fate
 from lab.observe.explain.html import html
-from lab.observe.explain.ladder import Ladder, Note
+from lab.observe.explain.ladder import Ladder, Mark, Note
 from lab.observe.explain.story import story
 from lab.observe.explain.svg import svg
 from lab.observe.explain.text import ladder_text
+from lab.observe.explain.words import happening
 from tests.unit.observe.explain_support import capture, told
 
 REBOOT, SAME_PORT, ROAMING = "session-reboot", "session-same-port", "session-roaming"
@@ -127,6 +128,44 @@ def test_a_change_during_an_attempt_is_told_too():
     assert mark.text in html(drawn)
 
 
+def test_how_exactly_a_change_is_dated_is_said_where_packets_passed_meanwhile():
+    found = capture(SAME_PORT)
+    (reboot,) = found.happened
+
+    def mark(began_ns: int, ended_ns: int, node: str = "home-a") -> Mark:
+        one = msgspec.structs.replace(
+            reboot, began_ns=began_ns, ended_ns=ended_ns, what=((node, "was changed"),)
+        )
+        drawn = ladder(story(msgspec.structs.replace(found, happened=(one,))))
+        (mark,) = drawn.marks
+        assert happening(mark) in html(drawn)
+        assert (' span"' in svg(drawn)) == bool(mark.until_ms)
+        return mark
+
+    at = sorted(one.at_ns for one in found.sightings if one.node == "home-a")
+    passed = at[len(at) // 2]
+    before = max(one for one in at if one < passed)
+    quiet = mark(before + 1, passed)
+    assert (quiet.until_ms, happening(quiet)) == (0.0, "was changed")
+    busy = mark(before + 1, passed + 1_000_000)
+    span = round((passed - before - 1 + 1_000_000) / 1e6, 1)
+    assert happening(busy) == f"was changed (within {span} ms from here)"
+    # What passes elsewhere tells nothing of it.
+    assert not mark(before + 1, passed + 1, node="stun").until_ms
+
+
+def test_a_change_that_failed_is_drawn_as_one():
+    found = capture(SAME_PORT)
+    (reboot,) = found.happened
+    tried = msgspec.structs.replace(reboot, what=(("", "a change failed"),), failed=True, forgot=())
+    back = msgspec.structs.replace(reboot, began_ns=reboot.ended_ns + 1, what=(), forgot=())
+    drawn = ladder(story(msgspec.structs.replace(found, happened=(tried, back))))
+    assert [mark.kind for mark in drawn.marks] == ["failed"]
+    assert 'class="f-failed' in svg(drawn)
+    assert "a change failed" in ladder_text(drawn)
+    assert "after the beginning, a change failed" in drawn.sentence
+
+
 def mapped(drawn: Ladder) -> list[Note]:
     return [n for row in drawn.rows for n in row.notes if (n.lane, n.kind) == ("home-a", "mapping")]
 
@@ -137,5 +176,5 @@ def test_marks_are_drawn(name):
     lines = click.unstyle(ladder_text(drawn, 120)).splitlines()
     picture = svg(drawn)
     for mark in drawn.marks:
-        assert any(f"━━ {mark.text} ━" in line for line in lines)
+        assert any(f"━━ {happening(mark)} ━" in line for line in lines)
         assert f'class="f-{mark.kind}"' in picture
