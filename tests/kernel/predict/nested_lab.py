@@ -21,7 +21,9 @@ from lab.topology.behaviour import Firewall, Hairpin, Nat, PortPolicy, Ports
 from lab.topology.model import NodeSpec, RouterSpec, Topology
 
 OPEN = Nat(mapping=KINDS[0].mapping, filtering=KINDS[0].filtering)
-SHORT_S, LONG_S = 0.5, 10.0
+SHORT_S, LONG_S = 0.5, 30.0
+PATIENT = {"window_s": 25.0}
+"""For a second attempt, which shows that there is a path however late a program is."""
 
 
 @dataclass
@@ -43,9 +45,9 @@ class Nested:
         self._ask({"do": "apply", "plan": encode(plan).decode()})
         wrong = []
         for finding in predict(plan, local, remote, techniques).findings:
-            found = self._connects(local, remote, finding.technique, SHORT_S)
+            found = self._connects(local, remote, finding.technique, SHORT_S, {})
             if finding.possible and not found:
-                found = self._connects(local, remote, finding.technique, LONG_S)
+                found = self._connects(local, remote, finding.technique, LONG_S, PATIENT)
             if found is not finding.possible:
                 said = ", ".join(f"{n}: {_words(b)}" for n, b in behaviours.items())
                 wrong.append(f"{local} to {remote} by {finding}, found {found} with {said}")
@@ -62,11 +64,18 @@ class Nested:
             nodes.append(node)
         return replace(self.plan, nodes=tuple(nodes))
 
-    def _connects(self, local: str, remote: str, technique: str, timeout_s: float) -> bool:
+    def _connects(
+        self,
+        local: str,
+        remote: str,
+        technique: str,
+        timeout_s: float,
+        options: dict[str, float],
+    ) -> bool:
         answers = self._ask(
             {
                 "do": "connect", "local": local, "remote": remote, "techniques": [technique],
-                "first": False, "timeout_s": timeout_s,
+                "first": False, "timeout_s": timeout_s, "options": options,
             }
         )  # fmt: skip
         (record,) = (a["record"] for a in answers if a.get("event") == "attempt")
