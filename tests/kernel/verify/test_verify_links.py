@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab.topology.character import Backend, Impairment
 from verify_support import Running, lab_command, new_name
 
 from lab.fabric.links.ferry.protocol import BUCKETS
-from lab.topology.behaviour import Backend, Impairment
 from lab.verify.links.toll import Reading
 from lab.verify.report import LinkVerdict
 from tests.kernel.links.machine import measured
@@ -40,7 +40,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
 @pytest.mark.parametrize("name", CASES)
 def test_what_differs_is_noticed_and_nothing_else(told: dict[str, Told], name: str) -> None:
     if told[name].error and told[name].busy:
-        pytest.skip(f"the machine did not keep up: {', '.join(told[name].busy)}")
+        # Nothing is missing here, which a skip would say: nothing can be told of a link.
+        pytest.xfail(f"the machine did not keep up: {', '.join(told[name].busy)}")
     assert told[name].error == ""
 
 
