@@ -27,8 +27,8 @@ from lab.plan.diff import diff
 from lab.plan.model import Plan, encode
 from lab.plan.operations import AnyOperation, LoadRules, ResetNode
 from lab.plan.progress import Running
-from lab.topology.behaviour import Backend
 from lab.topology.changes import Activity, AnyChange, SetActivity
+from lab.topology.character import Backend
 
 if TYPE_CHECKING:
     from lab.agent.witness import Witness

@@ -23,7 +23,7 @@ from lab.fabric.splice import Splices
 from lab.paths import LabPaths
 from lab.plan.model import End, Link
 from lab.seeds import derive
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 
 _NONE = Impairment()
 _LOOK_EACH_S = 0.002

@@ -45,7 +45,7 @@ from lab.plan.operations import (
     ResetNode,
     ShapeLink,
 )
-from lab.topology.behaviour import Backend
+from lab.topology.character import Backend
 
 OnDone = Callable[[AnyOperation, float], None]
 """Told of each operation that was carried out, with the seconds it took."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from lab.plan.model import Link, Node, NodeKind, Plan
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 
 FOLD_FROM = 7
 """So many alike siblings, or more, are shown as one and a count."""

@@ -23,8 +23,8 @@ from lab.observe.state import AgentState, ProgramState, Stage, program_words
 from lab.plan.backends import why_ferry
 from lab.plan.model import Node, NodeKind, Plan
 from lab.plan.words import ipv6, plural
-from lab.topology.behaviour import Backend
 from lab.topology.changes import Activity
+from lab.topology.character import Backend
 
 _STAGES = {
     Stage.STARTING: ("◌", "yellow"),

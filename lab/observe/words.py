@@ -8,7 +8,8 @@ from __future__ import annotations
 from lab.plan import words
 from lab.plan.linklocal import CLAIMED, claims_address
 from lab.plan.model import Interface, Node
-from lab.topology.behaviour import Firewall, Impairment, Nat
+from lab.topology.behaviour import Firewall, Nat
+from lab.topology.character import Impairment
 
 
 def duration(seconds: float) -> str:

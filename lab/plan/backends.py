@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.plan.model import Link
-from lab.topology.behaviour import Discipline, Impairment, QueueUnit
+from lab.topology.character import Discipline, Impairment, QueueUnit
 from lab.topology.model import WantedBackend
 
 _LONGEST_JITTER_US = 2_000_000

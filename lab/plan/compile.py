@@ -15,8 +15,8 @@ from lab.plan.change import changed
 from lab.plan.layout import lay_out
 from lab.plan.machine import Machine
 from lab.plan.model import Plan
-from lab.topology.behaviour import Backend
 from lab.topology.changes import Happening, Move
+from lab.topology.character import Backend
 from lab.topology.model import Topology
 
 

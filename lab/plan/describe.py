@@ -24,7 +24,8 @@ from lab.plan.operations import (
     StopDaemon,
     StopProgram,
 )
-from lab.topology.behaviour import Backend, Runtime
+from lab.topology.behaviour import Runtime
+from lab.topology.character import Backend
 
 _MANY = 5
 """A node with more interfaces than this is not described by their addresses."""

@@ -40,8 +40,9 @@ from lab.plan.operations import (
 )
 from lab.plan.portmap import DAEMON as PORT_MAPPER
 from lab.plan.progress import without
-from lab.topology.behaviour import Backend, Runtime
+from lab.topology.behaviour import Runtime
 from lab.topology.changes import Activity
+from lab.topology.character import Backend
 
 
 def diff(running: Plan | None, desired: Plan | None) -> tuple[AnyOperation, ...]:

@@ -16,17 +16,9 @@ from enum import StrEnum
 
 import msgspec
 
-from lab.topology.behaviour import (
-    Backend,
-    Firewall,
-    Frozen,
-    Impairment,
-    Mount,
-    Nat,
-    PortMapping,
-    Runtime,
-)
+from lab.topology.behaviour import Firewall, Frozen, Mount, Nat, PortMapping, Runtime
 from lab.topology.changes import Activity, Happening, Partition
+from lab.topology.character import Backend, Impairment
 from lab.topology.model import Expectation, LinkSpec, Topology
 
 # --- links ----------------------------------------------------------------

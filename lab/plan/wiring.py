@@ -23,7 +23,7 @@ from lab.plan.names import (
     segment_name,
 )
 from lab.plan.tree import Attached, Tree
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 from lab.topology.model import INTERNET, InternetSpec, LinkSpec, RouterSpec, WantedBackend
 
 

@@ -6,20 +6,16 @@ from collections.abc import Callable
 
 from lab.plan.model import Link, Node, Program
 from lab.topology.behaviour import (
-    Backend,
     Dependence,
     Direction,
-    Discipline,
     Firewall,
-    Impairment,
     Nat,
     PortPolicy,
-    Queue,
-    QueueUnit,
     Rule,
     Runtime,
     Verdict,
 )
+from lab.topology.character import Backend, Discipline, Impairment, Queue, QueueUnit
 from lab.topology.rules import format_ports
 from lab.topology.units import format_size
 

@@ -12,7 +12,7 @@ from array import array
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.topology.behaviour import DataFile
+from lab.topology.character import DataFile
 from lab.topology.problems import WrongValueError, one_of, show
 
 MAX_BYTES = 16 * 2**20

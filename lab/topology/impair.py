@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Bursts,
     DataFile,
     Discipline,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from lab.topology.behaviour import Frozen, Impairment
+from lab.topology.behaviour import Frozen
+from lab.topology.character import Impairment
 
 LEAST_MTU6 = 1280
 """What IPv6 needs (RFC 8200, section 5): below, an interface has none."""

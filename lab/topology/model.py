@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from lab.topology.behaviour import Firewall, Frozen, Impairment, Mount, Nat, PortMapping
+from lab.topology.behaviour import Firewall, Frozen, Mount, Nat, PortMapping
 from lab.topology.changes import Happening
+from lab.topology.character import Impairment
 from lab.topology.link import LinkSpec as LinkSpec  # noqa: PLC0414 - a part of this model
 from lab.topology.link import WantedBackend as WantedBackend  # noqa: PLC0414 - as above
 

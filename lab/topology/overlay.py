@@ -13,7 +13,6 @@ from lab.topology.behaviour import (
     Dependence,
     Firewall,
     Hairpin,
-    Impairment,
     Lifetimes,
     Nat,
     PortPolicy,
@@ -23,6 +22,7 @@ from lab.topology.behaviour import (
     Unsolicited,
     Verdict,
 )
+from lab.topology.character import Impairment
 from lab.topology.forms.firewall import FirewallForm
 from lab.topology.forms.form import Form
 from lab.topology.forms.link import InternetForm, LinkForm

@@ -12,7 +12,7 @@ import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from lab.topology.behaviour import Queue, QueueUnit
+from lab.topology.character import Queue, QueueUnit
 from lab.topology.problems import WrongValueError, show
 
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,18})?)\s*([A-Za-z/]*)", re.ASCII)

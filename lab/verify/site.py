@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from lab.peer.families import Embedding
 from lab.plan.model import End, Interface, Link, Node, NodeKind, Plan
-from lab.topology.behaviour import Impairment, PortPolicy
+from lab.topology.behaviour import PortPolicy
+from lab.topology.character import Impairment
 from lab.verify.expect import far_side, outbound_of
 
 OUTSIDE = ("198.51.100.11", "198.51.100.12", "203.0.113.13")

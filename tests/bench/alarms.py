@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from lab.topology.behaviour import Bursts, Impairment, LossPattern
+from lab.topology.character import Bursts, Impairment, LossPattern
 from lab.verify.links import expected, intervals, measure
 from lab.verify.report import LinkFinding
 

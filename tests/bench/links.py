@@ -40,7 +40,7 @@ from lab.observe import host
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
 from lab.plan.names import SPLICED
-from lab.topology.behaviour import Backend, Distribution, Impairment
+from lab.topology.character import Backend, Distribution, Impairment
 
 _SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS = 35

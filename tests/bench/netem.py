@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 from tests.bench.links import Bed, bed, delay, run, throughput
 from tests.vm.vm import boot
 

@@ -7,16 +7,8 @@ import urllib.request
 from prometheus_client.parser import text_string_to_metric_families
 
 from lab.plan.model import End, Interface, Link, Node, NodeKind, Plan, Program
-from lab.topology.behaviour import (
-    Backend,
-    Dependence,
-    Firewall,
-    Impairment,
-    Nat,
-    PortPolicy,
-    Ports,
-    Runtime,
-)
+from lab.topology.behaviour import Dependence, Firewall, Nat, PortPolicy, Ports, Runtime
+from lab.topology.character import Backend, Impairment
 
 HOME_NAT = Nat(preset="home")
 SYMMETRIC_NAT = Nat(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lab.fabric.links.transmitter import FULL_FRAME
-from lab.topology.behaviour import Discipline
+from lab.topology.character import Discipline
 
 TARGET_NS = 5_000_000
 """The standing delay that is tolerated (RFC 8289, section 4.3)."""

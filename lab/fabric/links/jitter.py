@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 from statistics import NormalDist
 
-from lab.topology.behaviour import Distribution, Impairment
+from lab.topology.character import Distribution, Impairment
 from lab.topology.datafiles import TABLE_SCALE, load, parse_table
 
 ENTRIES = 4096

@@ -31,7 +31,7 @@ from lab.errors import LabError, MissingError
 from lab.fabric import netns
 from lab.fabric.links import qdisc
 from lab.fabric.links.disciplines import ROOT, Disciplines
-from lab.topology.behaviour import Discipline, Impairment, QueueUnit
+from lab.topology.character import Discipline, Impairment, QueueUnit
 
 _DELAY_HANDLE = 0x00010000
 _DELAY_CLASS = 0x00010001

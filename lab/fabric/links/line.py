@@ -14,7 +14,7 @@ from lab.fabric.links.aqm import Aqm, Waiting, queue_of
 from lab.fabric.links.jitter import strayer
 from lab.fabric.links.model import Direction, Lots
 from lab.fabric.links.transmitter import queue_packets
-from lab.topology.behaviour import Discipline, Impairment, Order, QueueUnit
+from lab.topology.character import Discipline, Impairment, Order, QueueUnit
 
 
 class Line:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from lab.topology.behaviour import Bursts, LossPattern
+from lab.topology.character import Bursts, LossPattern
 
 Loss = Callable[[], bool]
 """Whether the next packet is lost."""

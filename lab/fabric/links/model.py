@@ -42,14 +42,7 @@ from lab.fabric.links.transmitter import (
     serialisation_ns,
     transmitter,
 )
-from lab.topology.behaviour import (
-    Bursts,
-    DataFile,
-    Discipline,
-    Impairment,
-    LossPattern,
-    QueueUnit,
-)
+from lab.topology.character import Bursts, DataFile, Discipline, Impairment, LossPattern, QueueUnit
 
 __all__ = [
     "FULL_FRAME",

@@ -14,7 +14,7 @@ from lab.fabric.links.aqm import INTERVAL_NS, TARGET_NS
 from lab.fabric.links.jitter import table_of
 from lab.fabric.links.transmitter import FULL_FRAME, queue_packets
 from lab.fabric.netlink import attribute
-from lab.topology.behaviour import Discipline, Impairment, Order, QueueUnit
+from lab.topology.character import Discipline, Impairment, Order, QueueUnit
 from lab.topology.datafiles import TABLE_SCALE
 
 DELAY_LINE_PACKETS = 1_000_000

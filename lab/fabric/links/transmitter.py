@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 
-from lab.topology.behaviour import Impairment, QueueUnit
+from lab.topology.character import Impairment, QueueUnit
 from lab.topology.datafiles import OPPORTUNITY_BYTES, load, parse_trace
 
 FULL_FRAME = 1514

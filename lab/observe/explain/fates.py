@@ -15,7 +15,7 @@ from lab.plan import words
 from lab.plan.attachment import upper_end
 from lab.plan.model import End, Link, Node, NodeKind, Plan
 from lab.plan.names import NAT64, segment_owner
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 
 
 class Fate(StrEnum):

@@ -15,7 +15,7 @@ from enum import StrEnum
 from lab.plan import words
 from lab.plan.model import Link, Node, NodeKind, Plan
 from lab.plan.names import LAN, WAN
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 
 _FOLD_PLANS_ABOVE = 30
 """Plans with no more boxes than this are drawn in full."""

@@ -13,7 +13,7 @@ from lab.observe.graph import layout as at
 from lab.observe.graph.layout import Placed, layout, text_width
 from lab.observe.graph.outline import Look, outline
 from lab.plan.model import Plan
-from lab.topology.behaviour import Backend
+from lab.topology.character import Backend
 
 _MARGIN = 36.0
 _INK, _SOFT, _PAPER, _EDGE = "#1e2533", "#667085", "#f6f7fb", "#98a2b3"

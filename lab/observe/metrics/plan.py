@@ -13,7 +13,7 @@ from prometheus_client.core import (
 
 from lab import __version__
 from lab.plan.model import Link, NodeKind, Plan
-from lab.topology.behaviour import Backend
+from lab.topology.character import Backend
 
 
 def plan_families(plan: Plan) -> Iterator[Metric]:

@@ -13,7 +13,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Bursts,
     DataFile,
     Discipline,

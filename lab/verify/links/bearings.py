@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lab.fabric.links.transmitter import serialisation_ns
 from lab.plan.model import Link
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 from lab.verify.links.toll import Felt
 from lab.verify.links.traffic import Flow
 

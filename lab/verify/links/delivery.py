@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 from lab.topology.datafiles import OPPORTUNITY_BYTES, load, parse_trace
 from lab.verify.links import frames
 from lab.verify.links.bearings import SLACK_S, Bearings

@@ -15,7 +15,7 @@ from random import Random
 
 from lab.fabric.links.jitter import strayer
 from lab.fabric.links.transmitter import serialisation_ns
-from lab.topology.behaviour import Impairment, Order
+from lab.topology.character import Impairment, Order
 from lab.verify.links.intervals import quantile
 
 _RUNS = 24

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from lab.topology.behaviour import Bursts, Impairment, LossPattern, Order
+from lab.topology.character import Bursts, Impairment, LossPattern, Order
 from lab.verify.links import intervals
 from lab.verify.links.bearings import Bearings
 from lab.verify.links.runs import Chain, ends, spread_of_ends

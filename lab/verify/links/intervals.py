@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
-from lab.topology.behaviour import Bursts
+from lab.topology.character import Bursts
 
 
 def share(hits: int, count: int, alpha: float) -> tuple[float, float]:

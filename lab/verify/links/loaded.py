@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lab.fabric.links.jitter import table_of
 from lab.fabric.links.transmitter import queue_packets, serialisation_ns
-from lab.topology.behaviour import Discipline, Impairment, QueueUnit
+from lab.topology.character import Discipline, Impairment, QueueUnit
 from lab.topology.datafiles import TABLE_SCALE
 from lab.verify.links import frames, intervals
 from lab.verify.links.bearings import SLACK_S, Bearings

@@ -24,7 +24,7 @@ from lab.paths import LabPaths
 from lab.plan.attachment import upper_end
 from lab.plan.model import Link
 from lab.topology import datafiles
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 from lab.verify.links import delivery, fates, frames, loaded, mtu, quiet
 from lab.verify.links.bearings import Bearings
 from lab.verify.links.loaded import Load

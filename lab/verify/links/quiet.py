@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import asin, pi, sin, sqrt
 
-from lab.topology.behaviour import Distribution, Order
+from lab.topology.character import Distribution, Order
 from lab.verify.links import expected, fates, intervals
 from lab.verify.links.bearings import CLOCK_S, SLACK_S, Bearings
 from lab.verify.links.traffic import Flow

@@ -16,7 +16,7 @@ from itertools import pairwise
 from random import Random
 
 from lab.fabric.links.losses import bursty
-from lab.topology.behaviour import Bursts
+from lab.topology.character import Bursts
 
 _RUNS = 60
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from lab.fabric.links.ferry.protocol import Lateness
-from lab.topology.behaviour import Backend
+from lab.topology.character import Backend
 from lab.verify.links.intervals import quantile
 
 BUSY = 0.6

@@ -26,7 +26,8 @@ from lab.plan.operations import (
     StartProgram,
     phase,
 )
-from lab.topology.behaviour import Backend, Impairment, Nat, Runtime
+from lab.topology.behaviour import Nat, Runtime
+from lab.topology.character import Backend, Impairment
 
 pytestmark = pytest.mark.kernel
 

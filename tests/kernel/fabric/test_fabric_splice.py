@@ -24,7 +24,7 @@ from lab.fabric.links.ferry import Ferry
 from lab.fabric.netlink import index_of
 from lab.plan.model import Link, Node, NodeKind
 from lab.plan.names import SPLICED
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 from tests.kernel.fabric.fabric_support import Bench, host, pair, segment, wire
 from tests.kernel.links.machine import measured
 

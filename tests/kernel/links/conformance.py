@@ -42,7 +42,7 @@ from lab.fabric.links.ferry import Ferry
 from lab.fabric.links.model import queue_packets
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Backend,
     Bursts,
     Discipline,

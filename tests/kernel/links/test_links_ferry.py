@@ -18,7 +18,7 @@ import pytest
 from lab.errors import LabError
 from lab.fabric import netns
 from lab.fabric.links import tap
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Backend,
     Bursts,
     Discipline,

@@ -12,7 +12,7 @@ import pytest
 from lab.errors import LabError, MissingError
 from lab.fabric import netns
 from lab.fabric.links import kernel
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 from tests.kernel.links.conformance import ROOMY, SLACK_S, Wire, all_came, came_at, run
 from tests.kernel.links.machine import measured
 

@@ -20,7 +20,7 @@ from lab.observe import counters
 from lab.observe.health import HealthSampler
 from lab.paths import NETNS_DIR, LabPaths
 from lab.plan.model import End, Link
-from lab.topology.behaviour import Backend
+from lab.topology.character import Backend
 from tests.kernel.end_to_end.support import Command
 
 pytestmark = pytest.mark.kernel

@@ -16,7 +16,7 @@ from lab.fabric.links.ferry.protocol import (
     encode,
 )
 from lab.plan.model import End, Link
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 
 
 def lateness(**counts: int) -> Lateness:

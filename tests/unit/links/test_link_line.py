@@ -20,7 +20,7 @@ from lab.fabric.links.losses import bursty
 from lab.fabric.links.model import FULL_FRAME, Direction, queue_packets, straight
 from lab.fabric.links.transmitter import Trace
 from lab.seeds import stream
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Bursts,
     DataFile,
     Discipline,

@@ -16,7 +16,7 @@ from lab.fabric.links.model import (
     serialisation_ns,
 )
 from lab.seeds import stream
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 
 RATES = st.sampled_from((0, 64_000, 1_000_000, 10_000_000, 999_999_937, 10_000_000_000))
 IMPAIRMENTS = st.builds(

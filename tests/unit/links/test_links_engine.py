@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from lab.fabric.links.ferry.engine import Engine
 from lab.plan.model import End, Link
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 
 LINK = Link(
     a=End(node="a", interface="eth0", mac="02:00:00:00:00:01"),

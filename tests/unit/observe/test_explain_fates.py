@@ -18,7 +18,7 @@ from lab.observe.explain.text import ladder_text
 from lab.observe.explain.translator import plain
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Interface, Node, NodeKind, Route
-from lab.topology.behaviour import Backend
+from lab.topology.character import Backend
 from tests.unit.observe.explain_support import capture, told
 
 

@@ -16,7 +16,8 @@ from lab.observe.outline import lines, tree
 from lab.observe.sample import HealthSample
 from lab.observe.state import AgentState, ProgramState, Stage, programs_from_wire, to_wire
 from lab.observe.status_json import status_json
-from lab.topology.behaviour import Impairment, Runtime
+from lab.topology.behaviour import Runtime
+from lab.topology.character import Impairment
 from tests.unit.observe_support import attempt, double_nat, many_homes
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "observe"

@@ -16,7 +16,6 @@ from lab.topology.behaviour import (
     Dependence,
     Direction,
     Firewall,
-    Impairment,
     Nat,
     PortPolicy,
     Ports,
@@ -24,6 +23,7 @@ from lab.topology.behaviour import (
     Runtime,
     Verdict,
 )
+from lab.topology.character import Impairment
 from lab.topology.model import InternetSpec, LinkSpec, NodeSpec, RouterSpec, Topology
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plan"

@@ -8,7 +8,7 @@ from lab.errors import MissingError
 from lab.plan.backends import kernel_cannot, kernel_lacks, why_ferry
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Backend,
     Bursts,
     DataFile,

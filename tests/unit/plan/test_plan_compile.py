@@ -34,7 +34,8 @@ from lab.plan.compile import compile_topology
 from lab.plan.describe import summary
 from lab.plan.machine import Machine
 from lab.plan.model import Link, Node, NodeKind, Plan, decode, encode
-from lab.topology.behaviour import Backend, Impairment, Mount, Runtime
+from lab.topology.behaviour import Mount, Runtime
+from lab.topology.character import Backend, Impairment
 from lab.topology.loader import load
 from lab.topology.model import LinkSpec, NodeSpec, RouterSpec, Topology, WantedBackend
 

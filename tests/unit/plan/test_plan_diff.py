@@ -39,7 +39,7 @@ from lab.plan.operations import (
     phase,
 )
 from lab.plan.progress import Running
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 from lab.topology.model import LinkSpec, NodeSpec, RouterSpec, Topology, WantedBackend
 
 replace = msgspec.structs.replace

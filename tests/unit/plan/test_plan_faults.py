@@ -30,7 +30,7 @@ from lab.plan.operations import (
     phase,
 )
 from lab.plan.progress import Running
-from lab.topology.behaviour import Backend, Impairment, Runtime
+from lab.topology.behaviour import Runtime
 from lab.topology.changes import (
     Activity,
     AnyChange,
@@ -41,6 +41,7 @@ from lab.topology.changes import (
     SetActivity,
     SetLink,
 )
+from lab.topology.character import Backend, Impairment
 from lab.topology.link import LinkSpec
 from lab.topology.loader import loads
 from lab.topology.partition import parse_partition as parse_groups

@@ -10,17 +10,8 @@ from lab.plan.compile import compile_topology
 from lab.plan.describe import summary
 from lab.plan.machine import Machine
 from lab.plan.model import End, Link, Plan
-from lab.topology.behaviour import (
-    Backend,
-    Direction,
-    Firewall,
-    Impairment,
-    Nat,
-    Queue,
-    QueueUnit,
-    Rule,
-    Verdict,
-)
+from lab.topology.behaviour import Direction, Firewall, Nat, Rule, Verdict
+from lab.topology.character import Backend, Impairment, Queue, QueueUnit
 from lab.topology.model import NodeSpec, RouterSpec, Topology
 
 

@@ -10,7 +10,6 @@ from lab.topology.behaviour import (
     Direction,
     Firewall,
     Hairpin,
-    Impairment,
     Lifetimes,
     Mount,
     Nat,
@@ -20,6 +19,7 @@ from lab.topology.behaviour import (
     Unsolicited,
     Verdict,
 )
+from lab.topology.character import Impairment
 from lab.topology.loader import load, loads
 from lab.topology.model import Expectation, LinkSpec, WantedBackend
 from lab.topology.problems import TopologyError

@@ -13,7 +13,7 @@ from typing import Any
 from lab.fabric.links.line import Line
 from lab.fabric.links.model import Direction
 from lab.plan.model import End, Link
-from lab.topology.behaviour import Backend, Impairment
+from lab.topology.character import Backend, Impairment
 from lab.verify.links.bearings import Bearings
 from lab.verify.links.measure import Way, judge
 from lab.verify.links.toll import Felt, Toll

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.fabric.links.losses import bursty
-from lab.topology.behaviour import Bursts
+from lab.topology.character import Bursts
 from lab.verify.links import intervals
 from lab.verify.links.runs import Chain, ends, spread_of_ends
 

@@ -16,7 +16,7 @@ from lab.fabric.links.ferry.protocol import BUCKETS, Lateness
 from lab.fabric.links.jitter import strayer
 from lab.fabric.links.line import Line
 from lab.fabric.links.model import Direction
-from lab.topology.behaviour import (
+from lab.topology.character import (
     Backend,
     Bursts,
     Discipline,

@@ -10,7 +10,7 @@ from simulated_links import link_of
 from lab.paths import LabPaths
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 from lab.topology.datafiles import find
 from lab.topology.loader import loads
 from lab.verify.links.measure import measure, title

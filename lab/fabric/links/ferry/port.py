@@ -17,7 +17,7 @@ from lab.fabric.links.ferry.protocol import DirectionStats
 from lab.fabric.links.ferry.tally import Tally
 from lab.fabric.links.line import Line
 from lab.fabric.links.model import Direction, Lots, straight
-from lab.topology.behaviour import Impairment
+from lab.topology.character import Impairment
 
 _BATCH = 32
 """Frames read from one device before others have their turn."""
