@@ -39,7 +39,7 @@ if os.path.exists(notify):
     os.unlink(notify)
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, open(log, "wb") as output:
     ready.bind(notify)
-    ready.settimeout(60)
+    ready.settimeout(180)
     engine = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

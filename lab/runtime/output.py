@@ -19,7 +19,7 @@ from lab.runtime.contract import ERRORS, OUTPUT
 
 _CHUNK = 1 << 16
 _HEADER = struct.Struct(">BxxxL")
-_FINISH_DEADLINE_S = 5.0
+_FINISH_DEADLINE_S = 30.0
 _ERRORS_STREAM = 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from typing import Any
 
@@ -242,11 +243,24 @@ def test_an_ordinary_peer_that_is_fit_for_it_is_a_relay(network, tmp_path):
         assert "by the peer carol" in record["reason"]
         assert record["relayed"]["packets"] > 0
     # What uses the path passes as well as what found it.
-    session = here.lab.ok(
+    session = here.lab.popen(
         *("session", "alice", "bob", "--lab", here.name, "-t", "relay-peer"),
-        *("--for", "3s", "--rate", "20/s", "--json"),
+        *("--rate", "50/s", "--json"),
     )
-    report = json.loads(session.splitlines()[-1])
+    try:
+        assert session.stdout is not None
+        assert any('"path"' in line for line in session.stdout)
+        enough = here.volunteer("carol")["carried"] + 50
+        deadline = time.monotonic() + 60
+        while here.volunteer("carol")["carried"] < enough:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        session.send_signal(signal.SIGINT)
+        said, _ = session.communicate(timeout=60)
+    finally:
+        session.kill()
+        session.wait()
+    report = json.loads(said.splitlines()[-1])
     assert (report["outcome"], report["technique"]) == ("completed", "relay-peer"), report
     assert report["datagrams"]["received"] > 0, report
     after = here.volunteer("carol")
