@@ -20,6 +20,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+from msgspec.structs import replace
+
+from lab.fabric import netns
+from lab.fabric.links import kernel, tap
+from lab.fabric.links.ferry import Ferry
+from lab.observe import host
+from lab.observe.health import HealthSampler
+from lab.paths import NETNS_DIR, LabPaths
+from lab.plan.model import End, Link
 from lab.topology.character import (
     Backend,
     Bursts,
@@ -30,15 +39,6 @@ from lab.topology.character import (
     Queue,
     QueueUnit,
 )
-from msgspec.structs import replace
-
-from lab.fabric import netns
-from lab.fabric.links import kernel, tap
-from lab.fabric.links.ferry import Ferry
-from lab.observe import host
-from lab.observe.health import HealthSampler
-from lab.paths import NETNS_DIR, LabPaths
-from lab.plan.model import End, Link
 from lab.topology.presets import Presets
 from lab.verify.links.measure import measure
 from lab.verify.links.toll import Read, Reading

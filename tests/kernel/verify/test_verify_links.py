@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab.topology.character import Backend, Impairment
 from verify_support import Running, lab_command, new_name
 
 from lab.fabric.links.ferry.protocol import BUCKETS
+from lab.topology.character import Backend, Impairment
 from lab.verify.links.toll import Reading
 from lab.verify.report import LinkVerdict
 from tests.kernel.links.machine import measured
