@@ -31,6 +31,9 @@ MALLORY, VICTIM = "45.0.3.2", "45.0.4.2"
 CAROL = Endpoint("45.0.5.2", 33033)
 RENDEZVOUS = ("45.0.0.2", 4000)
 _ETHERNET = 14
+_SO_RCVBUFFORCE = 33
+_ROOM = 64 << 20
+"""Bytes for packets that wait to be seen, while others have the processors."""
 
 Seen = Callable[[Endpoint, Endpoint, bytes], None]
 
@@ -49,7 +52,7 @@ class Hostile(Wild):
     def volunteer(self) -> Program:
         """Carol, elected."""
         carol = self._start(self._folder, "carol", "peer", CAROL.address)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not carol.order(do="status")[-1]["status"]["volunteer"]["elected"]:
             assert time.monotonic() < deadline, "carol was not elected"
             time.sleep(0.1)
@@ -59,7 +62,7 @@ class Hostile(Wild):
         """A socket in `node`, with its public address if it has one."""
         with netns.inside(Path("/run/netns") / self.name(node)):
             made = socket.socket(socket.AF_INET, kind)
-        made.settimeout(10)
+        made.settimeout(30)
         made.bind(({"mallory": MALLORY, "victim": VICTIM}.get(node, ""), 0))
         return made
 
@@ -74,18 +77,27 @@ class Hostile(Wild):
 
     @contextlib.contextmanager
     def tap(self, seen: Seen) -> Iterator[None]:
-        """Call `seen` with source, destination and payload of each UDP packet in the core."""
+        """Call `seen` with source, destination and payload of each UDP packet in the core.
+
+        At the end, all that came before it has been seen.
+        """
         with netns.inside(Path("/run/netns") / self.name("core")):
             ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        ear.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
         ear.settimeout(0.1)
         stop = threading.Event()
 
         def listen() -> None:
-            while not stop.is_set():
-                with contextlib.suppress(TimeoutError):
+            while True:
+                last = stop.is_set()
+                try:
                     data, (_, _, direction, *_) = ear.recvfrom(65535)
-                    if direction == socket.PACKET_HOST:
-                        _report(data[_ETHERNET:], seen)
+                except TimeoutError:
+                    if last:
+                        return
+                    continue
+                if direction == socket.PACKET_HOST:
+                    _report(data[_ETHERNET:], seen)
 
         thread = threading.Thread(target=listen)
         thread.start()

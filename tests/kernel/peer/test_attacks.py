@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -23,7 +24,7 @@ from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import Offer
 from lab.peer.traversal.signals import encode as encode_signal
 from tests.kernel.peer.hostile import CAROL, MALLORY, VICTIM, Hostile, Impostor
-from tests.kernel.peer.wild import run
+from tests.kernel.peer.wild import PATIENT, run
 
 pytestmark = pytest.mark.kernel
 
@@ -87,7 +88,7 @@ def test_replayed_packets_open_no_path_and_are_answered_nowhere(open_nats):
                 forge(Endpoint(MALLORY, port), source, payload)
 
         with open_nats.tap(replay):
-            (record,) = open_nats.alice.connect("bob", "udp-punch", goodput_s=0.2)
+            (record,) = open_nats.alice.connect("bob", "udp-punch", goodput_s=0.2, **PATIENT)
     between_the_two(record)
     assert copies >= 4
     assert heard(mallory) == []
@@ -110,7 +111,7 @@ def test_who_guesses_ports_and_floods_them_is_not_answered(open_nats):
     thread = threading.Thread(target=flood)
     thread.start()
     try:
-        (record,) = open_nats.alice.connect("bob", "udp-punch")
+        (record,) = open_nats.alice.connect("bob", "udp-punch", **PATIENT)
     finally:
         stop.set()
         thread.join()
@@ -133,7 +134,7 @@ def test_forged_answers_of_the_stun_server_are_not_believed_off_the_path(hostile
                     forge(STUN, source, encode(guess))
 
         with hostile.tap(answer):
-            (record,) = hostile.alice.connect("bob", "udp-punch")
+            (record,) = hostile.alice.connect("bob", "udp-punch", **PATIENT)
     between_the_two(record)
     assert {source.address for source in asked} == set(HOMES)
 
@@ -166,7 +167,7 @@ def test_who_forges_answers_on_the_path_stops_an_attempt_and_no_more(hostile):
 def test_who_connects_first_to_a_punching_port_gets_nothing(open_nats):
     open_nats.open_tcp("a")
     open_nats.open_tcp("b")
-    stop, strangers, answers = threading.Event(), [], []
+    stop, met, strangers, answers = threading.Event(), threading.Event(), [], []
 
     def connect(port):
         sock = open_nats.socket("mallory", socket.SOCK_STREAM)
@@ -175,6 +176,7 @@ def test_who_connects_first_to_a_punching_port_gets_nothing(open_nats):
             sock.connect(("45.0.1.2", port))
             sock.sendall(b"\0\x45" + bytes((Mark.PATH, 1)) + bytes(67))
             strangers.append(sock)
+            met.set()
             return
         sock.close()
 
@@ -184,13 +186,21 @@ def test_who_connects_first_to_a_punching_port_gets_nothing(open_nats):
             for port in _listening(open_nats, "alice"):
                 connect(port)
 
-    thread = threading.Thread(target=hunt)
-    thread.start()
+    def late():
+        # Bob answers when somebody else has been there: alice listens from the beginning.
+        met.wait(15)
+        open_nats.bob.process.send_signal(signal.SIGCONT)
+
+    threads = [threading.Thread(target=each) for each in (hunt, late)]
+    open_nats.bob.process.send_signal(signal.SIGSTOP)
     try:
-        (record,) = open_nats.alice.connect("bob", "tcp-punch")
+        for thread in threads:
+            thread.start()
+        (record,) = open_nats.alice.connect("bob", "tcp-punch", **PATIENT)
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     between_the_two(record)
     assert strangers
     for sock in strangers:
@@ -218,14 +228,14 @@ def test_a_name_is_its_owners(hostile):
     assert answer.code == "name-taken"
     impostor.close()
     # Bob is still there, and still himself.
-    between_the_two(hostile.alice.connect("bob", "udp-punch")[0])
+    between_the_two(hostile.alice.connect("bob", "udp-punch", **PATIENT)[0])
 
 
 def turn(client, sock, until):
     """Drive a client of TURN on a socket until something holds."""
     sock.settimeout(0.2)
-    for _ in range(50):
-        now = time.monotonic()
+    deadline = time.monotonic() + 30
+    while (now := time.monotonic()) < deadline:
         client.tick(now)
         for datagram in client.take():
             sock.sendto(datagram.payload, datagram.destination)
@@ -318,7 +328,7 @@ def test_a_peer_floods_nobody_for_another_one(hostile):
     assert sum(one["peer"] == "mallory" for one in status["sessions"]) <= 16
     impostor.close()
     # Meanwhile bob answers others.
-    between_the_two(hostile.alice.connect("bob", "udp-punch")[0])
+    between_the_two(hostile.alice.connect("bob", "udp-punch", **PATIENT)[0])
 
 
 def test_who_forges_a_peers_address_spends_nothing_of_what_a_volunteer_gives(hostile):
@@ -343,7 +353,7 @@ def test_who_forges_a_peers_address_spends_nothing_of_what_a_volunteer_gives(hos
                     forged += 3
 
         with hostile.tap(spend):
-            (record,) = hostile.alice.connect("bob", "relay-peer", goodput_s=0.5)
+            (record,) = hostile.alice.connect("bob", "relay-peer", goodput_s=0.5, **PATIENT)
     assert (record["outcome"], record["path"]) == ("success", "relayed"), record
     stands = carol.order(do="status")[-1]["status"]["volunteer"]
     assert forged > 100

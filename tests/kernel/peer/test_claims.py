@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.kernel.peer.segment import Segment
-from tests.kernel.peer.wild import run
+from tests.kernel.peer.wild import PATIENT, run
 
 pytestmark = pytest.mark.kernel
 
@@ -168,7 +168,7 @@ def a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_path):
     claimers = {host: claiming(segment, host) for host in ("alice", "bob")}
     before = {host: claimed(claimer) for host, claimer in claimers.items()}
     alice, bob = (segment.peer(tmp_path, host) for host in ("alice", "bob"))
-    (record,) = alice.connect("bob", "lan")
+    (record,) = alice.connect("bob", "lan", **PATIENT)
     assert record["remote_candidate"]["endpoint"].startswith(f"{before['bob']}:")
     assert bob.event("named")["name"] == "bob.local"
     for _ in range(2):
@@ -176,7 +176,7 @@ def a_peer_goes_by_the_address_that_was_claimed_for_its_host(segment, tmp_path):
     after = claimed(claimers["bob"], 2)
     assert bob.event("readdressed")["addresses"] == [after]
     assert bob.event("named")["name"] == "bob.local"
-    (record,) = alice.connect("bob", "lan")
+    (record,) = alice.connect("bob", "lan", **PATIENT)
     assert record["remote_candidate"]["endpoint"].startswith(f"{after}:")
 
 

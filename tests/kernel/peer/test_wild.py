@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.kernel.peer.wild import Wild
+from tests.kernel.links.machine import measured
+from tests.kernel.peer.wild import PATIENT, PAUSE_S, Wild
 
 pytestmark = pytest.mark.kernel
 
@@ -16,31 +19,33 @@ def wild(tmp_path_factory):
     wild.close()
 
 
-def connect(wild, a, b, *techniques, timeout_s=10):
+def connect(wild, a, b, *techniques, **more):
     wild.nat("a", a)
     wild.nat("b", b)
-    return wild.alice.connect("bob", *techniques, timeout_s=timeout_s)
+    return wild.alice.connect("bob", *techniques, **more)
 
 
 def test_the_four_steps_leave_their_traces(wild):
     wild.nat("a", "home")
     wild.nat("b", "home")
-    (record,) = wild.alice.connect("bob", "udp-punch")
-    assert record["outcome"] == "success"
+    (record,) = wild.alice.connect("bob", "udp-punch", **PATIENT)
+    assert record["outcome"] == "success", record["reason"]
     assert record["path"] == "direct"
     assert record["local_candidate"]["kind"] == "server-reflexive"
     assert record["remote_candidate"]["kind"] == "server-reflexive"
     assert record["remote_candidate"]["endpoint"].startswith("45.0.2.2:")
-    assert record["packets"]["stun"] == 2
-    # (3): the caller's NAT refused what the callee sent first; (4): the callee's let it in.
-    assert wild.dropped("a") == 1
+    # A question and its answer, if that comes within half a second.
+    assert record["packets"]["stun"] >= 2
+    # (3): the caller's NAT refused what the callee sent first, and again for as long as the
+    # caller sent nothing; (4): the callee's let it in.
+    assert wild.dropped("a") >= 1
     assert wild.dropped("b") == 0
 
 
 @pytest.mark.parametrize(("a", "b"), [("full-cone", "symmetric"), ("symmetric", "full-cone")])
 def test_a_symmetric_nat_against_an_open_one(wild, a, b):
-    (record,) = connect(wild, a, b, "udp-punch")
-    assert record["outcome"] == "success"
+    (record,) = connect(wild, a, b, "udp-punch", **PATIENT)
+    assert record["outcome"] == "success", record["reason"]
     assert "peer-reflexive" in {
         record["local_candidate"]["kind"],
         record["remote_candidate"]["kind"],
@@ -48,21 +53,28 @@ def test_a_symmetric_nat_against_an_open_one(wild, a, b):
 
 
 def test_a_symmetric_nat_against_a_filtering_one(wild):
-    punch, relay = connect(wild, "home", "symmetric", "udp-punch", "relay")
-    assert punch["outcome"] == "timed-out"
-    assert "heard nothing of bob: alice's own NAT shows 45.0.1.2:" in punch["reason"]
-    assert relay["outcome"] == "success"
-    assert relay["path"] == "relayed"
+    def check():
+        punch, relay = connect(wild, "home", "symmetric", "udp-punch", "relay")
+        assert punch["outcome"] == "timed-out"
+        # A second server is asked once, for this sentence only.
+        assert "heard nothing of bob: alice's own NAT shows 45.0.1.2:" in punch["reason"]
+        assert relay["outcome"] == "success", relay["reason"]
+        assert relay["path"] == "relayed"
+
+    measured(check, PAUSE_S, again=True)
 
 
 def test_a_peer_knows_that_its_own_nat_is_the_obstacle(wild):
-    (record,) = connect(wild, "symmetric", "home", "udp-punch")
-    assert record["outcome"] == "timed-out"
-    assert "so bob cannot know where to send" in record["reason"]
+    def check():
+        (record,) = connect(wild, "symmetric", "home", "udp-punch")
+        assert record["outcome"] == "timed-out"
+        assert "so bob cannot know where to send" in record["reason"]
+
+    measured(check, PAUSE_S, again=True)
 
 
 def test_a_full_cone_lets_its_inside_be_called(wild):
-    (record,) = connect(wild, "symmetric", "full-cone", "direct")
+    (record,) = connect(wild, "symmetric", "full-cone", "direct", **PATIENT)
     assert record["outcome"] == "success", record["reason"]
     assert record["remote_candidate"]["kind"] == "server-reflexive"
 
@@ -88,7 +100,7 @@ def test_a_private_address_is_not_reached_as_it_is(wild):
     ],
 )
 def test_where_udp_does_not_pass_the_relay_is_reached_over_tcp(wild, a, b, local, remote):
-    (record,) = connect(wild, a, b, "relay")
+    (record,) = connect(wild, a, b, "relay", **PATIENT)
     assert record["outcome"] == "success", record["reason"]
     assert record["local_candidate"]["kind"] == local
     assert record["remote_candidate"]["kind"] == remote
@@ -103,5 +115,9 @@ def test_where_udp_does_not_pass_the_relay_is_reached_over_tcp(wild, a, b, local
 def test_blocked_udp_is_named(wild, a, b, says):
     (record,) = connect(wild, a, b, "udp-punch")
     assert record["outcome"] == "timed-out"
-    why = f"{says} from STUN server 45.0.0.2:3478 after 3 tries: UDP seems blocked"
-    assert record["reason"].endswith(why)
+    # Two of the three tries are one for who gets to it late.
+    why = rf"{says} from STUN server 45\.0\.0\.2:3478 after ([23]) tries: UDP seems blocked$"
+    said = re.search(why, record["reason"])
+    assert said, record["reason"]
+    if a == "blocked":
+        assert int(said[1]) == record["packets"]["stun"]

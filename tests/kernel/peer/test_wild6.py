@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.kernel.peer.wild import run
+from tests.kernel.links.machine import measured
+from tests.kernel.peer.wild import PATIENT, PAUSE_S, run
 from tests.kernel.peer.wild6 import Wild6
 
 pytestmark = pytest.mark.kernel
@@ -32,15 +33,16 @@ def build(tmp_path):
         wild.close()
 
 
-def connect(wild, a, b, *techniques, nat=("home", "home"), timeout_s=10):
+def connect(wild, a, b, *techniques, nat=("home", "home"), **more):
     for router, wall, kind in zip("ab", (a, b), nat, strict=True):
         wild.nat(router, kind)
         wild.wall(router, wall)
-    return wild.alice.connect("bob", *techniques, timeout_s=timeout_s)
+    return wild.alice.connect("bob", *techniques, **more)
 
 
 def test_two_firewalls_are_punched_over_ipv6_where_ipv4_cannot_be(dual):
-    (record,) = connect(dual, "stateful", "stateful", "udp-punch", nat=("home", "symmetric"))
+    nat = ("home", "symmetric")
+    (record,) = connect(dual, "stateful", "stateful", "udp-punch", nat=nat, **PATIENT)
     assert record["outcome"] == "success", record["reason"]
     assert record["path"] == "direct"
     assert record["local_candidate"]["kind"] == "host"
@@ -50,23 +52,33 @@ def test_two_firewalls_are_punched_over_ipv6_where_ipv4_cannot_be(dual):
 
 
 def test_ipv6_is_taken_where_both_work(dual):
-    for _ in range(3):
-        (record,) = connect(dual, "stateful", "stateful", "udp-punch")
+    def check():
+        (record,) = connect(dual, "stateful", "stateful", "udp-punch", **PATIENT)
+        assert record["outcome"] == "success", record["reason"]
+        # IPv4 waits for it, but not for long.
         assert record["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:"), record
+
+    for _ in range(3):
+        measured(check, PAUSE_S, again=True)
 
 
 @pytest.mark.parametrize("blocked", ["a", "b"])
 def test_ipv4_is_taken_where_ipv6_is_blocked(dual, blocked):
     """Also to the rendezvous service, if there is a connection that has lost its way."""
     walls = {"a": "stateful", "b": "stateful", blocked: "blocked"}
-    (record,) = connect(dual, walls["a"], walls["b"], "udp-punch")
-    assert record["outcome"] == "success", record["reason"]
-    assert record["remote_candidate"]["endpoint"].startswith("45.0.2.2:")
-    assert record["remote_candidate"]["kind"] == "server-reflexive"
+
+    def check():
+        # Five seconds of six that an answer of the service may take are gone by then.
+        (record,) = connect(dual, walls["a"], walls["b"], "udp-punch", **PATIENT)
+        assert record["outcome"] == "success", record["reason"]
+        assert record["remote_candidate"]["endpoint"].startswith("45.0.2.2:")
+        assert record["remote_candidate"]["kind"] == "server-reflexive"
+
+    measured(check, PAUSE_S, again=True)
 
 
 def test_an_open_side_is_reached_as_it_is(dual):
-    (record,) = connect(dual, "stateful", "open", "direct")
+    (record,) = connect(dual, "stateful", "open", "direct", **PATIENT)
     assert record["outcome"] == "success", record["reason"]
     assert record["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:")
 
@@ -78,7 +90,7 @@ def test_a_firewall_keeps_the_unasked_out(dual):
 
 
 def test_the_relay_serves_both(dual):
-    (record,) = connect(dual, "stateful", "stateful", "relay")
+    (record,) = connect(dual, "stateful", "stateful", "relay", **PATIENT)
     assert record["outcome"] == "success", record["reason"]
     assert record["path"] == "relayed"
 
@@ -91,15 +103,16 @@ def test_peers_of_one_family_each_need_a_relay(build):
         assert "bob has no address that alice can send to" in record["reason"]
     assert direct["reason"].endswith("no address family is common to both")
     assert relay["outcome"] == "success", relay["reason"]
-    (back,) = wild.bob.connect("alice", "relay")
+    (back,) = wild.bob.connect("alice", "relay", **PATIENT)
     assert back["outcome"] == "success", back["reason"]
 
 
 def test_two_peers_without_ipv4(build):
     wild = build("6", "6")
-    punch, relay = wild.alice.connect("bob", "udp-punch", "relay")
+    punch, relay = wild.alice.connect("bob", "udp-punch", "relay", **PATIENT)
     assert punch["outcome"] == "success", punch["reason"]
-    assert punch["packets"]["stun"] == 2
+    # A question and its answer, if that comes within half a second.
+    assert punch["packets"]["stun"] in {2, 3, 4}
     assert relay["outcome"] == "success", relay["reason"]
     assert relay["remote_candidate"]["endpoint"].startswith("[2a00:2::2]:")
     assert relay["local_candidate"]["endpoint"].startswith("[2a00::2]:")
@@ -108,8 +121,8 @@ def test_two_peers_without_ipv4(build):
 def test_a_peer_with_both_meets_one_with_ipv6(build):
     wild = build("46", "6")
     for record in (
-        *wild.alice.connect("bob", "udp-punch", "relay"),
-        *wild.bob.connect("alice", "udp-punch", "relay"),
+        *wild.alice.connect("bob", "udp-punch", "relay", **PATIENT),
+        *wild.bob.connect("alice", "udp-punch", "relay", **PATIENT),
     ):
         assert record["outcome"] == "success", record["reason"]
 

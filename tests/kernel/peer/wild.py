@@ -43,6 +43,10 @@ RULES = {
     "full-cone": ("", HOME + "\n-A PREROUTING -i wan -p udp -j DNAT --to-destination {host}"),
     "blocked": ("-A FORWARD -i lan -p udp -j DROP", HOME),
 }
+PATIENT = {"timeout_s": 25, "options": {"window_s": 20.0}}
+"""For attempts that are to succeed, however late a program gets its processor."""
+PAUSE_S = 0.05
+"""A pause of the machine by which a program may miss what it waits for half a second for."""
 
 
 def run(command: str, **more: object) -> str:
