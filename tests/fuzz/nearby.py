@@ -43,14 +43,27 @@ def upnp(data: bytes) -> None:
             continue
 
 
+_NAMING = (dns.PTR, dns.SRV, dns.NSEC)
+"""Records whose data has a name in it."""
+
+
 def names(data: bytes) -> None:
-    """A message of mDNS or LLMNR is read or refused."""
+    """A message of mDNS or LLMNR is read or refused.
+
+    With names that are written as they are read, it is the same when written and read.
+    """
     try:
         message = dns.parse(data)
     except dns.MalformedError:
         return
     for record in message.answers:
         dns.pairs(record.data)
+    records = (*message.answers, *message.claims, *message.more)
+    written = [name for name, _ in message.questions] + [record.name for record in records]
+    written += [record.data.decode("latin-1") for record in records if record.type in _NAMING]
+    if all(name.isascii() and ".." not in f".{name}." for name in written):
+        said = dns.encode(message)
+        assert len(said) > dns.MAX_BYTES or dns.parse(said) == message
 
 
 def arp(data: bytes) -> None:
@@ -58,7 +71,7 @@ def arp(data: bytes) -> None:
     packet = claim.parse(data)
     if packet is None:
         return
-    assert claim.parse(packet.encode()) is not None
+    assert claim.parse(packet.encode()) == packet
     claiming = claim.Claim(bytes(6), random.Random(0), 0.0)
     claiming.heard(packet, 0.1)
 

@@ -18,6 +18,7 @@ from lab.peer.traversal.ice import _endpoint, _parse
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signals import _PURPOSE, SignalError, _canonical
+from lab.peer.traversal.signals import encode as encode_signal
 from lab.peer.traversal.signals import parse as parse_signal
 from lab.peer.volunteer.carrier import Carrier
 from lab.peer.volunteer.carrier import Client as Seated
@@ -45,7 +46,7 @@ _BASE: Mapping[str, Any] = MappingProxyType(
 
 
 def signal(data: bytes) -> None:
-    """A body is a signal or none; one that is signed is read to its end."""
+    """A body is a signal or none; one that is signed is read to its end, and can be said again."""
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -60,9 +61,10 @@ def signal(data: bytes) -> None:
         return
     for one in (body, {**signed, "signature": to_text(signature)}):
         try:
-            parse_signal(one, "alice", IDENTITY.key)
+            found = parse_signal(one, "alice", IDENTITY.key)
         except SignalError:
             continue
+        assert parse_signal(encode_signal(found, IDENTITY), "alice", IDENTITY.key) == found
 
 
 def sealed(data: bytes) -> None:
@@ -101,7 +103,7 @@ def volunteer(data: bytes) -> None:
 
 
 def packets(data: bytes) -> None:
-    """Packets on a stream are the same however they come."""
+    """Packets on a stream are the same however they come, and come out as they went in."""
     found: list[list[bytes | str]] = [[], []]
     for number, feed in enumerate(([data[1:]], pieces(data))):
         cutter = Packets()
@@ -111,6 +113,10 @@ def packets(data: bytes) -> None:
         except ValueError:
             found[number] = ["refused"]
     assert found[0] == found[1]
+    if "refused" not in found[0]:
+        sent = b"".join(len(one).to_bytes(2, "big") + one for one in found[0] if one != "")
+        assert data[1:].startswith(sent)
+        assert len(cutter._buffer) == len(data[1:]) - len(sent)
 
 
 def ice_candidate(data: bytes) -> None:
@@ -135,6 +141,7 @@ def terms(data: bytes) -> None:
         assert 0 <= found.keepalive_s <= MAX_KEEPALIVE_S
         assert 0 <= found.rate <= MAX_RATE
         assert 0 <= found.size <= MAX_PAYLOAD
+        assert terms_in(found.details()) == found
 
 
 def carrier(data: bytes) -> None:

@@ -39,7 +39,7 @@ def announced(data: bytes) -> None:
         assert (record["local"], record["proven"]) == ("alice", False)
         _check(record)
         tally.add(record)
-        wire.unpack(wire.pack(record))
+        assert wire.unpack(wire.pack(record)) == record
         _check(bounded(event))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from lab.peer.endpoint import Endpoint
 from lab.peer.relay.allocation import Client
@@ -12,7 +13,7 @@ from lab.peer.relay.credentials import Gatekeeper
 from lab.peer.relay.server import RelayServer
 from lab.peer.rendezvous.broker import Broker
 from lab.peer.rendezvous.commands import Close, Send
-from lab.peer.rendezvous.frames import FrameError, FrameReader
+from lab.peer.rendezvous.frames import MAX_FRAME, FrameError, FrameReader
 from lab.peer.rendezvous.frames import encode as frame_of
 from lab.peer.rendezvous.member import Member
 from lab.peer.stun.codec import (
@@ -26,18 +27,26 @@ from lab.peer.stun.codec import (
     parse,
 )
 from lab.peer.stun.framing import Splitter
+from lab.peer.stun.framing import frame as padded
 from lab.peer.stun.responder import Site, respond
 from tests.fuzz.common import HERE, IDENTITY, RELAYED, THERE, pieces
 
+_SEALS = ("MESSAGE-INTEGRITY", "FINGERPRINT")
+
 
 def stun(data: bytes) -> None:
-    """A message is read or refused; what was read can be written and read again."""
+    """A message is read or refused; what was read can be written, and is the same when read."""
     try:
         message = parse(data)
     except MalformedError:
         return
-    again = parse(encode(Message(message.method, message.kind, message.transaction)))
-    assert (again.method, again.kind) == (message.method, message.kind)
+    told = {name: value for name, value in message.attributes.items() if name not in _SEALS}
+    plain = Message(message.method, message.kind, message.transaction, told)
+    assert parse(encode(plain)) == plain
+    again = parse(encode(plain, key=b"key", fingerprint=True))
+    assert again.authentic(b"key")
+    assert not again.authentic(b"another")
+    assert {name: again.attributes[name] for name in told} == told
     message.authentic(b"key")
     for name in ("XOR-MAPPED-ADDRESS", "MAPPED-ADDRESS", "OTHER-ADDRESS"):
         message.endpoint(name)
@@ -59,20 +68,26 @@ def stun_server(data: bytes) -> None:
             assert respond(reply.payload, HERE, THERE, site) is None
 
 
+_LIMIT = 512
+"""Small enough for inputs that are longer."""
+
+
 def splitter(data: bytes) -> None:
-    """A stream is cut into the same messages however it comes."""
-    whole, parts = Splitter(limit=4096), Splitter(limit=4096)
+    """A stream is cut into the same messages however it comes, and no more is kept than one."""
     found: list[list[bytes]] = [[], []]
     refused = [False, False]
     for number, feed in enumerate(([data[1:]], pieces(data))):
+        cutter = Splitter(limit=_LIMIT)
         try:
             for piece in feed:
-                found[number] += (whole, parts)[number].feed(piece)
+                found[number] += cutter.feed(piece)
+                assert len(cutter._buffer) < _LIMIT
         except MalformedError:
             refused[number] = True
     assert refused[0] == refused[1]
     assert refused[0] or found[0] == found[1]
     assert all(is_stun(one) or len(one) >= 4 for one in found[1])
+    assert Splitter().feed(b"".join(map(padded, found[1]))) == found[1]
 
 
 def relay(data: bytes) -> None:
@@ -186,14 +201,21 @@ def member(data: bytes) -> None:
 
 
 def frames(data: bytes) -> None:
-    """Frames come out as they went in, and are objects."""
-    reader = FrameReader()
-    try:
-        found = [one for piece in pieces(data) for one in reader.feed(piece)]
-    except FrameError:
+    """Frames are the same however they come, are objects, and come out as they went in."""
+    found: list[list[tuple[dict[str, Any], int]] | str] = []
+    for feed in ([data[1:]], pieces(data)):
+        reader = FrameReader()
+        try:
+            found.append([one for piece in feed for one in reader.feed(piece)])
+        except FrameError:
+            found.append("refused")
+        else:
+            assert len(reader._buffer) < 4 + MAX_FRAME
+    assert found[0] == found[1]
+    if isinstance(found[0], str):
         return
-    for message, size in found:
+    assert sum(size for _, size in found[0]) <= len(data)
+    for message, _ in found[0]:
         assert isinstance(message, dict)
-        assert size <= 16 * 1024 + 4
         with contextlib.suppress(FrameError):  # in ASCII, some are too long
             assert FrameReader().feed(frame_of(message))[0][0] == message

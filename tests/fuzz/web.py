@@ -11,20 +11,54 @@ from lab.peer.rendezvous.web import Asked, Streams
 from lab.peer.web import websocket
 from lab.peer.web.connection import RefusedError
 from lab.peer.web.fetch import split
-from lab.peer.web.message import HttpError, Parser, request
+from lab.peer.web.message import MAX_HEAD, HttpError, Parser, request, response
 from lab.peer.web.message import Message as HttpMessage
 from lab.peer.web.requests import Requests
 from tests.fuzz.common import HERE, THERE, pieces, run
 
 
 def http(data: bytes) -> None:
-    """A stream gives the same messages however it comes, none longer than it may be."""
+    """A stream gives the same messages however it comes, none longer than it may be.
+
+    What was read can be written, and is the same when read.
+    """
     for requests in (True, False):
         found = [
-            _messages(Parser(requests=requests, max_body=2048), feed)
+            _messages(Parser(requests=requests, max_body=_LONGEST), feed, _LONGEST)
             for feed in ([data[1:]], list(pieces(data)))
         ]
         assert found[0] == found[1]
+        for one in found[0]:
+            if isinstance(one, HttpMessage):
+                (again,) = _messages(Parser(requests=requests), [_written(one)])
+                assert _essence(again) == _essence(one)
+
+
+_LONGEST = 1024
+"""Bytes of a body: less than an input may have."""
+_LENGTHS = ("content-length", "transfer-encoding")
+
+
+def _written(message: HttpMessage) -> bytes:
+    """`message` as it goes onto a stream, with a length of its own."""
+    told = _told(message)
+    if message.method:
+        host = message.header("Host")
+        return request(message.method, message.target, host, told, message.body)
+    return response(message.status, message.reason, told, message.body)
+
+
+def _essence(message: object) -> tuple[object, ...]:
+    """What a message says, however its length is told."""
+    assert isinstance(message, HttpMessage)
+    what = (message.method, message.target, message.header("Host"), message.status)
+    return (*what, message.reason, *_told(message), message.body)
+
+
+def _told(message: HttpMessage) -> list[tuple[str, str]]:
+    """Headers but those of the length, and of a request the host, which is always written."""
+    ours = (*_LENGTHS, "host") if message.method else _LENGTHS
+    return [(name, value) for name, value in message.headers if name.lower() not in ours]
 
 
 def _messages(parser: Parser, feed: list[bytes], most: int = 2048) -> list[object]:
@@ -35,13 +69,14 @@ def _messages(parser: Parser, feed: list[bytes], most: int = 2048) -> list[objec
             while (message := parser.next()) is not None:
                 assert len(message.body) <= most
                 found.append(message)
+            assert len(parser._buffer) + len(parser._body) <= MAX_HEAD + most + 4
     except HttpError:
         found.append("refused")
     return found
 
 
 def web_socket(data: bytes) -> None:
-    """Frames are the same however they come, and bounded."""
+    """Frames are the same however they come, and come out as they went in."""
     for masked in (True, False):
         found: list[list[websocket.Frame | str]] = [[], []]
         for number, feed in enumerate(([data[1:]], pieces(data))):
@@ -52,6 +87,11 @@ def web_socket(data: bytes) -> None:
             except websocket.FrameError:
                 found[number] = ["refused"]
         assert found[0] == found[1]
+        whole = [one for one in found[0] if isinstance(one, websocket.Frame)]
+        assert sum(len(frame.payload) for frame in whole) <= len(data)
+        mask = b"mask" if masked else b""
+        written = (websocket.encode(frame.opcode, frame.payload, mask) for frame in whole)
+        assert websocket.Decoder(masked=masked).feed(b"".join(written)) == whole
 
 
 class _Line:

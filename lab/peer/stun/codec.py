@@ -52,8 +52,16 @@ def _unpack_numbers(data: bytes) -> tuple[int, ...]:
     return tuple(struct.unpack(f"!{len(data) // 2}H", data[: len(data) // 2 * 2]))
 
 
+def _unpack_error(data: bytes) -> tuple[int, str]:
+    """Class and number (section 14.8); the bits before them mean nothing."""
+    if data[3] > 99:
+        raise ValueError("a number from 0 to 99 is what there is")
+    return (data[2] & 7) * 100 + data[3], data[4:].decode()
+
+
 def _table() -> Iterator[_Attribute]:
     yield from (_Attribute(*entry) for entry in aio.ATTRIBUTES)
+    yield _Attribute(0x0009, "ERROR-CODE", aio.pack_error_code, _unpack_error)
     # What a server of RFC 5780 and RFC 8656 needs beside the attributes of an ICE agent.
     yield _Attribute(
         0x000A, "UNKNOWN-ATTRIBUTES", lambda v: struct.pack(f"!{len(v)}H", *v), _unpack_numbers

@@ -104,6 +104,17 @@ def test_the_first_of_two_equal_attributes_counts():
     assert parse(data).attributes == {"USERNAME": "good"}
 
 
+def test_an_error_has_a_class_and_a_number_and_the_bits_before_them_mean_nothing():
+    def of(value: bytes) -> bytes:
+        body = struct.pack("!HH", 9, len(value)) + value
+        return struct.pack("!HH", 0x0111, len(body)) + codec.COOKIE + bytes(12) + body
+
+    assert parse(of(b"\xff\xff\xfc\x01")).error == (401, "")
+    for odd in (b"\0\0\x04\x64", b"\0\0\x04", b"\0\0\x04\x01\xff\xff\xff\xff"):
+        with pytest.raises(MalformedError):
+            parse(of(odd))
+
+
 ENDPOINTS = st.one_of(
     st.tuples(st.ip_addresses(v=4).map(str), st.integers(0, 65535)),
     st.tuples(st.ip_addresses(v=6).map(str), st.integers(0, 65535)),
