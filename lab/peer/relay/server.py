@@ -8,16 +8,15 @@ Not served are DONT-FRAGMENT (420) and the reservation of a second port (508).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lab.peer.endpoint import Endpoint
-from lab.peer.limits import Buckets, party
 from lab.peer.relay.allocation import Allocation, Client, Limits
 from lab.peer.relay.answers import binding, granted, refused, success
 from lab.peer.relay.commands import Command, Forward, Open, Reply, Shut
 from lab.peer.relay.credentials import Admitted, Gatekeeper
+from lab.peer.relay.quota import Quota
 from lab.peer.relay.wire import (
     DEFAULT_LIFETIME_S,
     FAMILIES,
@@ -68,13 +67,7 @@ class RelayServer:
         self._limits = limits or Limits()
         self._by_relayed: dict[Endpoint, Allocation] = {}
         self._opening: dict[Client, tuple[Message, Admitted, float]] = {}
-        self._of_user: Counter[str] = Counter()
-        self._of_address: Counter[str] = Counter()
-        self._traffic = Buckets(
-            self._limits.octets_per_s, self._limits.octets_per_s, self._limits.allocations
-        )
-        refusals = self._limits.refusals_per_s
-        self._refusals = Buckets(refusals, 2 * refusals)
+        self._quota = Quota(self._limits)
         self._methods: Mapping[int, Callable[[Client, Message, Admitted, float], list[Command]]] = {
             Method.ALLOCATE: self._allocate,
             Method.REFRESH: self._refresh,
@@ -109,7 +102,7 @@ class RelayServer:
         allocation = self._by_relayed.get(relayed)
         if allocation is None or not allocation.permits(peer.address, now):
             return []
-        if not self._carries(allocation, data, now):
+        if not self._quota.carries(allocation.relayed, data, now):
             return []
         channel = allocation.channel_to(peer, now)
         if channel is not None:
@@ -125,7 +118,7 @@ class RelayServer:
             return [Shut(relayed)] if relayed else []
         request, admitted, lifetime = pending
         if relayed is None:
-            self._uncount(admitted.user, client)
+            self._quota.give_back(admitted.user, client)
             return [refused(client, request, 508, "Insufficient Capacity", key=admitted.key)]
         allocation = Allocation(
             client, admitted.user, admitted.key, relayed, now + lifetime, request.transaction
@@ -137,7 +130,7 @@ class RelayServer:
     def gone(self, client: Client) -> list[Command]:
         """A client's TCP connection has ended: so has its allocation (section 3.1)."""
         if pending := self._opening.pop(client, None):
-            self._uncount(pending[1].user, client)
+            self._quota.give_back(pending[1].user, client)
         return self._delete(client)
 
     def tick(self, now: float) -> list[Command]:
@@ -158,9 +151,7 @@ class RelayServer:
             return []
         admitted = self._gate.check(message, client.endpoint, now)
         if not isinstance(admitted, Admitted):
-            # A refusal is longer than its request, and over UDP whose it is may be forged.
-            key = party(client.endpoint.address)
-            if client.transport == "udp" and not self._refusals.take(key, now):
+            if not self._quota.refuses(client, now):
                 return []
             more: dict[str, Any] = {}
             if admitted.challenge:
@@ -190,20 +181,15 @@ class RelayServer:
         if transport & UDP_MASK != UDP:
             raise _RequestError(442, "Unsupported Transport Protocol")
         family = self._family(message)
-        limits = self._limits
-        if (
-            self._of_user[admitted.user] >= limits.per_user
-            or self._of_address[party(client.endpoint.address)] >= limits.per_address
-        ):
+        if self._quota.exhausted(admitted.user, client):
             raise _RequestError(486, "Allocation Quota Reached")
-        if len(self.allocations) + len(self._opening) >= limits.allocations:
+        if len(self.allocations) + len(self._opening) >= self._limits.allocations:
             raise _RequestError(508, "Insufficient Capacity")
         even = message.attributes.get("EVEN-PORT")
         if even == RESERVE_NEXT:
             raise _RequestError(508, "Insufficient Capacity")
         self._opening[client] = (message, admitted, self._lifetime(message))
-        self._of_user[admitted.user] += 1
-        self._of_address[party(client.endpoint.address)] += 1
+        self._quota.take(admitted.user, client)
         return [Open(client, even is not None, family)]
 
     def _refresh(
@@ -250,7 +236,7 @@ class RelayServer:
             return []
         if not allocation.permits(peer.address, now) or not peer.sendable:
             return []
-        if not self._carries(allocation, data, now):
+        if not self._quota.carries(allocation.relayed, data, now):
             return []
         return [Forward(allocation.relayed, peer, data)]
 
@@ -262,15 +248,11 @@ class RelayServer:
         bound = allocation.channels.get(parsed[0])
         if bound is None or bound[1] <= now or not allocation.permits(bound[0].address, now):
             return []
-        if not self._carries(allocation, parsed[1], now):
+        if not self._quota.carries(allocation.relayed, parsed[1], now):
             return []
         return [Forward(allocation.relayed, bound[0], parsed[1])]
 
     # --- helpers ---
-
-    def _carries(self, allocation: Allocation, data: bytes, now: float) -> bool:
-        """Whether the allocation may have these bytes relayed now; else they are lost."""
-        return self._traffic.take(allocation.relayed, now, len(data))
 
     def _own(self, client: Client, admitted: Admitted) -> Allocation:
         allocation = self.allocations.get(client)
@@ -311,14 +293,5 @@ class RelayServer:
         if allocation is None:
             return []
         del self._by_relayed[allocation.relayed]
-        self._uncount(allocation.user, client)
+        self._quota.give_back(allocation.user, client)
         return [Shut(allocation.relayed)]
-
-    def _uncount(self, user: str, client: Client) -> None:
-        for counter, key in (
-            (self._of_user, user),
-            (self._of_address, party(client.endpoint.address)),
-        ):
-            counter[key] -= 1
-            if not counter[key]:
-                del counter[key]
