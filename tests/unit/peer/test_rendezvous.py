@@ -454,12 +454,15 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda children: (
         st.lists(children, max_size=3)
-        | st.dictionaries(st.sampled_from(["t", "id", "name", "key", "to", "body"]), children)
+        | st.dictionaries(st.sampled_from(["t", "name", "body"]), children, max_size=2)
     ),
-    max_leaves=8,
+    max_leaves=4,
 )
-KINDS = st.sampled_from(["hello", "prove", "who", "send", "pong", "error", "message", "sent"])
-OBJECTS = st.dictionaries(st.sampled_from(["id", "name", "key", "to", "body", "v", "nonce"]), JSON)
+KINDS = st.sampled_from(
+    ["hello", "prove", "who", "send", "pong", "error", "message", "sent", "late"]
+)
+KEYS = ["id", "name", "key", "to", "body", "v", "nonce", "ids", "ms"]
+OBJECTS = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4)
 
 
 @settings(deadline=None)
