@@ -21,7 +21,7 @@ class Command:
     """`lab`, with the state folder of one test."""
 
     state: Path
-    timeout: float = 110
+    timeout: float = 240
     """Seconds for each order: less than a test has, so that what takes too long is named."""
     labs: list[str] = field(default_factory=list)
 
