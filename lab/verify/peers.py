@@ -182,9 +182,13 @@ def _drive(
     machines: dict[socket.socket, Classifier[Kind] | Classifier[Behaviour]],
     nat64: Embedding | None,
 ) -> None:
-    """Lend each machine its socket and all of them the clock, until all are done."""
+    """Lend each machine its socket and all of them the clock, until all are done.
+
+    The clock stands still while this program oversleeps: so did the server, it may be.
+    """
+    overslept = 0.0
     while not all(machine.done for machine in machines.values()):
-        now = time.monotonic()
+        now = time.monotonic() - overslept
         for made, machine in machines.items():
             machine.tick(now)
             for datagram in machine.take():
@@ -196,11 +200,15 @@ def _drive(
         due = [when for each in machines.values() if (when := each.deadline()) is not None]
         if not due:
             continue
-        ready, _, _ = select.select(list(machines), [], [], max(min(due) - time.monotonic(), 0))
+        seconds, begun = max(min(due) - now, 0), time.monotonic()
+        ready, _, _ = select.select(list(machines), [], [], seconds)
+        woken = time.monotonic()
+        overslept += max(woken - begun - seconds, 0)
         for made in ready:
             try:
                 data, source = made.recvfrom(2048)
             except OSError:
                 continue
             seen = Endpoint(*source[:2])
-            machines[made].receive(data, nat64.unwrap(seen) if nat64 else seen, time.monotonic())
+            seen = nat64.unwrap(seen) if nat64 else seen
+            machines[made].receive(data, seen, woken - overslept)
