@@ -106,10 +106,10 @@ class Program:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            code = self.process.wait(10)
+            code = self.process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            code = self.process.wait(10)
+            code = self.process.wait(WAIT_S)
         self.process.stdout.close()
         self.stderr.close()
         return code

@@ -16,7 +16,7 @@ from lab.peer.record import Tally
 from lab.peer.relay.client import TurnClient
 from lab.peer.relay.tunnel import Tunnel
 from lab.peer.stun.transaction import QUICK, tcp_schedule
-from tests.unit.peer.support import Program, network
+from tests.unit.peer.support import WAIT_S, Program, network
 
 
 def tool(name):
@@ -98,7 +98,7 @@ def test_aioice_uses_our_relay(ours, net, transport):
         )
         peer = echo.get_extra_info("sockname")
         relayed.sendto(b"hello", peer)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             assert await client.heard == (b"hello", peer)
         await relayed._close()
         echo.close()
@@ -133,12 +133,12 @@ def coturn(tmp_path_factory, net):
     )
     yield Endpoint(f"{net}.6", 3478)
     process.terminate()
-    process.wait(20)
+    process.wait(WAIT_S)
 
 
 async def attached(server, transport, address):
     """A client of ours on coturn, allocated; coturn may only just be starting."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_S
     while True:
         client = TurnClient(server, "user", "password", QUICK)
         try:
@@ -161,7 +161,7 @@ async def attached(server, transport, address):
 
 
 async def answered(driver, client):
-    await driver.until(lambda: client.relayed or client.refusal, driver.now + 10)
+    await driver.until(lambda: client.relayed or client.refusal, driver.now + WAIT_S)
     return client.relayed
 
 
@@ -196,7 +196,7 @@ def test_our_client_uses_a_real_coturn(coturn, net, transport):
         ours = tunnel.inner = Listener()
         client.permit(peer.local.address, driver.now)
         driver.step()
-        limit = driver.now + 10
+        limit = driver.now + WAIT_S
         assert await driver.until(lambda: client.permitted, limit)
         client.send(peer.local, b"by indication")
         driver.step()

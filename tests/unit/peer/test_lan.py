@@ -16,7 +16,7 @@ from lab.peer.identity import Identity
 from lab.peer.lan import dns
 from lab.peer.lan.neighbours import NOT_HERE, Neighbours
 from lab.peer.rendezvous.client import RendezvousError
-from tests.unit.peer.support import network
+from tests.unit.peer.support import WAIT_S, network
 
 NAMES = st.lists(st.text("abcdefghij-", min_size=1, max_size=63), min_size=1, max_size=4)
 
@@ -85,7 +85,7 @@ def play(story):
         try:
             for number, one in enumerate(people, 2):
                 await one.settle_at(f"{NET}.{number}")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_S):
                 await story(*people, heard)
         finally:
             for one in people:

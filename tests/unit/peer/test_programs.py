@@ -13,7 +13,8 @@ import pytest
 
 from lab.peer.rehearse import rehearse
 from lab.peer.stun.codec import Class, Message, Method, encode, parse, request
-from tests.unit.peer.support import Program, network
+from tests.kernel.links.machine import measured
+from tests.unit.peer.support import WAIT_S, Program, network
 
 BASIC = ("direct", "udp-punch", "relay")
 """What needs nothing but the services."""
@@ -97,20 +98,24 @@ def test_every_technique_makes_a_path(lab):
         assert 0 < record["time_to_path_s"] < 10
         assert record["packets"].keys() == record["bytes"].keys()
     assert [r["path"] for r in records] == ["direct", "direct", "relayed"]
-    assert records[1]["packets"]["stun"] == 2
+    # A question and its answer, if that comes within half a second.
+    assert records[1]["packets"]["stun"] >= 2
     assert records[2]["local_candidate"]["kind"] == "relayed"
 
 
 def test_one_path_is_measured_once(lab):
-    direct, punched, relayed = lab.alice.connect("bob", *BASIC, goodput_s=0.1, goodput_once=True)
-    assert (direct["goodput_by"], relayed["goodput_by"]) == (None, None)
-    assert punched["goodput_by"] == "direct"
-    assert punched["goodput_bps"] == direct["goodput_bps"] > 0
-    assert (
-        punched["packets"].get("data", 0)
-        == 0
-        < min(r["packets"]["data"] for r in (direct, relayed))
-    )
+    def check():
+        records = lab.alice.connect("bob", *BASIC, goodput_s=0.1, goodput_once=True)
+        direct, punched, relayed = records
+        # A machine that pauses for as long carries nothing.
+        assert direct["goodput_bps"]
+        assert (direct["goodput_by"], relayed["goodput_by"]) == (None, None)
+        assert punched["goodput_by"] == "direct"
+        assert punched["goodput_bps"] == direct["goodput_bps"] > 0
+        assert punched["packets"].get("data", 0) == 0
+        assert min(r["packets"]["data"] for r in (direct, relayed)) > 0
+
+    measured(check, 0.05, again=True)
 
 
 def test_the_callee_tells_what_it_answered(lab):
@@ -155,7 +160,7 @@ def test_many_orders_at_once(lab):
 
 def test_orders_on_one_connection_are_told_apart(lab):
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(WAIT_S)
         sock.connect(str(lab.alice.folder / "control.sock"))
         for number in (1, "two", 3):
             order = {"id": number, "do": "connect", "peer": "bob", "techniques": ["direct"]}
@@ -234,7 +239,8 @@ def test_a_dead_stun_server(lab):
     (record,) = dora.connect("bob", "udp-punch")
     # The private endpoints are enough here, as on a LAN without a server.
     assert record["outcome"] == "success"
-    assert record["packets"]["stun"] == 3
+    # Two of the three tries are one for who gets to it late.
+    assert record["packets"]["stun"] in {2, 3}
 
 
 def test_wrong_credentials_for_the_relay(lab):
@@ -280,6 +286,8 @@ def test_a_peer_comes_back_after_the_service_did(lab):
     ivan = lab.add("ivan", "peer", f"{lab.net}.18", **where)
     judy = lab.add("judy", "peer", f"{lab.net}.19", **where)
     assert first.stop() == 0
+    for peer in (ivan, judy):
+        assert peer.event("unregistered")
     (record,) = ivan.connect("judy", "direct", timeout_s=0.5)
     assert record["outcome"] == "unreachable"
     assert "not registered with the rendezvous service" in record["reason"]
@@ -308,7 +316,7 @@ def test_a_restarted_peer_is_the_same_peer(lab):
 
 def test_stun_over_tcp(lab):
     asked = request(Method.BINDING)
-    with socket.create_connection((f"{lab.net}.3", 3479), timeout=10) as sock:
+    with socket.create_connection((f"{lab.net}.3", 3479), timeout=WAIT_S) as sock:
         sock.sendall(encode(asked))
         answer = parse(sock.recv(1000))
         assert answer.transaction == asked.transaction
@@ -320,7 +328,7 @@ def test_stun_over_tcp(lab):
 def test_a_classic_client_over_udp(lab):
     asked = Message(Method.BINDING, Class.REQUEST, bytes(range(16)), {"CHANGE-REQUEST": 2})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(10)
+        sock.settimeout(WAIT_S)
         sock.bind((f"{lab.net}.30", 0))
         sock.sendto(encode(asked), (f"{lab.net}.2", 3478))
         data, source = sock.recvfrom(1000)
@@ -330,7 +338,7 @@ def test_a_classic_client_over_udp(lab):
 
 def test_nonsense_does_not_stop_the_services(lab):
     for host, port in ((2, 3478), (4, 4000), (5, 3478)):
-        with socket.create_connection((f"{lab.net}.{host}", port), timeout=10) as sock:
+        with socket.create_connection((f"{lab.net}.{host}", port), timeout=WAIT_S) as sock:
             sock.sendall(b"\xff\xff\xff\xff" * 100)
             try:
                 while sock.recv(4096):

@@ -127,12 +127,12 @@ async def test_a_peer_registers_through_a_proxy_without_tunnels():
     tasks = [asyncio.create_task(client.run()) for client in clients.values()]
     try:
         for client in clients.values():
-            await client.wait_registered(10)
+            await client.wait_registered(30)
         assert set(service.broker.members) == {"alice", "bob"}
         assert len(service.streams._streams) == 1
         await clients["alice"].send("bob", {"text": "hello"})
         await clients["bob"].send("alice", {"text": "hello yourself"})
-        texts = {(await asyncio.wait_for(got.get(), 10)).body["text"] for _ in range(2)}
+        texts = {(await asyncio.wait_for(got.get(), 30)).body["text"] for _ in range(2)}
         assert texts == {"hello", "hello yourself"}
     finally:
         for task in tasks:
@@ -162,7 +162,7 @@ async def test_what_is_no_request_of_ours_is_refused():
         stream = PolledStream(at, "", at)
         await stream.open()
         stream.write(b"\xff\xff\xff\xff no frame")
-        assert b"malformed" in await asyncio.wait_for(stream.read(1000), 10)
+        assert b"malformed" in await asyncio.wait_for(stream.read(1000), 30)
         stream.close()
     finally:
         service.close()

@@ -97,7 +97,7 @@ def play(story):
 
         names = Names("alice", "k", random.Random(1), send, lambda *_, **__: settled.set())
         names.begin(FOUR, SIX)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await settled.wait()
             sent.clear()
             await story(names, sent)

@@ -19,7 +19,7 @@ from lab.peer.record import Tally
 from lab.peer.tls import open_tls
 from tests.unit.peer.support import network
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, str]:

@@ -22,7 +22,7 @@ from lab.peer.web.websocket import Decoder, Frame, FrameError, Opcode
 from tests.unit.peer.support import network
 
 USER, PASSWORD = "lab", "secret"
-WAIT_S = 20
+WAIT_S = 30
 
 
 class Tap:
