@@ -25,19 +25,17 @@ from lab.peer.rendezvous.member import (
     Registered,
     Volunteering,
 )
-from lab.peer.rendezvous.way import Outgoing, Ways
+from lab.peer.rendezvous.way import SILENCE_S, Outgoing, Ways
 
 CONNECT_S = 3.0
-ANSWER_S = 6.0
-"""How long the service may take to answer, a new connection included."""
+ANSWER_S = SILENCE_S + CONNECT_S
+"""How long the service may take to answer: until a dead connection is given up, and made anew."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 DISCONNECTED = "disconnected"
 """The code of a question that a lost connection has left without an answer."""
 REFUSALS = 4
 """So often in a row, and a refusal (a firewall's, say) is there to stay: after 0.7 s."""
-
-
 MOST_SAID = 256
 """Messages that this peer remembers, to know which of them has not arrived."""
 

@@ -26,6 +26,7 @@ from lab.peer.session.terms import PACKET_BYTES, Terms, terms_in
 from lab.peer.session.wire import NUMBER_BYTES, agreed
 from lab.peer.traversal.attempts import Attempts
 from lab.peer.traversal.call import AttemptError, Call, Established, OutgoingCall
+from lab.peer.traversal.patience import patiently
 from lab.peer.traversal.purpose import Use, Wish
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signalling import Mailbox
@@ -36,7 +37,9 @@ STAGGER_S = 1.0
 """Between the beginnings of two techniques."""
 PAUSE_S = 1.0
 """Before they begin again."""
-BYE_S = 1.0
+BYE_S = 0.25
+"""How long a goodbye is waited for, which is said `BYES` times at most."""
+BYES = 8
 IMPROVE_S = (10.0, 20.0, 40.0, 60.0)
 """Between looks for a better path than a relay's; the last one again and again."""
 LINGER_S = 1.0
@@ -174,11 +177,13 @@ class Keeper(Conversation):
         driver = held.path.driver
         # What is sent from now on could not be in the other end's account.
         self.be_silent()
-        until = driver.now + BYE_S
-        while driver.now < until and not session.over:
+        for _ in range(BYES):
+            if session.over:
+                break
             session.bye()
             driver.step()
-            await driver.until(lambda: session.over, min(until, driver.now + BYE_S / 4))
+            until = driver.now + BYE_S
+            await patiently(driver, lambda: session.over, until, limit=until + BYE_S)
 
     # --- finding a path ---
 
