@@ -61,6 +61,8 @@ class Programs(Protocol):
 
 
 Emit = Callable[[dict[str, object]], None]
+Done = Callable[[AnyOperation, float], None]
+"""Called with an operation that was carried out, and the seconds that it took."""
 Heed = Callable[[AnyOperation, int, int], None]
 """Told of each operation that was carried out, and between which moments (`time.time_ns`)."""
 
@@ -110,6 +112,27 @@ class Executor:
         def done_from_thread(operation: AnyOperation, seconds: float) -> None:
             loop.call_soon_threadsafe(done, operation, seconds, time.time_ns())
 
+        tasks = self._begin(operations, done, done_from_thread)
+        # Let everything that began come to its end, so that `running` is true.
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        # Callbacks from threads were queued before the thread's task ended.
+        await asyncio.sleep(0)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        emit(
+            {
+                "event": "phase-done",
+                "phase": step.name.lower(),
+                "operations": len(operations),
+                "seconds": time.monotonic() - began,
+            }
+        )
+
+    def _begin(
+        self, operations: Sequence[AnyOperation], done: Done, done_from_thread: Done
+    ) -> list[asyncio.Task[None]]:
+        """Begin all `operations` of a phase at once, each where it belongs."""
         kernel: list[AnyOperation] = []
         tasks: list[asyncio.Task[None]] = []
         for operation in operations:
@@ -135,26 +158,12 @@ class Executor:
                     asyncio.to_thread(self._network.carry_out, kernel, done_from_thread)
                 )
             )
-        # Let everything that began come to its end, so that `running` is true.
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        # Callbacks from threads were queued before the thread's task ended.
-        await asyncio.sleep(0)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        emit(
-            {
-                "event": "phase-done",
-                "phase": step.name.lower(),
-                "operations": len(operations),
-                "seconds": time.monotonic() - began,
-            }
-        )
+        return tasks
 
     async def _program(
         self,
         operation: StartProgram | StopProgram | StartDaemon | StopDaemon | PauseNode | ResumeNode,
-        done: Callable[[AnyOperation, float], None],
+        done: Done,
     ) -> None:
         began = time.monotonic()
         match operation:
@@ -172,9 +181,7 @@ class Executor:
                 await self._programs.resume(whole.name)
         done(operation, time.monotonic() - began)
 
-    async def _container(
-        self, operation: CreateNode | DeleteNode, done: Callable[[AnyOperation, float], None]
-    ) -> None:
+    async def _container(self, operation: CreateNode | DeleteNode, done: Done) -> None:
         began = time.monotonic()
         if isinstance(operation, CreateNode):
             pid = await self._programs.create_container(operation.node)
