@@ -3,9 +3,9 @@
 It stands alone: the standard library, aioice's STUN codec, cryptography, and
 nothing of the rest of lab, so that an image needs little more than Python.
 Protocols (`stun`, `rendezvous`, `relay`, `traversal`) are state machines
-without sockets or clocks; `driver` and the `service` modules lend them both,
-`main` puts the roles together, and docs/contract.md is all that it shares
-with the world outside.
+without sockets or clocks; `driver` and the modules named `service` lend them
+both, `servers` and `node` put the roles together, and docs/contract.md is all
+that it shares with the world outside.
 """
 
 from __future__ import annotations

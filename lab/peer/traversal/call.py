@@ -202,6 +202,14 @@ class Call:
             restraint=self.restraint,
         )
 
+    def _sealed(self, ephemeral: bytes, shared: bytes, *, caller: bool, path: int) -> Seal:
+        """The seal of a path by the other peer's key; AttemptError if that is none."""
+        try:
+            return self.agreement.seal(self.attempt, ephemeral, shared, caller=caller, path=path)
+        except ValueError as error:
+            reason = f"{self.peer} sent a key that no honest peer sends"
+            raise AttemptError(Outcome.FAILED, reason) from error
+
     def at_close(self, action: Callable[[], Awaitable[None]]) -> None:
         """Do this before the ports are closed, however the attempt ends."""
         self._farewells.append(action)
@@ -279,13 +287,7 @@ class OutgoingCall(Call):
     def seal(self, answer: Offer, path: int = 1) -> Seal:
         """The seal of the path of that number, once the callee's key is known."""
         shared = transcript(self._offer, answer.ephemeral, self.mailbox.key)
-        try:
-            return self.agreement.seal(
-                self.attempt, answer.ephemeral, shared, caller=True, path=path
-            )
-        except ValueError as error:
-            reason = f"{self.peer} sent a key that no honest peer sends"
-            raise AttemptError(Outcome.FAILED, reason) from error
+        return self._sealed(answer.ephemeral, shared, caller=True, path=path)
 
 
 class IncomingCall(Call):
@@ -297,13 +299,7 @@ class IncomingCall(Call):
         """The seal of the path: known at once, so that the callee can send first."""
         me = self.signalling.identity.key
         shared = transcript(self.incoming, self.agreement.ephemeral, me)
-        try:
-            return self.agreement.seal(
-                self.attempt, self.incoming.ephemeral, shared, caller=False, path=path
-            )
-        except ValueError as error:
-            reason = f"{self.peer} sent a key that no honest peer sends"
-            raise AttemptError(Outcome.FAILED, reason) from error
+        return self._sealed(self.incoming.ephemeral, shared, caller=False, path=path)
 
     async def answer(
         self, candidates: Sequence[Candidate], details: Mapping[str, Any] | None = None
