@@ -58,6 +58,11 @@ class Library:
             found += rules
         return tuple(found)
 
+    def doubt(self, names: Iterable[str]) -> None:
+        """Forget what was read of these nodes: it can't have been everything."""
+        for name in names:
+            self._standing.pop(name, None)
+
     def close(self) -> None:
         """Wait for what is being read, and read no more."""
         self._pool.shutdown()
@@ -73,5 +78,7 @@ class Library:
             if known is not None and known[0] == generation:
                 return known[1]
             rules = rules_of(name)
-            self._standing[name] = (generation, rules)
+            if rules:
+                # Else none stand, or a program failed: next time may tell.
+                self._standing[name] = (generation, rules)
             return rules

@@ -147,8 +147,14 @@ class Recorder:
 
     def rules(self) -> tuple[Rule, ...]:
         """The rules that stand, and stood, in the nodes whose rules decided something."""
-        found = self._library.rules({one.node for one in self.decisions})
-        used = {(d.node, d.table, d.handle) for d in self.decisions}
+        used = {(d.node, d.table, d.handle) for d in self.decisions if d.table != OBSERVERS}
+        nodes = {node for node, _, _ in used}
+        found = self._library.rules(nodes)
+        known = {(rule.node, rule.table, rule.handle) for rule in found}
+        if unknown := {node for node, table, handle in used - known if handle}:
+            # What was read before may have been cut short by a program that failed.
+            self._library.doubt(unknown)
+            found = self._library.rules(nodes)
         return tuple(
             self._until(rule) for rule in found if (rule.node, rule.table, rule.handle) in used
         )

@@ -175,7 +175,8 @@ def _does(node: Node) -> str:
     if node.nat64 is not None:
         parts.append("NAT64")
     elif node.nat is not None:
-        parts.append(f"{words.nat_kind(node.nat)} NAT")
+        kind = words.nat_kind(node.nat)
+        parts.append(kind if kind.endswith("nat") else f"{kind} NAT")
     if node.nptv6 is not None:
         parts.append("NPTv6")
     if node.firewall is not None or (node.firewall6 is not None and not parts):

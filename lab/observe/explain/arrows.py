@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from lab.observe.explain.geometry import WIDTH, Leg, Room, Scene, legs
+from lab.observe.explain.geometry import WIDTH, Box, Leg, Room, Scene, along, legs
 from lab.observe.explain.ladder import Point, Row
 from lab.observe.explain.style import TINY, line, text
-from lab.observe.explain.words import account, counted, moment, named
+from lab.observe.explain.words import account, counted, moment, named, short
 from lab.observe.graph.layout import text_width
 
 
@@ -103,11 +103,12 @@ def words(row: Row, scene: Scene) -> Iterator[str]:
 def _named(row: Row, found: list[Leg], room: Room) -> int:
     """The stretch that says what the packet is: the longest, or the longest with a free place."""
     longest = sorted(range(len(found)), key=lambda index: -abs(found[index].x2 - found[index].x1))
-    for index in longest:
-        leg = _rightwards(found[index])
-        said = _fitting(counted(row), math.hypot(leg.x2 - leg.x1, leg.y2 - leg.y1))
-        if said.startswith(row.text) and _share(leg, said, "", room) is not None:
-            return index
+    for said in (counted(row), short(counted(row))):
+        for index in longest:
+            leg = _rightwards(found[index])
+            fits = text_width(said, 12, bold=True) <= math.hypot(leg.x2 - leg.x1, leg.y2 - leg.y1)
+            if fits and _share(leg, said, "", room) is not None:
+                return index
     return longest[0]
 
 
@@ -141,7 +142,12 @@ def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[
         # Where it goes says more than where it comes from.
         below = below[below.rfind("to ") :] if " to " in below else ""
         below = "" if text_width(below, TINY, mono=True) > reach else below
-    tries = [words for words in ((above, below), (above, "")) if any(words)]
+    tries = [
+        words
+        for said in dict.fromkeys((above, short(above)))
+        for words in ((said, below), (said, ""))
+        if any(words)
+    ]
     if not tries:
         return
     found = ((_share(rightwards, *words, room), words) for words in tries)
@@ -150,7 +156,7 @@ def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[
         if not above:
             return
         share = 0.5
-    room.take(*_place(rightwards, *words, share))
+    room.take(_places(rightwards, *words, share))
     angle = math.atan2(y2 - y1, x2 - x1)
     x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
     for said, size, style, off in (
@@ -166,9 +172,10 @@ def _along(leg: Leg, above: str, below: str, kind: str, room: Room) -> Iterator[
 
 def _fitting(said: str, reach: float) -> str:
     """`said` as far as an arrow has room for it: without what is in brackets, or cut short."""
-    if text_width(said, 12, bold=True) <= reach:
-        return said
-    said = said.partition(" (")[0]
+    for shorter in (said, said.partition(" (")[0], short(said.partition(" (")[0])):
+        if text_width(shorter, 12, bold=True) <= reach:
+            return shorter
+    said = short(said.partition(" (")[0])
     while len(said) > 4 and text_width(said, 12, bold=True) > reach:
         said = said.rstrip("\N{HORIZONTAL ELLIPSIS}")[:-1] + "\N{HORIZONTAL ELLIPSIS}"
     return said
@@ -177,22 +184,20 @@ def _fitting(said: str, reach: float) -> str:
 def _share(leg: Leg, above: str, below: str, room: Room) -> float | None:
     """Where along an arrow to the right there is a free place for words; None if nowhere."""
     reach = abs(leg.x2 - leg.x1) or 1.0
-    wide = _place(leg, above, below, 0.5)[2]
+    angle = math.atan2(leg.y2 - leg.y1, leg.x2 - leg.x1)
+    width = max(text_width(above, 12, bold=True), text_width(below, TINY, mono=True))
+    wide = width * math.cos(angle)
     most = max(0.5 - wide / 2 / reach, 0.32 if above else 0.0)
     for share in _SHARES:
-        if abs(share - 0.5) <= most and room.free(*_place(leg, above, below, share)):
+        if abs(share - 0.5) <= most and room.free(_places(leg, above, below, share)):
             return share
     return None
 
 
-def _place(leg: Leg, above: str, below: str, share: float) -> tuple[float, float, float, float]:
-    """The box of words at a place of an arrow: left, top, width and height."""
-    angle = math.atan2(leg.y2 - leg.y1, leg.x2 - leg.x1)
+def _places(leg: Leg, above: str, below: str, share: float) -> list[Box]:
+    """What words take at a place of an arrow."""
     width = max(text_width(above, 12, bold=True), text_width(below, TINY, mono=True))
-    wide, rise = width * math.cos(angle), width * abs(math.sin(angle))
-    up, down = (15.0 if above else 0.0), (12.0 if below else 0.0)
-    x, y = leg.x1 + share * (leg.x2 - leg.x1), leg.y1 + share * (leg.y2 - leg.y1)
-    return x - wide / 2, y - up - rise / 2, wide, up + down + rise
+    return along(leg, share, width, 15.0 if above else 0.0, 12.0 if below else 0.0)
 
 
 _SHARES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)

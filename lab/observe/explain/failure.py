@@ -216,7 +216,12 @@ def _stopped(tale: Story) -> str:
     drops = list(stopped([*tale.local.opening, *tale.remote.opening]))
     if not drops or any(side.got_through for side in (tale.local, tale.remote)):
         return ""
-    return f"nothing of what the peers sent one another got through: {joined(drops)}"
+    senders = [side.name for side in (tale.local, tale.remote) if side.opening]
+    what = "the peers sent one another" if len(senders) > 1 else f"{senders[0]} sent"
+    asked = ""
+    if tale.capture.technique == "reversal":
+        asked = f"{tale.local.name} asked {tale.remote.name} to connect the other way round, but "
+    return f"{asked}nothing of what {what} got through: {joined(drops)}"
 
 
 def _apart(tale: Story) -> str:

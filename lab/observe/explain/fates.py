@@ -97,6 +97,8 @@ class Ends:
             filtering = node.firewall or node.firewall6
             assert filtering is not None  # noqa: S101 - one of the two is there
             cause = f"firewall: {words.firewall(filtering)}"
+        if node is not None and last.came is not None and _to_its_outside(node, last):
+            cause = "no hairpinning: it turns no packet back inside"
         return Fate.REFUSED if refuses else Fate.DROPPED, cause
 
     # --- it stayed in a router, and no rule dropped it --------------------------
@@ -239,12 +241,20 @@ def _way(link: Link, *, up: bool) -> Impairment:
     return link.a_to_b if up else link.b_to_a
 
 
-def _own(node: Node) -> set[str]:
+def _own(node: Node, name: str = "") -> set[str]:
+    """The addresses of a node, or of its interface of that name."""
     return {
         address.partition("/")[0]
         for interface in node.interfaces
+        if name in ("", interface.name)
         for address in interface.addresses
     }
+
+
+def _to_its_outside(node: Node, last: Stop) -> bool:
+    """Whether a NAT was sent the packet from inside for its own outside, where others look in."""
+    outside = _own(node, node.wan) if node.nat is not None and last.came_by != node.wan else ()
+    return last.packet.destination.address in outside
 
 
 def _by_place(plan: Plan) -> dict[Place, tuple[Link, bool]]:

@@ -7,8 +7,10 @@ so the order of events is exact and arrows cross where packets crossed.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lab.observe.explain.ladder import Ladder, Row
@@ -159,22 +161,73 @@ def legs(row: Row, lanes: Lanes, clock: Clock) -> list[Leg]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle with upright sides."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
 class Room:
     """Which places are taken by words, so that others find one that is free."""
 
     def __init__(self) -> None:
-        self._taken: list[tuple[float, float, float, float]] = []
+        self._taken: dict[int, list[Box]] = defaultdict(list)
+        """By the strips of the picture, from top to bottom, that they reach into."""
 
-    def take(self, left: float, top: float, width: float, height: float) -> None:
+    def take(self, boxes: Iterable[Box]) -> None:
         """Something stands there."""
-        self._taken.append((left, top, left + width, top + height))
+        for one in boxes:
+            for strip in _strips(one):
+                self._taken[strip].append(one)
 
-    def free(self, left: float, top: float, width: float, height: float) -> bool:
+    def free(self, boxes: Iterable[Box]) -> bool:
         """Whether nothing stands there."""
         return not any(
-            left < right and left + width > x and top < bottom and top + height > y
-            for x, y, right, bottom in self._taken
+            one.left < other.right
+            and one.right > other.left
+            and one.top < other.bottom
+            and one.bottom > other.top
+            for one in boxes
+            for strip in _strips(one)
+            for other in self._taken.get(strip, ())
         )
+
+
+_STRIP = 40.0
+
+
+def _strips(box: Box) -> range:
+    return range(int(box.top // _STRIP), int(box.bottom // _STRIP) + 1)
+
+
+_SLICE = 14.0
+
+
+def along(leg: Leg, share: float, width: float, above: float, below: float) -> list[Box]:
+    """What words take of the picture that stand along a leg, turned with it.
+
+    `share` is where on the leg their middle is, `above` and `below` how far they
+    reach from it.  Upright boxes of some letters each: one around all of them
+    would take the room of their neighbours, too.
+    """
+    angle = math.atan2(leg.y2 - leg.y1, leg.x2 - leg.x1)
+    right, down = math.cos(angle), math.sin(angle)
+    x, y = leg.x1 + share * (leg.x2 - leg.x1), leg.y1 + share * (leg.y2 - leg.y1)
+    count = max(math.ceil(width / _SLICE), 1)
+    found = []
+    for index in range(count):
+        corners = [
+            (x + far * right - off * down, y + far * down + off * right)
+            for far in (width * (index / count - 0.5), width * ((index + 1) / count - 0.5))
+            for off in (-above, below)
+        ]
+        across, downwards = zip(*corners, strict=True)
+        found.append(Box(min(across), min(downwards), max(across), max(downwards)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

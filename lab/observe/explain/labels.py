@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from lab.observe.explain.formats import http_line, lan_message, websocket
 from lab.observe.explain.packet import ACK, FIN, RST, SYN, Packet
+from lab.observe.explain.vocabulary import CODES, FRAMES, METHODS
 from lab.peer.endpoint import Endpoint
 from lab.peer.marks import Mark
 from lab.peer.relay.wire import (
@@ -17,7 +17,6 @@ from lab.peer.relay.wire import (
     is_channel_data,
     parse_channel_data,
 )
-from lab.peer.session import wire as session
 from lab.peer.stun.codec import Class, MalformedError, Message, Method, parse
 from lab.peer.traversal.seal import Type
 from lab.peer.volunteer.wire import parse as volunteered
@@ -80,23 +79,7 @@ _BODY_KIND = re.compile(rb'"kind":"(offer|answer|decline|more|end|ping|pong)"')
 _SIGNAL_TO = re.compile(rb'"to":"([^"]{1,63})"')
 _FROM = re.compile(rb'"from":"([^"]{1,63})"')
 _CANDIDATE = re.compile(rb'"kind":"([a-z-]+)","endpoint":"([^"]{3,60})"')
-_CODES = {
-    ("icmp", 3): "ICMP unreachable",
-    ("icmp", 11): "ICMP time exceeded",
-    ("icmp6", 1): "ICMPv6 unreachable",
-    ("icmp6", 2): "ICMPv6 packet too big",
-    ("icmp6", 3): "ICMPv6 time exceeded",
-}
 _PROHIBITED = frozenset((9, 10, 13))
-_METHODS = {
-    Method.BINDING: "STUN binding",
-    Method.ALLOCATE: "TURN allocate",
-    Method.REFRESH: "TURN refresh",
-    Method.SEND: "TURN send",
-    Method.DATA: "TURN data",
-    Method.CREATE_PERMISSION: "TURN permission",
-    Method.CHANNEL_BIND: "TURN channel",
-}
 
 
 def label(packet: Packet) -> Label:
@@ -119,7 +102,7 @@ def _icmp(packet: Packet) -> Label:
     if about is None:
         echo = {8: "ping", 128: "ping", 0: "ping reply", 129: "ping reply"}
         return Label(Kind.OTHER, echo.get(packet.icmp[0], f"ICMP type {packet.icmp[0]}"))
-    text = _CODES.get((packet.protocol, packet.icmp[0]), f"ICMP type {packet.icmp[0]}")
+    text = CODES.get((packet.protocol, packet.icmp[0]), f"ICMP type {packet.icmp[0]}")
     if packet.icmp[0] == 3 and packet.icmp[1] in _PROHIBITED:
         text = "ICMP prohibited"
     elif packet.icmp in ((3, 3), (1, 4)):
@@ -161,9 +144,14 @@ def _datagram(data: bytes, packet: Packet) -> Label | None:
         return sealed
     found = parse_channel_data(data) if is_channel_data(data) else None
     if found and FIRST_CHANNEL <= found[0] <= LAST_CHANNEL and len(data) - 8 < len(found[1]):
-        inner = _sealed(found[1])
+        inner = _sealed(found[1]) or _message(found[1], packet)
         words = inner.text if inner else f"{len(data)} bytes"
         return Label(Kind.RELAY, f"channel: {words}", probe=inner.probe if inner else "")
+    return _message(data, packet)
+
+
+def _message(data: bytes, packet: Packet) -> Label | None:
+    """A message of STUN or TURN, also one that a relay carries; None if it is something else."""
     try:
         return _stun(parse(data), packet)
     except MalformedError:
@@ -178,18 +166,9 @@ def _volunteer(data: bytes) -> Label | None:
     return Label(Kind.RELAY, f"relay: {found.type.name.lower()}")
 
 
-_FRAMES: Mapping[int, str] = {
-    session.Kind.DATA: "datagram",
-    session.Kind.CHECK: "check",
-    session.Kind.CHECKED: "check answered",
-    session.Kind.BYE: "goodbye",
-    session.Kind.FAREWELL: "goodbye answered",
-}
-
-
 def _sealed(data: bytes) -> Label | None:
     if len(data) > 18 and data[0] == Mark.SESSION:
-        return Label(Kind.SESSION, _FRAMES.get(data[1], "session"), probe="session")
+        return Label(Kind.SESSION, FRAMES.get(data[1], "session"), probe="session")
     if len(data) < 18 or data[0] != Mark.PATH or data[1] not in Type._value2member_map_:
         return None
     name = Type(data[1]).name.lower()
@@ -198,13 +177,14 @@ def _sealed(data: bytes) -> Label | None:
 
 
 def _stun(message: Message, packet: Packet) -> Label:
-    method = _METHODS.get(message.method, "STUN")  # type: ignore[call-overload] # a number is looked up
+    method = METHODS.get(message.method, "STUN")  # type: ignore[call-overload] # a number is looked up
     binding = message.method == Method.BINDING
     kind = Kind.STUN if binding else Kind.RELAY
     if binding and {"USERNAME", "MESSAGE-INTEGRITY"} & message.attributes.keys():
         return _check(message)
     if message.kind == Class.INDICATION:
-        inner = _sealed(message.attributes.get("DATA", b""))
+        carried = message.attributes.get("DATA", b"")
+        inner = _sealed(carried) or _message(carried, packet)
         words = f": {inner.text}" if inner else ""
         return Label(kind, f"{method}{words}", probe=inner.probe if inner else "")
     if message.kind == Class.REQUEST:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from textwrap import shorten
 
-from lab.observe.explain.geometry import NOTE_LINE, NOTE_PAD, WIDTH, Room, Scene, note_height
+from lab.observe.explain.geometry import NOTE_LINE, NOTE_PAD, WIDTH, Box, Room, Scene, note_height
 from lab.observe.explain.ladder import Note, Row
 from lab.observe.explain.style import TINY, ball, box, text
 from lab.observe.graph.layout import text_width
@@ -49,7 +49,7 @@ def _note(note: Note, x: float, y: float, room: Room) -> tuple[float, str]:
     """A note's left edge, and the note."""
     look, head = _LOOKS[note.kind]
     body = note.text
-    if note.kind == "mapping":
+    if note.kind in ("mapping", "mapped-before"):
         body, _, lifetime = note.text.partition(", ")
         head += f" {lifetime}" if lifetime else ""
         body = body.replace(" is ", " ⇄ ").removesuffix(" outside")
@@ -68,7 +68,7 @@ def _note(note: Note, x: float, y: float, room: Room) -> tuple[float, str]:
         text_width(body, TINY, mono=mono),
     )
     left = min(max(x - width / 2, 8), WIDTH - 8 - width)
-    room.take(left, y, width, note_height(2))
+    room.take([Box(left, y, left + width, y + note_height(2))])
     middle, style = left + width / 2, "mono" if mono else ""
     parts = (
         f"<g><title>{escape(f'{note.text} {note.rule}'.strip())}</title>",

@@ -19,9 +19,26 @@ def worked(tale: Story) -> str:
     lost = [one for one in (*tale.local.sent, *tale.remote.sent) if one.journey.fate is Fate.LOST]
     meanwhile = f" Meanwhile {joined(stopped(lost))}." if lost else ""
     way = how(tale)
-    text = f"It worked: {way}" if way else "It worked."
+    text = f"It worked: {way}{_turned_around(tale)}" if way else "It worked."
     proof = "" if tale.capture.record.get("path") == "relayed" else f" {_proof(tale)}"
     return text + proof + meanwhile
+
+
+def _turned_around(tale: Story) -> str:
+    """That a NAT above both sent packets back to its inside; empty if none did."""
+    above = [name for name in tale.local.routers if name in tale.remote.routers]
+    turned = [
+        stop.node
+        for one in (*tale.local.got_through, *tale.remote.got_through)
+        for stop in one.journey.stops
+        if stop.node in above and stop.turned_to
+    ]
+    if not turned:
+        return ""
+    return (
+        f" Both are behind {turned[0]}, which turned their packets around and sent them back in "
+        "(hairpinning)."
+    )
 
 
 def how(tale: Story) -> str:
@@ -32,8 +49,27 @@ def how(tale: Story) -> str:
     if granted:
         return granted
     if 4 in tale.steps:
-        return _punched(tale)
+        return f"{_lots(tale)}{_punched(tale)}"
     return _reached(tale)
+
+
+_MANY = 8
+"""Ports, from which on they are lots and not tries."""
+
+
+def _lots(tale: Story) -> str:
+    """How many ports either side used, where one guesses those of the other; else empty."""
+    if tale.capture.technique != "birthday":
+        return ""
+    for hard, easy in both(tale.local, tale.remote):
+        used = {one.journey.final.source for one in hard.opening if one.journey.stops[1:]}
+        tried = {one.to for one in easy.opening if one.to.address in {e.address for e in used}}
+        if len(used) > _MANY and len(tried) > 1:
+            return (
+                f"{hard.name} sent from {len(used)} ports of {hard.own_routers(easy)[-1]}, "
+                f"and {easy.name} tried {len(tried)} there until it met one of these: "
+            )
+    return ""
 
 
 def _punched(tale: Story) -> str:

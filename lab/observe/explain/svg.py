@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html import escape
 
 from lab.observe.explain.arrows import arrows, crosses, words
-from lab.observe.explain.geometry import BAND, RULER, WIDTH, Clock, Lanes, Room, Scene
+from lab.observe.explain.geometry import BAND, RULER, WIDTH, Box, Clock, Lanes, Room, Scene
 from lab.observe.explain.labels import Kind
 from lab.observe.explain.ladder import Ladder, Lane, Mark
 from lab.observe.explain.marks import Boxes, notes, steps
@@ -31,6 +31,9 @@ def svg(ladder: Ladder) -> str:
     legend = list(_legend(ladder, foot + 26))
     height = math.ceil(foot + 30 + 20 * _legend_lines(ladder) + 12)
     scene = Scene(lanes, clock, Room())
+    for mark in ladder.marks:
+        (x, wide), y = _label(mark, lanes), clock.y(mark.at_ms)
+        scene.room.take([Box(x - wide / 2, y, x + wide / 2, y + RULER - 4)])
     boxes: Boxes = {}
     beside = [
         part for index, row in enumerate(ladder.rows) for part in notes(row, index, scene, boxes)
@@ -94,7 +97,7 @@ def _strip(ladder: Ladder, y: float) -> Iterator[str]:
         yield box(x, y, room, 34, "card", radius=9)
         yield from ball(x + 19, y + 17, number)
         said = step.format(m=ladder.roles[0], n=ladder.roles[1])
-        lines = textwrap.wrap(said, 40)[:2]
+        lines = textwrap.wrap(f"not seen here: {said}" if absent else said, 42)[:2]
         for row, one in enumerate(lines):
             yield text(x + 36, y + (21 if len(lines) == 1 else 14.5 + 13 * row), one, SMALL)
         yield "</g>"
@@ -159,16 +162,20 @@ def _spans(ladder: Ladder, clock: Clock) -> Iterator[str]:
 
 def _banner(mark: Mark, lanes: Lanes, y: float) -> Iterator[str]:
     """A line across all lanes with words on it, and a knob in the lane that it is about."""
-    said = happening(mark)
-    middle, wide = y + RULER / 2 - 2, text_width(said, 12.5, bold=True) + 36
+    middle, (x, wide) = y + RULER / 2 - 2, _label(mark, lanes)
     yield line(14, middle, WIDTH - 14, middle, f"m-{mark.kind}")
     if mark.lane:
-        x = lanes.x(mark.lane)
-        yield f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="7" class="f-{mark.kind}"/>'
-    x = WIDTH / 2 if wide > WIDTH / 2 else _beside(mark, lanes, wide)
+        knob = lanes.x(mark.lane)
+        yield f'<circle cx="{knob:.1f}" cy="{middle:.1f}" r="7" class="f-{mark.kind}"/>'
     yield box(x - wide / 2, middle - 12, wide, 24, f"b-{mark.kind}", radius=12)
-    yield text(x, middle + 4.5, said, 12.5, f"bold t-{mark.kind}", anchor="middle")
+    yield text(x, middle + 4.5, happening(mark), 12.5, f"bold t-{mark.kind}", anchor="middle")
     yield text(16, middle - 6, moment(mark.at_ms), 10.5, "halo mono soft")
+
+
+def _label(mark: Mark, lanes: Lanes) -> tuple[float, float]:
+    """The middle of a banner's words, and how wide they are."""
+    wide = text_width(happening(mark), 12.5, bold=True) + 36
+    return (WIDTH / 2 if wide > WIDTH / 2 else _beside(mark, lanes, wide)), wide
 
 
 def _beside(mark: Mark, lanes: Lanes, wide: float) -> float:

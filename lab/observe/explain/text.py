@@ -19,6 +19,7 @@ from lab.observe.explain.words import (
     moment,
     named,
     rulers,
+    short,
     title,
 )
 
@@ -58,8 +59,6 @@ _RULERS = {
     "dead": "red",
     "repaired": "green",
 }
-_SHORT = {"you are": "STUN answer"}
-"""What says more than the first words of a name."""
 _BALLS = " ①②③④"
 
 
@@ -230,10 +229,11 @@ class _Page:
         room = high - low - 3
         if len(words) > room:
             words = f" {counted(row)} "
+        if len(words) > room:
+            words = f" {short(counted(row))} "
         while len(words) > room and " " in words.strip():
             words = words.strip().rpartition(" ")[0]
-        words = words.removesuffix(" from").removesuffix(" to")
-        words = _SHORT.get(words, words)[:room]
+        words = words[:room]
         line.put(low + 2 + (room - len(words)) // 2, words, colour, bold=True)
 
     def _note(self, note: Note) -> Iterator[str]:

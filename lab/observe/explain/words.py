@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -70,6 +71,23 @@ def addresses(row: Row) -> str:
 def counted(row: Row) -> str:
     """What the packet is, and how many like it there were."""
     return f"{row.text} \N{MULTIPLICATION SIGN}{row.more + 1}" if row.more else row.text
+
+
+_SHORTER = (
+    (re.compile(r"^you are \S+"), "STUN answer"),
+    (re.compile(r"^STUN binding request"), "STUN request"),
+    (re.compile(r"^lent: \S+"), "port lent"),
+    (re.compile(r"^(TURN \w+) request"), r"\1"),
+    (re.compile(r"^TURN (\w+) (success|error)"), r"\1 \2"),
+    (re.compile(r" (to|from) \S+$"), ""),
+)
+
+
+def short(said: str) -> str:
+    """What a packet is in fewer letters, for where there is no room; no address is cut."""
+    for pattern, instead in _SHORTER:
+        said = pattern.sub(instead, said)
+    return said
 
 
 def named(row: Row) -> str:

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from lab.observe.explain.arrange import ladder
-from lab.observe.explain.geometry import WIDTH, Clock
+from lab.observe.explain.geometry import WIDTH, Clock, Leg, Room, along
 from lab.observe.explain.html import html
 from lab.observe.explain.ladder import Ladder
 from lab.observe.explain.svg import svg
 from lab.observe.explain.text import ladder_text
-from lab.observe.explain.words import addresses
+from lab.observe.explain.words import addresses, short
 from tests.unit.observe.explain_support import NAMES, golden, told
 
 PUNCH = "two-homes-udp-punch"
@@ -83,6 +83,34 @@ def test_later_is_lower(name):
     times = sorted({t for row in drawn.rows for p in row.points for t in (p.at_ms, p.left_ms)})
     heights = [clock.y(time) for time in times]
     assert all(low < high for low, high in itertools.pairwise(heights))
+
+
+@pytest.mark.parametrize("name", ["two-homes-ice", "two-homes-relay", "cgnat-udp-punch"])
+def test_no_address_is_cut_short_in_a_picture(name):
+    """What a packet is may be said in fewer words; half an address would be another one."""
+    drawn = ladder(told(name))
+    whole = {word for row in drawn.rows for word in f"{row.text} {addresses(row)}".split()}
+    for element in root_of(svg(drawn)).iter(f"{SVG}text"):
+        if "halo" in element.get("class", "") and "proven" not in element.text:
+            for word in element.text.removesuffix("\N{HORIZONTAL ELLIPSIS}").split():
+                if re.fullmatch(r"\d+\.\d+\.\d+\.\d+:\d+", word):
+                    assert word in whole
+
+
+def test_words_beside_each_other_on_slopes_do_not_take_the_same_place():
+    slope = Leg(0, 0, 300, 300)
+    room = Room()
+    room.take(along(slope, 0.5, 100, 15, 12))
+    assert not room.free(along(slope, 0.55, 100, 15, 12))
+    beside = Leg(60, 0, 360, 300)
+    assert room.free(along(beside, 0.5, 100, 15, 12))
+
+
+def test_what_is_said_in_fewer_words():
+    assert short("you are 45.0.0.2:4711") == "STUN answer"
+    assert short("TURN allocate request") == "TURN allocate"
+    assert short("offer from alice") == "offer"
+    assert short("probe") == "probe"
 
 
 def test_the_steps_are_in_the_picture():

@@ -168,3 +168,19 @@ def test_hundreds_of_alike_packets_are_a_few_rows():
     probes = [row for row in rows if row.text == "probe"]
     assert len(probes) < 10
     assert sum(1 + row.more for row in probes) > 100
+
+
+def test_who_turned_packets_around_is_named():
+    assert (
+        "Both are behind carrier, which turned their packets around"
+        in ladder(told("cgnat-udp-punch")).sentence
+    )
+    assert "hairpin" not in ladder(told("two-homes-udp-punch")).sentence
+
+
+def test_a_reversal_that_is_stopped_says_what_was_asked():
+    found = capture("partition-udp-punch")
+    drawn = ladder(story(msgspec.structs.replace(found, technique="reversal")))
+    assert drawn.sentence.startswith(
+        "It failed: alice asked bob to connect the other way round, but nothing of what "
+    )
