@@ -22,8 +22,10 @@ def results_of(*checks: tuple[str, ...], before: Version = ()) -> dict[str, dict
     With `before`, the guest's kernel is an earlier one than that.
     """
     commands = "; ".join(shlex.join((sys.executable, "-m", *each)) for each in checks)
+    # What a link hands over while a processor of the guest's stands still is not to be lost.
     script = (
         "modprobe -a sch_netem sch_tbf veth tun && mount -t tmpfs none /run &&"
+        " echo 100000 >/proc/sys/net/core/netdev_max_backlog &&"
         f" export LINK_SLACK_S={GUEST_SLACK_S} PYTHONDONTWRITEBYTECODE=1 && {{ {commands}; }}"
     )
     try:
