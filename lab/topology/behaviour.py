@@ -1,5 +1,6 @@
-"""How NATs and firewalls behave, as orthogonal parameters (RFC 4787 words); links are beside it.
+"""How NATs and firewalls behave, as orthogonal parameters (RFC 4787 words).
 
+Links are in `character`, and programs share the base and a few words with both.
 Presets (`lab/topology/presets/`) are YAML data on top of these types; nothing
 below the topology knows a preset's name.
 """
