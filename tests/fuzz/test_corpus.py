@@ -64,7 +64,7 @@ def test_a_search_guided_by_coverage_finds_no_fault(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Done ") == len(TARGETS)
