@@ -61,8 +61,9 @@ class Conversation:
         self._began = self._loop.time()
         self._strays = 0
         self._outage: Repair | None = None
-        self._lost_before = 0
-        self._heard_data = (0, 0.0)
+        self._heard_data_at = self._began
+        self._before = (0, self._began)
+        """What was missing when the path died, and when a datagram had come last."""
         self._resumes: Repair | None = None
         self._why_dead = ""
         self._beat: asyncio.TimerHandle | None = None
@@ -153,6 +154,7 @@ class Conversation:
     def _died(self, silent_s: float, held: Held | None) -> None:
         reason = self._why_dead or "no answer"
         self._why_dead = ""
+        self._before = (self.session.lost if self.session else 0), self._heard_data_at
         technique = held.technique if held else ""
         self._outage = Repair(self.now - self._began, reason, technique, silent_s)
         self.report.repairs.append(self._outage)
@@ -177,14 +179,17 @@ class Conversation:
             self.say("switched", **more)  # the lead noticed first
 
     def _listen(self, session: Session) -> None:
-        """Take the datagrams that came; what was missing after an outage is reported."""
+        """Take the datagrams that came; what was missing after an outage is reported.
+
+        What still came over the path that has died ends no outage.
+        """
         while session.inbox:
-            number, _ = session.inbox.popleft()
-            before, at = self._heard_data
-            self._heard_data = max(number, before), self.now
-            if self._resumes and number > before:
+            _, _, path = session.inbox.popleft()
+            self._heard_data_at = self.now
+            if self._resumes and path == session.current:
                 outage, self._resumes = self._resumes, None
-                outage.gap_s, outage.lost = self.now - at, number - before - 1
+                lost, heard_at = self._before
+                outage.gap_s, outage.lost = self.now - heard_at, session.lost - lost
                 self.say("resumed", gap_s=round(outage.gap_s, 3), lost=outage.lost)
 
     def say(self, what: str, **more: Any) -> None:

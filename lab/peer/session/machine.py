@@ -42,8 +42,8 @@ class Session:
         """The number of the path that is used; None while there is none."""
         self.changes: deque[Change] = deque()
         """Whoever drives the session empties it."""
-        self.inbox: deque[tuple[int, bytes]] = deque(maxlen=MAX_INBOX)
-        """Datagrams that came, with their numbers."""
+        self.inbox: deque[tuple[int, bytes, bytes]] = deque(maxlen=MAX_INBOX)
+        """Datagrams that came: their numbers, what was in them, and the path."""
         self.sent = 0
         """Datagrams that were numbered."""
         self.unsent = 0
@@ -210,7 +210,7 @@ class Session:
             if self._timing.keepalive_s:
                 path.quiet_at = now + max(QUIET_S, QUIET_GAPS * path.gap)
         path.data_at = now
-        self.inbox.append((frame.number, frame.payload))
+        self.inbox.append((frame.number, frame.payload, path.number))
 
     def _on_check(self, path: PathState, frame: Frame, now: float) -> None:
         self._counts(frame)
