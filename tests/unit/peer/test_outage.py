@@ -4,11 +4,15 @@ import asyncio
 from collections import deque
 from types import SimpleNamespace
 
+from lab.peer.record import PathKind
 from lab.peer.session.conversation import Conversation
 from lab.peer.session.path import What
 from lab.peer.session.terms import Terms
 
 OLD, NEW = b"old", b"new"
+PUNCHED = SimpleNamespace(
+    technique="udp-punch", path=SimpleNamespace(path=PathKind.DIRECT, note="")
+)
 
 
 def test_what_still_comes_over_the_dead_path_ends_no_outage():
@@ -30,7 +34,7 @@ def test_what_still_comes_over_the_dead_path_ends_no_outage():
         hears(5, OLD, 3)  # lost while all was well: none of the outage's
         ours._died(1.5, None)
         session.current = NEW
-        ours._repaired(What.UP, None)
+        ours._repaired(What.UP, PUNCHED)
         hears(6, OLD, 3)
         assert not [one for one in said if one["what"] == "resumed"]
         hears(60, NEW, 56)
