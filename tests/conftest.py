@@ -59,6 +59,8 @@ def _traces() -> set[str]:
     netns = Path("/run/netns")
     if netns.is_dir():
         found |= {f"namespace {entry.name}" for entry in netns.iterdir()}
-    for groups in group.mount_points():
-        found |= {f"control group {entry}" for entry in groups.rglob(f"{group.PREFIX}*")}
+    # Groups go while one looks, which `rglob` does not bear.
+    for path, names, _ in (walk for top in group.mount_points() for walk in os.walk(top)):
+        ours = (name for name in names if name.startswith(group.PREFIX))
+        found |= {f"control group {path}/{name}" for name in ours}
     return found

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 
 from lab.cli.labs import lab_option
@@ -20,8 +24,6 @@ def command(
 
     NODE is a node, or one of its daemons: router/upnpd.
     """
-    import os
-
     from lab.cli.labs import choose, node_of, plan_of
     from lab.errors import MissingError
 
@@ -37,8 +39,7 @@ def command(
         files = [
             str(file.relative_to(folder))
             for name in names
-            for file in sorted(paths.node(name).rglob("*"))
-            if file.name in {"out.jsonl", "err.log"}
+            for file in sorted(_outputs(paths.node(name)))
         ]
     if not files:
         return
@@ -53,3 +54,9 @@ def command(
         raise MissingError(
             "this machine has no `tail`", remedy="install it: apt-get install coreutils"
         ) from None
+
+
+def _outputs(folder: Path) -> Iterator[Path]:
+    """What programs printed, in files below `folder`, whatever else comes and goes there."""
+    for path, _, files in os.walk(folder):
+        yield from (Path(path) / name for name in files if name in {"out.jsonl", "err.log"})

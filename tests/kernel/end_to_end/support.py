@@ -75,7 +75,8 @@ def traces(lab: str, state: Path) -> list[str]:
     found = [f"namespace {entry.name}" for entry in NETNS_DIR.glob(f"{lab}.*")]
     found += [f"file {entry}" for entry in state.glob(f"{lab}.*")]
     if (state / lab).exists():
-        found.append(f"state folder: {sorted(str(p) for p in (state / lab).rglob('*'))}")
+        inside = (f"{path}/{file}" for path, _, files in os.walk(state / lab) for file in files)
+        found.append(f"state folder {state / lab}: {sorted(inside)}")
     mounts = Path("/proc/mounts").read_text().splitlines()
     found += [f"mount {line}" for line in mounts if lab in line]
     marker = f"LAB_STATE={state / lab}".encode()
@@ -89,8 +90,11 @@ def traces(lab: str, state: Path) -> list[str]:
             continue
         if marker in environment.split(b"\0") or lab.encode() in command:
             found.append(f"process {process.name}: {command!r}")
-    for groups in group.mount_points():
-        found += [f"control group {entry}" for entry in groups.rglob(f"{group.PREFIX}{lab}.*")]
+    # Other labs' groups go while one looks, which `rglob` does not bear.
+    folders = (walk for top in group.mount_points() for walk in os.walk(top))
+    for path, names, _ in folders:
+        mine = (name for name in names if name.startswith(f"{group.PREFIX}{lab}."))
+        found += [f"control group {path}/{name}" for name in mine]
     devices = [entry.name for entry in Path("/sys/class/net").iterdir()]
     found += [f"device {name}" for name in devices if lab in name]
     return found

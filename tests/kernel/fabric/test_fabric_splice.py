@@ -26,7 +26,7 @@ from lab.plan.model import Link, Node, NodeKind
 from lab.plan.names import SPLICED
 from lab.topology.character import Backend, Impairment
 from tests.kernel.fabric.fabric_support import Bench, host, pair, segment, wire
-from tests.kernel.links.machine import measured
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

@@ -52,7 +52,7 @@ from lab.topology.character import (
     Queue,
     QueueUnit,
 )
-from tests.kernel.links.machine import Watch, measured
+from tests.machine import Watch, measured
 
 SLACK_S = float(os.environ.get("LINK_SLACK_S", "0.004"))
 DEADLINE_S = 5.0

@@ -40,7 +40,7 @@ from tests.kernel.links.conformance import (
     pace,
     run,
 )
-from tests.kernel.links.machine import measured
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

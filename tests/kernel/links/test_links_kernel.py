@@ -14,7 +14,7 @@ from lab.fabric import netns
 from lab.fabric.links import kernel
 from lab.topology.character import Backend, Impairment
 from tests.kernel.links.conformance import ROOMY, SLACK_S, Wire, all_came, came_at, run
-from tests.kernel.links.machine import measured
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.kernel.links.machine import measured
 from tests.kernel.peer.wild import PATIENT, PAUSE_S, Wild
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

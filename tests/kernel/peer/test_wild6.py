@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from tests.kernel.links.machine import measured
 from tests.kernel.peer.wild import PATIENT, PAUSE_S, run
 from tests.kernel.peer.wild6 import Wild6
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

@@ -19,7 +19,7 @@ from lab.study.matrix import two_homes
 from lab.topology.behaviour import Unsolicited
 from lab.topology.loader import load
 from lab.verify.proof import prove
-from tests.kernel.links.machine import measured
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

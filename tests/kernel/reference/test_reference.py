@@ -21,7 +21,7 @@ from lab.study.matrix import Cell, classic, pairs, run, two_homes
 from lab.topology.behaviour import Unsolicited
 from tests.bench import reference_classes as classes
 from tests.bench import reference_paths as paths
-from tests.kernel.links.machine import measured
+from tests.machine import measured
 
 pytestmark = pytest.mark.kernel
 

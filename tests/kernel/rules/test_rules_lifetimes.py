@@ -18,7 +18,7 @@ from rules_bench import EXTERNAL, HOSTS, bench, fresh_port, ready
 from rules_probes import DESTINATIONS, Services
 
 from lab.topology.behaviour import Dependence, Lifetimes, Nat, PortPolicy, Ports, Refresh
-from tests.kernel.links.machine import Watch, measured
+from tests.machine import Watch, measured
 
 pytestmark = pytest.mark.kernel
 

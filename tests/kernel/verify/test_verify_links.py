@@ -14,7 +14,6 @@ from lab.fabric.links.ferry.protocol import BUCKETS
 from lab.topology.character import Backend, Impairment
 from lab.verify.links.toll import Reading
 from lab.verify.report import LinkVerdict
-from tests.kernel.links.machine import measured
 from tests.kernel.verify.links_on import (
     BROKEN,
     PAUSE_S,
@@ -25,6 +24,7 @@ from tests.kernel.verify.links_on import (
     longest,
     verified,
 )
+from tests.machine import measured
 
 # Once, by itself: each worker would measure all in its fixture, and both would disturb.
 pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.timeout(400)]

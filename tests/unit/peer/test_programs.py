@@ -13,7 +13,7 @@ import pytest
 
 from lab.peer.rehearse import rehearse
 from lab.peer.stun.codec import Class, Message, Method, encode, parse, request
-from tests.kernel.links.machine import measured
+from tests.machine import measured
 from tests.unit.peer.support import WAIT_S, Program, network
 
 BASIC = ("direct", "udp-punch", "relay")
