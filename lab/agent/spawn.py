@@ -30,8 +30,9 @@ class NewAgent:
     def begin(self, paths: LabPaths, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Give it a lab and a first order; yields as `client.ask` does.
 
-        While the order runs, the agent takes the end of this connection as
-        the wish to have everything removed.
+        While the order runs, the agent takes the end of this connection as the
+        wish to have everything removed.  So it stays open if the order comes to
+        no good end: who removes the lab then is alone with that.
         """
         try:
             yield from client.stream(self.sock, order | {"root": str(paths.root)})
@@ -40,8 +41,7 @@ class NewAgent:
                 f"the agent of lab {paths.lab!r} ended while it built the lab",
                 remedy="its log says why",
             ) from error
-        finally:
-            self.sock.close()
+        self.sock.close()
 
     def dismiss(self) -> None:
         """It is not needed after all."""
