@@ -217,8 +217,9 @@ def _volunteers(message: dict[str, Any]) -> tuple[Volunteering, ...]:
 
 
 def _whole(value: object) -> int:
-    if not isinstance(value, int):
-        raise ValueError("an answer without a number")  # noqa: TRY004 - one error for bad input
+    # A larger one is no number of ours (`commands.number`), and too large to be reckoned with.
+    if not isinstance(value, int) or abs(value) >= 2**53:
+        raise ValueError("an answer without a number")
     return value
 
 

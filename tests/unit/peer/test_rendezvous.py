@@ -285,6 +285,17 @@ def test_a_notice_that_names_no_messages_is_nonsense(numbers):
     assert isinstance(event, Refused)
 
 
+@pytest.mark.parametrize("number", [2**53, -(10**400), 10**400])
+def test_a_number_that_is_none_of_ours_is_nonsense(number):
+    for said in (
+        {"t": "late", "to": "bob", "ids": [1], "ms": number, "end": ""},
+        {"t": "late", "to": "bob", "ids": [number], "ms": 1200, "end": ""},
+        {"t": "sent", "id": number},
+    ):
+        (event,) = Member("alice", ALICE).receive(encode(said))
+        assert isinstance(event, Refused)
+
+
 def test_words_wait_for_who_is_just_reconnecting():
     stage = Stage()
     alice, bob = stage.join("alice", ALICE), stage.join("bob", BOB)
