@@ -156,7 +156,7 @@ class Attempts(Ground):
         use: Use | None,
     ) -> Record:
         try:
-            path = await _in_time(technique, call)
+            path = await call.within(technique.call(call), GRACE_S)
             if use:
                 record = attempt.success(call, path, rtt_before=call.rtt_before)
                 use.on_record(record)
@@ -189,20 +189,3 @@ class Attempts(Ground):
         if found:
             known[same(path)] = call.technique, found
         return "", found
-
-
-async def _in_time(technique: Technique, call: OutgoingCall) -> Established:
-    """The path that `technique` finds; TimeoutError if it comes to no end.
-
-    The call's deadline may move while it is at work.
-    """
-    work = asyncio.ensure_future(technique.call(call))
-    try:
-        while not work.done() and (left := call.deadline + GRACE_S - call.now) > 0:
-            await asyncio.wait((work,), timeout=left)
-        if not work.done():
-            raise TimeoutError
-        return work.result()
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)

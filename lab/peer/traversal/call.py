@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.peer.addresses import worth_telling
 from lab.peer.driver import Driver, TcpDriver, UdpDriver, open_tcp, open_udp
@@ -25,6 +25,8 @@ from lab.peer.traversal.seal import Agreement, Seal
 from lab.peer.traversal.signalling import Mailbox, Signalling
 from lab.peer.traversal.signals import Decline, Offer, digest, transcript
 from lab.peer.traversal.wording import seconds
+
+_T = TypeVar("_T")
 
 MAX_TRIES = 200
 
@@ -210,6 +212,22 @@ class Call:
             reason = f"{self.peer} sent a key that no honest peer sends"
             raise AttemptError(Outcome.FAILED, reason) from error
 
+    async def within(self, work: Awaitable[_T], grace_s: float = 0.0) -> _T:
+        """What comes of `work`; TimeoutError if it takes `grace_s` longer than the deadline.
+
+        The deadline may move meanwhile.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done() and (left := self.deadline + grace_s - self.now) > 0:
+                await asyncio.wait((task,), timeout=left)
+            if not task.done():
+                raise TimeoutError
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     def at_close(self, action: Callable[[], Awaitable[None]]) -> None:
         """Do this before the ports are closed, however the attempt ends."""
         self._farewells.append(action)
@@ -261,9 +279,8 @@ class OutgoingCall(Call):
         )
         try:
             await self.signalling.send(self.peer, self._offer, self.tally)
-            async with asyncio.timeout_at(self.deadline):
-                self.answer = await self._answer()
-                return self.answer
+            self.answer = await self.within(self._answer())
+            return self.answer
         except RendezvousError as error:
             raise from_rendezvous(error, self.peer) from error
         except TimeoutError:
@@ -323,7 +340,7 @@ class IncomingCall(Call):
 def _undelivered(offer: Undelivered) -> str:
     """Why an offer will not arrive, in one sentence."""
     if offer.end == TOO_MANY:
-        return f"the rendezvous service keeps no more messages for {offer.to}, which is away"
+        return f"the rendezvous service keeps no more of what has not arrived at {offer.to}"
     gone = f"{offer.to} has been away from the rendezvous service for {seconds(offer.seconds)}"
     return f"{gone}, which keeps an offer no longer" if offer.end == TOO_OLD else gone
 

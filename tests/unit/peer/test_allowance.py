@@ -64,6 +64,13 @@ class Stuck(Work):
         await asyncio.Event().wait()
 
 
+class Offering(Work):
+    """One that makes an offer at once, before it is known how far away the other peer is."""
+
+    async def call(self, call):
+        await call.offer(())
+
+
 def attempt(tmp_path, work, timeout_s=None, rtt_s=SATELLITES_S):
     """The record of an attempt whose peer is `rtt_s` away, and how long it took."""
 
@@ -76,12 +83,15 @@ def attempt(tmp_path, work, timeout_s=None, rtt_s=SATELLITES_S):
         async def nothing(*_):
             return b"key"
 
+        async def send(*_):
+            return 0
+
         async def round_trip(*_, **__):
             await asyncio.sleep(rtt_s)
             return rtt_s
 
         signalling.client = SimpleNamespace(
-            name="alice", wait_registered=nothing, who=nothing, post=lambda *_: 0
+            name="alice", wait_registered=nothing, who=nothing, send=send, post=lambda *_: 0
         )
         signalling.round_trip = round_trip
         attempts = Attempts(settings, signalling, lambda _: None)
@@ -151,3 +161,10 @@ def test_a_technique_that_comes_to_no_end_is_ended(tmp_path):
     assert record.outcome is Outcome.TIMED_OUT
     assert record.reason == "work came to no end in time"
     assert took_s == pytest.approx(ROUND_TRIPS * SATELLITES_S + GRACE_S)
+
+
+def test_an_answer_is_waited_for_as_long_as_the_time_that_there_is_in_the_end(tmp_path):
+    record, took_s = attempt(tmp_path, Offering(0.0))
+    assert record.outcome is Outcome.NO_STREAM
+    assert record.reason == "bob did not answer the offer over the rendezvous service"
+    assert took_s == pytest.approx(ROUND_TRIPS * SATELLITES_S, abs=0.02)

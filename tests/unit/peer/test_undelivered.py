@@ -132,7 +132,7 @@ def call(signalling: Signalling, attempt: bytes, settings: Settings) -> Outgoing
         (parcels.TOO_OLD, f"{AWAY}, which keeps an offer no longer"),
         (
             parcels.TOO_MANY,
-            "the rendezvous service keeps no more messages for bob, which is away",
+            "the rendezvous service keeps no more of what has not arrived at bob",
         ),
     ],
 )
