@@ -20,9 +20,9 @@ async def patiently(
 ) -> bool:
     """Wait until `condition` holds, and return whether it does.
 
-    At most until `until` by the driver's clock (seconds), later by what this
-    program overslept, and never later than `limit`; also while it runs, the end
-    of the socket is the end.
+    At most until `until` by the driver's clock (seconds), or later by what this
+    program overslept, but that no later than `limit`.  Where the socket comes to
+    its end, so does the wait.
     """
     while not condition() and not driver.closed and driver.now < until:
         wake = min(until, driver.now + SLICE_S)

@@ -122,13 +122,14 @@ async def settled(port: TcpPort, prober: Prober, quiet_until: float, until: floa
     connections that have yet to prove themselves.
     """
     driver = port.driver
+    usual = quiet_until - driver.now
 
     def came() -> bool:
         return bool(prober.settled or port.reset or driver.remotes)
 
-    await patiently(driver, came, quiet_until, limit=prober.until)
-    if came():
-        await settle(driver, prober, max(until, quiet_until))
+    if await patiently(driver, came, quiet_until, limit=prober.until):
+        # What came late, as this program did, has as long as what came at once.
+        await settle(driver, prober, max(until, driver.now + usual))
     return prober.complete
 
 

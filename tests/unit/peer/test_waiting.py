@@ -7,6 +7,7 @@ import pytest
 
 from lab.peer.traversal.patience import SLICE_S, patiently
 from lab.peer.traversal.settle import CONFIRMED_S, settle
+from lab.peer.traversal.tcp_punch import settled
 
 WINDOW_S = 0.6
 
@@ -107,6 +108,26 @@ def test_who_has_answered_has_time_to_confirm_it():
     clock.then = {0.5: answers}
     assert not _settle(clock, prober)
     assert clock.now == pytest.approx(0.5 + CONFIRMED_S, abs=2 * SLICE_S)
+
+
+def _settled(clock, prober):
+    port = SimpleNamespace(driver=clock, reset=False)
+    return asyncio.run(settled(port, prober, WINDOW_S, WINDOW_S))
+
+
+def test_a_connection_that_comes_while_this_program_sleeps_has_as_long_to_prove_itself():
+    clock, prober = Clock(late=0.9), _prober()
+    clock.remotes = ()
+
+    def proves():
+        prober.heard.add("bob")
+        prober.settled = prober.complete = True
+
+    clock.then = {
+        0.9: lambda: setattr(clock, "remotes", ("bob",)),
+        0.95 + WINDOW_S: proves,
+    }
+    assert _settled(clock, prober)
 
 
 def test_nobody_has_longer_than_the_attempt():
