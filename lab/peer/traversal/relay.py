@@ -27,7 +27,7 @@ from lab.peer.traversal.learn import Learned, learn
 from lab.peer.traversal.needs import without_relay
 from lab.peer.traversal.prober import Part, Prober
 from lab.peer.traversal.settle import (
-    UNKNOWN_S,
+    CARRIED_S,
     established,
     probing_until,
     reflexive,
@@ -41,8 +41,6 @@ PATIENCE = udp_schedule(rc=2, rm=2)
 TCP_S = 5.0
 RELEASE_S = 0.5
 CHANNEL_WAIT_S = 1.0
-CARRIED_S = UNKNOWN_S
-"""How long a caller probes at least: both peers reach the relay, so that there is a way."""
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ from lab.peer.traversal.call import (
 )
 from lab.peer.traversal.prober import Part
 from lab.peer.traversal.seal import Seal
-from lab.peer.traversal.settle import established, probing_until, settle, silence
+from lab.peer.traversal.settle import CARRIED_S, established, probing_until, settle, silence
 from lab.peer.volunteer.joining import KIND, Joining
 
 MOST_ASKED = 3
@@ -205,7 +205,7 @@ async def _connected(call: Call, relay: _Relay) -> StreamDriver:
 async def _meet(
     call: OutgoingCall | IncomingCall, driver: Driver, relay: _Relay, seal: Seal, part: Part
 ) -> Established:
-    until = probing_until(call) if isinstance(call, OutgoingCall) else call.deadline
+    until = probing_until(call, CARRIED_S) if isinstance(call, OutgoingCall) else call.deadline
     started = call.now
     prober = call.prober(seal, part, (relay.candidate,), KIND)
     driver.add(prober)

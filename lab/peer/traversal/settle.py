@@ -25,6 +25,8 @@ NEARBY_WINDOW_S = 0.3
 """Six probes: where only a network is left that both are on, which takes milliseconds."""
 UNKNOWN_S = 2.0
 """For as long at least, where nothing is known of the way to the other peer."""
+CARRIED_S = UNKNOWN_S
+"""For as long at least by way of a relay: both peers reach it, so that there is a way."""
 CONFIRMED_S = 2.0
 """For the second half of an exchange whose first is proven: only what is lost takes so long."""
 ROUND_TRIPS = 8

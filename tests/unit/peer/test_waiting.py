@@ -5,8 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from lab.peer.endpoint import Endpoint
+from lab.peer.identity import Identity
+from lab.peer.record import Tally
+from lab.peer.settings import Settings
+from lab.peer.traversal import relay_peer
+from lab.peer.traversal.call import AttemptError, OutgoingCall
 from lab.peer.traversal.patience import SLICE_S, patiently
-from lab.peer.traversal.settle import CONFIRMED_S, settle
+from lab.peer.traversal.prober import Part
+from lab.peer.traversal.restraint import Pace
+from lab.peer.traversal.seal import Agreement
+from lab.peer.traversal.settle import CARRIED_S, CONFIRMED_S, settle
+from lab.peer.traversal.signalling import Mailbox, Signalling
 from lab.peer.traversal.tcp_punch import settled
 
 WINDOW_S = 0.6
@@ -128,6 +138,41 @@ def test_a_connection_that_comes_while_this_program_sleeps_has_as_long_to_prove_
         0.95 + WINDOW_S: proves,
     }
     assert _settled(clock, prober)
+
+
+def test_a_volunteer_that_both_reach_has_as_long_to_carry_something_as_a_relay(
+    tmp_path, monkeypatch
+):
+    given = []
+
+    async def play():
+        settings = Settings(
+            lab="t", node="alice", seed=1, roles=("peer",), folder=tmp_path, addresses=()
+        )
+        call = OutgoingCall(
+            settings,
+            Signalling(Identity.create(), lambda *_: None),
+            Mailbox("bob", b"", Tally()),
+            attempt=b"attempt1",
+            technique="relay-peer",
+            deadline=asyncio.get_running_loop().time() + 60,
+            pace=Pace(),
+        )
+        call.rtt_before = 0.01
+
+        async def settle(driver, prober, until):
+            given.append(until - call.began)
+
+        monkeypatch.setattr(relay_peer, "settle", settle)
+        seal = Agreement().seal(call.attempt, Agreement().ephemeral, b"", caller=True)
+        relay = relay_peer._Relay("carol", b"", Endpoint("127.0.0.1", 33033))
+        driver = await call.open_udp()
+        with pytest.raises(AttemptError, match="carol carried nothing"):
+            await relay_peer._meet(call, driver, relay, seal, Part.CALLER)
+        await call.close()
+
+    asyncio.run(play())
+    assert given[0] >= CARRIED_S
 
 
 def test_nobody_has_longer_than_the_attempt():
