@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     BLOCKED = "blocked"
     """What the technique needs does not leave this network: UDP, say."""
     UNREACHABLE = "unreachable"
-    """The other peer is not registered, or a server cannot be reached."""
+    """The other peer is not registered, an offer to it is lost, or a server cannot be reached."""
     UNSUPPORTED = "unsupported"
     """This peer, or the other, lacks the technique or a service that it needs."""
     CANCELLED = "cancelled"
