@@ -12,7 +12,7 @@ from typing import cast
 from lab.peer.endpoint import Endpoint
 from lab.peer.limits import Doors
 from lab.peer.rendezvous.broker import Broker
-from lab.peer.rendezvous.commands import Close, Command, Reach
+from lab.peer.rendezvous.commands import Close, Command, Reach, Send
 from lab.peer.rendezvous.frames import encode
 from lab.peer.rendezvous.parcels import ROOM
 from lab.peer.rendezvous.reach import reach_back
@@ -33,6 +33,9 @@ class RendezvousService:
         self.broker = Broker(unread=self._unread)
         self.connections: dict[int, asyncio.Transport | Stream] = {}
         self.doors = Doors(MAX_CONNECTIONS, MAX_PER_ADDRESS)
+        self._waiting: dict[int, int] = {}
+        """Bytes for a connection that its kernel had not been given when that was last seen: a
+        connection that breaks has no buffer any more, and nothing of what was in it arrives."""
         self._next = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -73,6 +76,7 @@ class RendezvousService:
         """A connection has ended."""
         commands = self.broker.closed(number, _now())
         self.connections.pop(number, None)
+        self._waiting.pop(number, None)
         self.carry_out(commands)
 
     def enter(self, address: str) -> bool:
@@ -87,24 +91,33 @@ class RendezvousService:
         """Do what the broker wants done."""
         for command in commands:
             transport = self.connections.get(command.connection)
-            if transport is None or transport.is_closing():
+            if transport is None:
                 continue
-            if isinstance(command, Close):
+            if isinstance(command, Send):
+                self._write(command.connection, transport, command.data)
+            elif isinstance(command, Close):
                 transport.close()
-                continue
-            if isinstance(command, Reach):
+            elif not transport.is_closing():
                 self._reach(transport, command)
-                continue
-            transport.write(command.data)
-            if transport.get_write_buffer_size() > MAX_UNREAD:
+
+    def _write(self, number: int, transport: asyncio.Transport | Stream, data: bytes) -> None:
+        waits = self._waiting.get(number, 0) + len(data)
+        if not transport.is_closing():
+            transport.write(data)
+        if not transport.is_closing():
+            waits = transport.get_write_buffer_size()
+            if waits > MAX_UNREAD:
                 transport.abort()
+        self._waiting[number] = waits
 
     def _unread(self, number: int) -> int:
         transport = self.connections.get(number)
         if transport is None:
             return 0
+        if not transport.is_closing():
+            self._waiting[number] = transport.get_write_buffer_size()
         sock = transport.get_extra_info("socket")
-        return transport.get_write_buffer_size() + (_unacknowledged(sock) if sock else 0)
+        return self._waiting.get(number, 0) + (_unacknowledged(sock) if sock else 0)
 
     def _reach(self, transport: asyncio.Transport | Stream, command: Reach) -> None:
         address = transport.get_extra_info("peername")[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
+import struct
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,7 +17,7 @@ from lab.peer.rendezvous import client as client_module
 from lab.peer.rendezvous import members, parcels
 from lab.peer.rendezvous.client import RendezvousClient, Undelivered
 from lab.peer.rendezvous.frames import encode
-from lab.peer.rendezvous.member import Message
+from lab.peer.rendezvous.member import Member, Message
 from lab.peer.rendezvous.service import RendezvousService
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import AttemptError, OutgoingCall
@@ -255,5 +257,45 @@ def test_a_client_remembers_only_so_much():
             said = [body["number"] for _, body in alice._said.values()]
             assert said == list(range(client_module.MOST_SAID, 2 * client_module.MOST_SAID))
             assert all(b - a == 1 for a, b in itertools.pairwise(alice._said))
+
+    asyncio.run(play())
+
+
+async def slow(there: Meeting) -> tuple[socket.socket, asyncio.Transport]:
+    """Bob, registered, who reads nothing from then on; and the service's end of it."""
+    loop, bob = asyncio.get_running_loop(), Member("bob", BOB)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    before = set(there.service.connections)
+    await loop.sock_connect(sock, there.here)
+    while not bob.registered:
+        await loop.sock_sendall(sock, bob.take())
+        bob.receive(await loop.sock_recv(sock, 4096))
+    (number,) = there.service.connections.keys() - before
+    transport = there.service.connections[number]
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return sock, transport
+
+
+def test_what_waits_to_be_sent_when_a_connection_breaks_has_not_arrived(monkeypatch):
+    monkeypatch.setattr(members, "HOLD_S", WAIT_S)
+
+    async def play() -> None:
+        async with meeting() as there:
+            alice = await there.join("alice", ALICE)
+            sock, transport = await slow(there)
+            for number in range(4):
+                await alice.send("bob", {"number": number, "long": "x" * 15_000})
+            assert transport.get_write_buffer_size() > 30_000
+            # A reset, upon which nothing is left of the buffer.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            while "bob" in there.service.broker.members:
+                await asyncio.sleep(0.01)
+            await there.join("bob", BOB)
+            await alice.who("bob")
+            back = [event.body["number"] for event in there.heard if event.end == parcels.BACK]
+            assert back[-3:] == [1, 2, 3]
 
     asyncio.run(play())
