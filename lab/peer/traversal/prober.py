@@ -235,7 +235,9 @@ class Prober:
             self.first_round_trip_at = now
         if self._part is Part.CALLER and self.nominated is None:
             found = _Answered(source, packet.observed, packet.sequence)
-            if source.family == max(remote.family for remote in self.remotes):
+            # Who guesses where to send (`birthday`) expects nobody by name.
+            families = (remote.family for remote in self.remotes)
+            if source.family == max(families, default=source.family):
                 self._nominate(found, now)
             elif self._second_best is None:
                 self._second_best = found

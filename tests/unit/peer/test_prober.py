@@ -330,3 +330,17 @@ def test_any_packet_is_taken_or_left(data):
     ours, _ = seals()
     m = prober(ours, Part.CALLER, [BOB])
     assert m.receive(data, BOB, 0.0) in ("", "punch")
+
+
+def test_whose_guess_is_right_needs_no_other_packet_than_the_answer():
+    ours, theirs = seals()
+    caller = prober(ours, Part.CALLER, ())
+    callee = prober(theirs, Part.PASSIVE_CALLEE, ())
+    assert caller.probe(BOB, 0.0)
+    ends = [(caller, ALICE, callee), (callee, BOB, caller)]
+    for _ in range(2):
+        for sender, at, receiver in ends:
+            for datagram in sender.take():
+                assert receiver.receive(datagram.payload, at, 0.1)
+    assert (caller.nominated, callee.nominated) == (BOB, ALICE)
+    assert caller.complete
