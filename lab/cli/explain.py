@@ -127,12 +127,20 @@ def _commands(texts: tuple[str, ...], paths: LabPaths) -> list[list[str]]:
 
     found = []
     for text in texts:
-        words = shlex.split(text)
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise click.UsageError(f"--during {text!r} is no command: {error}.") from None
         words = words[1:] if words[:1] == ["lab"] else words
         if not words or words[0] not in _CHANGES:
             raise click.UsageError(f"--during takes one of {', '.join(_CHANGES)}, not {text!r}.")
-        found.append([*words, "--lab", paths.lab])
+        found.append([*words, _which_lab(words[0]), paths.lab])
     return found
+
+
+def _which_lab(command: str) -> str:
+    """The option of a command by which it is told the lab's name."""
+    return "--name" if command == "apply" else "--lab"
 
 
 def _explained(
