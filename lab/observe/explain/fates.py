@@ -15,6 +15,7 @@ from lab.plan import words
 from lab.plan.attachment import upper_end
 from lab.plan.model import End, Link, Node, NodeKind, Plan
 from lab.plan.names import NAT64, segment_owner
+from lab.topology.behaviour import Hairpin
 from lab.topology.character import Backend, Impairment
 
 
@@ -36,6 +37,8 @@ class Fate(StrEnum):
     """It came into a router, and what the rules said to it was not seen."""
 
 
+_BY_ITS_OUTSIDE = "nor from the LAN by the outside"
+"""A NAT's rule for packets from inside to its own outside that no mapping leads back in."""
 _FORWARD = "FORWARD"
 """The chain of rules for what a node passes on."""
 _SLACK_NS = 20_000_000
@@ -97,7 +100,7 @@ class Ends:
             filtering = node.firewall or node.firewall6
             assert filtering is not None  # noqa: S101 - one of the two is there
             cause = f"firewall: {words.firewall(filtering)}"
-        if node is not None and last.came is not None and _to_its_outside(node, last):
+        elif cause == _BY_ITS_OUTSIDE and node is not None and _turns_nothing_back(node):
             cause = "no hairpinning: it turns no packet back inside"
         return Fate.REFUSED if refuses else Fate.DROPPED, cause
 
@@ -241,20 +244,16 @@ def _way(link: Link, *, up: bool) -> Impairment:
     return link.a_to_b if up else link.b_to_a
 
 
-def _own(node: Node, name: str = "") -> set[str]:
-    """The addresses of a node, or of its interface of that name."""
+def _own(node: Node) -> set[str]:
     return {
         address.partition("/")[0]
         for interface in node.interfaces
-        if name in ("", interface.name)
         for address in interface.addresses
     }
 
 
-def _to_its_outside(node: Node, last: Stop) -> bool:
-    """Whether a NAT was sent the packet from inside for its own outside, where others look in."""
-    outside = _own(node, node.wan) if node.nat is not None and last.came_by != node.wan else ()
-    return last.packet.destination.address in outside
+def _turns_nothing_back(node: Node) -> bool:
+    return node.nat is not None and node.nat.hairpin is Hairpin.OFF
 
 
 def _by_place(plan: Plan) -> dict[Place, tuple[Link, bool]]:

@@ -8,16 +8,18 @@ import pytest
 from msgspec.structs import replace
 
 from lab.observe.explain.arrange import ladder
-from lab.observe.explain.events import Missing
-from lab.observe.explain.fates import Fate, leads
+from lab.observe.explain.events import Missing, Rule
+from lab.observe.explain.fates import Ends, Fate, leads
 from lab.observe.explain.formats import lan_message, websocket
 from lab.observe.explain.journeys import journeys
 from lab.observe.explain.sentence import sentence
+from lab.observe.explain.stops import Stop
 from lab.observe.explain.story import story
 from lab.observe.explain.text import ladder_text
 from lab.observe.explain.translator import plain
 from lab.peer.endpoint import Endpoint
 from lab.plan.model import Interface, Node, NodeKind, Route
+from lab.topology.behaviour import Hairpin
 from lab.topology.character import Backend
 from tests.unit.observe.explain_support import capture, told
 
@@ -213,3 +215,25 @@ def test_messages_on_a_lan():
     assert lan_message(offer) == ("offer", "alice")
     assert lan_message(b'{"ack": "d4b3e81966fd4932"}') == ("receipt", "")
     assert lan_message(b'{"x":1}') is None
+
+
+# --- what a NAT does not turn around ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hairpin", "comment", "cause"),
+    [
+        (Hairpin.OFF, "nor from the LAN by the outside", "no hairpinning: "),
+        # It would have turned it back, were there a mapping that leads back in.
+        (Hairpin.EXTERNAL_SOURCE, "nor from the LAN by the outside", "nor from the LAN"),
+        (Hairpin.OFF, "the router restarts", "the router restarts"),
+    ],
+)
+def test_only_who_does_not_hairpin_is_said_not_to(hairpin, comment, cause):
+    found = capture("two-homes-udp-punch")
+    home = found.plan.node("home-a")
+    changed = replace(home, nat=replace(home.nat, hairpin=hairpin))
+    nodes = tuple(changed if node is home else node for node in found.plan.nodes)
+    rule = Rule(node="home-a", table="ip filter", chain="INPUT", handle=1, text="", comment=comment)
+    stop = Stop("home-a", dropped_by=rule)
+    assert Ends(found, replace(found.plan, nodes=nodes)).of(stop)[1].startswith(cause)
