@@ -79,7 +79,7 @@ _SHORTER = (
     (re.compile(r"^lent: \S+"), "port lent"),
     (re.compile(r"^(TURN \w+) request"), r"\1"),
     (re.compile(r"^TURN (\w+) (success|error)"), r"\1 \2"),
-    (re.compile(r" (to|from) \S+$"), ""),
+    (re.compile(r" (to|from) \S+(?=$| \N{MULTIPLICATION SIGN})"), ""),
 )
 
 

@@ -110,6 +110,7 @@ def test_what_is_said_in_fewer_words():
     assert short("you are 45.0.0.2:4711") == "STUN answer"
     assert short("TURN allocate request") == "TURN allocate"
     assert short("offer from alice") == "offer"
+    assert short("offer to bob \N{MULTIPLICATION SIGN}3") == "offer \N{MULTIPLICATION SIGN}3"
     assert short("probe") == "probe"
 
 
