@@ -161,10 +161,10 @@ class Explaining:
         """Record what passes in the block, and what is changed; then the capture is there."""
         found = way(self._plan, self._local, self._remote)
         nodes = [self._plan.node(name) for name in dict.fromkeys(found.nodes)]
+        before = await asyncio.to_thread(self._ferry_stats)
         recorder = Recorder(self._paths, nodes, own_addresses(self._plan, found))
         witness = Witness(recorder, self._plan, self._local, self._remote)
         recording = _Recording(recorder, witness, (self._local, self._remote))
-        before = await asyncio.to_thread(self._ferry_stats)
         await asyncio.to_thread(recorder.__enter__)
         self._follow(witness)
         try:

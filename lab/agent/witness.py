@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
 from lab.errors import LabError
@@ -12,7 +13,14 @@ from lab.observe.explain.events import Happened
 from lab.observe.explain.happenings import told, tried
 from lab.observe.explain.wiring import own_addresses, way
 from lab.plan.model import Plan
-from lab.plan.operations import AnyOperation, FenceNode, LoadRules, ResetNode
+from lab.plan.operations import (
+    AnyOperation,
+    CreateNode,
+    DeleteNode,
+    FenceNode,
+    LoadRules,
+    ResetNode,
+)
 from lab.topology.changes import AnyChange
 
 _REPLACING = LoadRules | ResetNode | FenceNode
@@ -54,11 +62,10 @@ class Witness:
         with self._looking:
             if self._ended:
                 return
-            try:
-                self._look_further(desired, operations)
-            except (LabError, OSError) as error:
-                why = error.message if isinstance(error, LabError) else error.strerror
-                self._recorder.lost.append(f"some of what a change brought ({why})")
+            gone = {op.node.name for op in operations if isinstance(op, DeleteNode)}
+            with self._forgiven():
+                self._recorder.keep(_ruled(operations) | gone)
+                self._look_further(desired, self._plan)
         self._current = _Change(desired, operations, changes, time.time_ns())
 
     def end(self) -> None:
@@ -66,14 +73,22 @@ class Witness:
         with self._looking:
             self._ended = True
 
-    def _look_further(self, desired: Plan, operations: Sequence[AnyOperation]) -> None:
-        """Record what will pass, and keep the rules that will go."""
+    def _look_further(self, desired: Plan, there: Plan) -> None:
+        """Record what will pass the way in `desired`, as far as its nodes are `there`."""
         found = way(desired, *self._ends)
         self._addresses = tuple(dict.fromkeys((*self._addresses, *own_addresses(desired, found))))
-        there = {node.name for node in self._plan.nodes}
-        nodes = [node for node in desired.nodes if node.name in found.nodes and node.name in there]
-        self._recorder.keep(_ruled(operations) & {node.name for node in nodes})
+        names = {node.name for node in there.nodes}.intersection(found.nodes)
+        nodes = [node for node in desired.nodes if node.name in names]
         self._recorder.widen(nodes, self._addresses)
+
+    @contextlib.contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """What can't be looked at in the block is told with the rest, and stops no change."""
+        try:
+            yield
+        except (LabError, OSError) as error:
+            why = error.message if isinstance(error, LabError) else error.strerror
+            self._recorder.lost.append(f"some of what a change brought ({why})")
 
     def carried(self, operation: AnyOperation, began_ns: int, ended_ns: int) -> None:
         """`operation` was carried out at some time between the two."""
@@ -100,6 +115,9 @@ class Witness:
         self._plan = change.plan
         with self._looking:
             if not self._ended:
+                if not failure and any(isinstance(op, CreateNode) for op in change.operations):
+                    with self._forgiven():
+                        self._look_further(change.plan, change.plan)
                 known = {node.name for node in change.plan.nodes}
                 self._recorder.expect_more(_ruled(change.operations) & known)
         self.tell()

@@ -65,7 +65,7 @@ class Library:
 
     def close(self) -> None:
         """Wait for what is being read, and read no more."""
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
     def _current(self, name: str) -> tuple[Rule, ...]:
         """The rules that stand in a node now; LabError if its namespace can't be entered."""

@@ -60,6 +60,7 @@ class Recorder:
         self._held: list[Held] = []
         self._followed: dict[tuple[str, int], bool] = {}
         self._seen = threading.Condition()
+        self._full = False
         self._stop, self._stopped = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="explain", daemon=True)
 
@@ -84,9 +85,11 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.ended_ns = time.time_ns()
+        ended_ns = time.time_ns()
         os.write(self._stopped, b"x")
         self._thread.join()
+        if not self._full:
+            self.ended_ns = ended_ns
         for tap in self._taps:
             if missed := tap.missed():
                 self.lost.append(f"{missed} packets at {tap.node}")
@@ -130,12 +133,13 @@ class Recorder:
 
     def keep(self, names: Collection[str]) -> None:
         """Keep the rules and mappings of these nodes as they are now: they are about to go."""
-        self._library.keep(sorted(names), time.time_ns())
-        self._held += self._mapped(names)
+        recorded = self._recorded(names)
+        self._library.keep(sorted(recorded), time.time_ns())
+        self._held += self._mapped(recorded)
 
     def expect_more(self, names: Iterable[str]) -> None:
         """Get ready, beside everything else, for the next change of the rules of these nodes."""
-        self._library.read_later(names)
+        self._library.read_later(self._recorded(names))
 
     def wait_quiet(self, quiet_s: float, most_s: float) -> None:
         """Wait until nothing has passed for `quiet_s`, or for `most_s` in all."""
@@ -148,10 +152,10 @@ class Recorder:
     def rules(self) -> tuple[Rule, ...]:
         """The rules that stand, and stood, in the nodes whose rules decided something."""
         used = {(d.node, d.table, d.handle) for d in self.decisions if d.table != OBSERVERS}
-        nodes = {node for node, _, _ in used}
+        nodes = self._standing({node for node, _, _ in used})
         found = self._library.rules(nodes)
         known = {(rule.node, rule.table, rule.handle) for rule in found}
-        if unknown := {node for node, table, handle in used - known if handle}:
+        if unknown := nodes & {node for node, table, handle in used - known if handle}:
             # What was read before may have been cut short by a program that failed.
             self._library.doubt(unknown)
             found = self._library.rules(nodes)
@@ -161,7 +165,15 @@ class Recorder:
 
     def held(self) -> tuple[Held, ...]:
         """The mappings of the recorded NATs, as they are now, and those that were kept."""
-        return (*self._held, *self._mapped({node.name for node in self._nodes}))
+        return (*self._held, *self._mapped(self._standing({node.name for node in self._nodes})))
+
+    def _recorded(self, names: Iterable[str]) -> set[str]:
+        """Those of these nodes that are recorded: nobody asks about the rules of others."""
+        return {node.name for node in self._nodes}.intersection(names)
+
+    def _standing(self, names: Iterable[str]) -> set[str]:
+        """Those of these nodes that are there still: of others, what was kept is all there is."""
+        return {name for name in names if self._paths.netns(name).exists()}
 
     def _until(self, rule: Rule) -> Rule:
         """A rule that was kept stood until the change came that it was kept for."""
@@ -241,8 +253,7 @@ class Recorder:
         try:
             if isinstance(reader, Tap):
                 for sighting in reader.read():
-                    if len(self.sightings) < MOST_PACKETS:
-                        self.sightings.append(sighting)
+                    self._sighted(sighting)
                 with self._seen:
                     self._seen.notify_all()
             else:
@@ -252,8 +263,18 @@ class Recorder:
             what = "some decisions" if lost(error) else f"({error.strerror})"
             self.lost.append(f"{what} at {reader.node}")
 
+    def _sighted(self, sighting: Sighting) -> None:
+        """Keep it, if there is room; the first for which there is none ends what is recorded."""
+        if len(self.sightings) < MOST_PACKETS:
+            self.sightings.append(sighting)
+        elif not self._full:
+            self._full, self.ended_ns = True, sighting.at_ns
+            self.lost.append(f"what came after the first {MOST_PACKETS} sightings of packets")
+
     def _decided(self, decision: Decision) -> None:
         """Keep what rules did with packets that concern us; most of what is said says nothing."""
+        if self._full:
+            return
         key = (decision.node, decision.packet)
         if decision.table == OBSERVERS:
             if decision.handle:

@@ -193,8 +193,8 @@ def _repaired(tale: Story, repair: Repair) -> str:
     if not repair.by:
         return f"The path was back after another {_s(repair.took_s)}."
     text = f"{repair.by} found another path within {_s(repair.took_s)}"
-    if repair.attempt is not None:
-        text += f": {how(repair.attempt)}"
+    if repair.attempt is not None and (way := how(repair.attempt)):
+        text += f": {way}"
     text = text.rstrip(".") + "."
     if repair.gap_s is not None:
         text += (

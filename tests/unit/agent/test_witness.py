@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lab.agent.witness import Witness
@@ -11,7 +11,7 @@ from lab.observe.capture import Recorder
 from lab.paths import LabPaths
 from lab.plan.compile import compile_topology
 from lab.plan.machine import Machine
-from lab.plan.operations import LoadRules, PauseNode, ResetNode
+from lab.plan.operations import CreateNode, DeleteNode, LoadRules, PauseNode, ResetNode
 from lab.topology.changes import AnyChange, FlushNat
 from lab.topology.loader import loads
 
@@ -23,6 +23,11 @@ nodes:
   bob: {via: internet, peer: true}
 """
 BEFORE = compile_topology(loads(FILE, "looked-at.yaml"), Machine())
+WITH_ISP = compile_topology(
+    loads(FILE.replace("{home: {nat: home}}", "{isp: {nat: cgnat}, home: {nat: home, via: isp}}"),
+          "looked-at.yaml"),
+    Machine(),
+)  # fmt: skip
 AFTER = compile_topology(loads(FILE.replace("bob", "carol"), "looked-at.yaml"), Machine())
 
 
@@ -30,6 +35,10 @@ class Noticing(Recorder):
     """A recorder that has heard the kernel's notices of changes of rules."""
 
     notices: tuple[tuple[int, int], ...] = ()
+    kept: Collection[str] = ()
+
+    def keep(self, names: Collection[str]) -> None:
+        self.kept = names
 
     def commits(self, name: str) -> tuple[tuple[int, int], ...]:
         return self.notices if name == "home" else ()
@@ -96,6 +105,28 @@ def test_a_router_that_a_failed_change_did_not_touch_has_forgotten_nothing(tmp_p
     now = time.time_ns()
     assert fail([]) == ()
     assert fail([(now - 10**9, now + 10**12)]) == ("home",)
+
+
+def test_the_rules_of_who_goes_are_kept_as_those_that_are_replaced(tmp_path: Path):
+    for operation in (DeleteNode(node=HOME), LoadRules(node=HOME)):
+        recorder, witness = watching(tmp_path)
+        with recorder:
+            witness.before(AFTER, (operation,), None)
+        assert recorder.kept == {"home"}
+
+
+def test_a_router_that_comes_is_looked_at_once_it_is_there(tmp_path: Path):
+    recorder, witness = watching(tmp_path)
+    looked: list[set[str]] = []
+    recorder.widen = lambda nodes, _: looked.append({node.name for node in nodes})
+    with recorder:
+        witness.before(WITH_ISP, (CreateNode(node=WITH_ISP.node("isp")),), None)
+        witness.after()
+        # What is there is known by the next change.
+        witness.before(WITH_ISP, (), ())
+        witness.after()
+    assert ["isp" in names for names in looked] == [False, True, True]
+    assert recorder.lost == []
 
 
 def make(tmp_path: Path, operation: ResetNode | LoadRules | PauseNode, changes: Sequence[AnyChange],

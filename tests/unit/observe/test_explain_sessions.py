@@ -178,3 +178,10 @@ def test_marks_are_drawn(name):
     for mark in drawn.marks:
         assert any(f"━━ {happening(mark)} ━" in line for line in lines)
         assert f'class="f-{mark.kind}"' in picture
+
+
+def test_of_a_repair_that_was_not_seen_it_is_not_said_how():
+    found = capture(REBOOT)
+    seen = tuple(each for each in found.sightings if each.node == "alice")
+    sentence = ladder(story(msgspec.structs.replace(found, sightings=seen))).sentence
+    assert "udp-punch found another path within 574 ms. Between" in sentence
