@@ -69,7 +69,7 @@ class Effort:
         """What an offer says, within bounds: nobody makes this peer flood another."""
         values = (details.get("sockets"), details.get("probes"), details.get("pace"))
         sockets, probes, pace = (
-            v if isinstance(v, int | float) and math.isfinite(v) else 0 for v in values
+            v if isinstance(v, int | float) and abs(v) < math.inf else 0 for v in values
         )
         return cls(
             min(max(int(sockets), 0), MOST_SOCKETS),

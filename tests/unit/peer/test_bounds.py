@@ -31,7 +31,7 @@ from lab.peer.stun.codec import Class, Message, Method, long_term_key, new_trans
 from lab.peer.stun.codec import encode as encode_stun
 from lab.peer.stun.responder import Site
 from lab.peer.stun.service import StunService
-from lab.peer.traversal.birthday import MOST_PACE, Effort
+from lab.peer.traversal.birthday import MOST_PACE, MOST_PROBES, MOST_SOCKETS, Effort
 from lab.peer.web import relay as web_relay
 from lab.peer.web import websocket
 from lab.peer.web.message import HttpError, Parser
@@ -468,3 +468,6 @@ def test_an_offer_of_infinite_effort_is_taken_for_none():
     # `1e999` is a number of JSON, and infinite.
     told = json.loads('{"sockets": 1e999, "probes": -1e999, "pace": 1e300}')
     assert Effort.told(told) == Effort(0, 1, MOST_PACE)
+    # So is one that is too large for a float, and it is not infinite.
+    told = dict.fromkeys(("sockets", "probes", "pace"), 10**400)
+    assert Effort.told(told) == Effort(MOST_SOCKETS, MOST_PROBES, MOST_PACE)
