@@ -244,7 +244,7 @@ def _write(name: str, text: str) -> None:
     from lab.errors import InputError
 
     try:
-        Path(name).write_text(text)
+        Path(name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"can't write {name}: {error.strerror}", remedy="name a file that can be written"

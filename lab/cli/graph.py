@@ -43,7 +43,7 @@ def command(
     drawing = graph.svg(plan) if form == "svg" else graph.mermaid(plan)
     if output:
         try:
-            Path(output).write_text(drawing)
+            Path(output).write_text(drawing, encoding="utf-8")
         except OSError as error:
             raise InputError(
                 f"can't write {output}: {error.strerror}", remedy="name a file that can be written"

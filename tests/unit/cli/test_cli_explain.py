@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import click
 import pytest
 
@@ -34,3 +38,11 @@ def test_what_is_no_command_that_changes_a_network_is_named(tmp_path, text):
     with pytest.raises(click.UsageError) as caught:
         _commands((text,), LabPaths(tmp_path / "homes"))
     assert repr(text) in caught.value.message
+
+
+def test_a_page_is_what_it_says_in_any_locale(tmp_path):
+    code = r"import sys; from lab.cli.explain import _write; _write(sys.argv[1], '\u2192')"
+    environment = os.environ | {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-X", "utf8=0", "-c", code, str(tmp_path / "page.html")]
+    subprocess.run(command, env=environment, timeout=60, check=True)
+    assert (tmp_path / "page.html").read_bytes() == "\N{RIGHTWARDS ARROW}".encode()
