@@ -32,6 +32,7 @@ CAROL = Endpoint("45.0.5.2", 33033)
 RENDEZVOUS = ("45.0.0.2", 4000)
 _ETHERNET = 14
 _SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS = 35
 _ROOM = 64 << 20
 """Bytes for packets that wait to be seen, while others have the processors."""
 
@@ -79,23 +80,27 @@ class Hostile(Wild):
     def tap(self, seen: Seen) -> Iterator[None]:
         """Call `seen` with source, destination and payload of each UDP packet in the core.
 
-        At the end, all that came before it has been seen.
+        At the end, all that came before it has been seen, and nothing is waited for: what
+        others began may go on.
         """
         with netns.inside(Path("/run/netns") / self.name("core")):
             ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
         ear.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+        ear.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         ear.settimeout(0.1)
-        stop = threading.Event()
+        until_ns: list[int] = []
 
         def listen() -> None:
             while True:
-                last = stop.is_set()
+                last = bool(until_ns)
                 try:
-                    data, (_, _, direction, *_) = ear.recvfrom(65535)
+                    data, more, _, (_, _, direction, *_) = ear.recvmsg(65535, 64)
                 except TimeoutError:
                     if last:
                         return
                     continue
+                if last and _came_ns(more) > until_ns[0]:
+                    return
                 if direction == socket.PACKET_HOST:
                     _report(data[_ETHERNET:], seen)
 
@@ -104,7 +109,7 @@ class Hostile(Wild):
         try:
             yield
         finally:
-            stop.set()
+            until_ns.append(time.time_ns())
             thread.join()
             ear.close()
 
@@ -179,6 +184,13 @@ class Impostor:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def _came_ns(more: list[tuple[int, int, bytes]]) -> int:
+    """When a packet came, by what the kernel says beside it."""
+    ((_, _, stamp),) = more
+    seconds, nanoseconds = struct.unpack("ll", stamp)
+    return seconds * 10**9 + nanoseconds
 
 
 def _report(packet: bytes, seen: Seen) -> None:

@@ -106,10 +106,10 @@ class Program:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            code = self.process.wait(WAIT_S)
+            # It may have more to say than a pipe holds, and ends when that is said.
+            self.process.communicate(timeout=WAIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            code = self.process.wait(WAIT_S)
-        self.process.stdout.close()
+            self.process.communicate()
         self.stderr.close()
-        return code
+        return self.process.returncode
