@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import select
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 from lab.peer.endpoint import Endpoint
 from lab.peer.portmap import igd, natpmp, pcp, ssdp
 from lab.peer.portmap.lease import UDP, PortmapError
-from lab.verify.patience import Patience
+from lab.verify.patience import ready
 
 _NONCE = b"lab verifies"
 """By which a PCP client is known to be the one that asked."""
@@ -197,8 +196,4 @@ def _exchange(host: Host, request: bytes, port: int) -> bytes:
 
 def _answer(sock: socket.socket, seconds: float) -> bytes:
     """What comes within `seconds`; empty if nothing does, OSError if the port is closed."""
-    patience = Patience(seconds)
-    while left := patience.left():
-        if select.select([sock], [], [], left)[0]:
-            return sock.recv(4096)
-    return b""
+    return sock.recv(4096) if ready([sock], seconds) else b""

@@ -6,7 +6,10 @@ meanwhile says nothing about the network.
 
 from __future__ import annotations
 
+import select
+import socket
 import time
+from collections.abc import Sequence
 
 SLICE_S = 0.05
 """The longest that is waited at a time, and so the most that a pause counts."""
@@ -35,3 +38,12 @@ class Patience:
         self._since = now
         self._slice = min(self._whole, SLICE_S) if self._whole >= _LEAST_S else 0.0
         return self._slice
+
+
+def ready(sockets: Sequence[socket.socket], seconds: float) -> list[socket.socket]:
+    """Those of `sockets` that have something to read, as soon as one has; none after `seconds`."""
+    patience = Patience(seconds)
+    while left := patience.left():
+        if found := select.select(sockets, [], [], left)[0]:
+            return found
+    return []

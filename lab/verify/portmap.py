@@ -12,7 +12,6 @@ import contextlib
 import ipaddress
 import itertools
 import secrets
-import select
 import socket
 from collections.abc import Callable, Iterator
 
@@ -23,7 +22,7 @@ from lab.plan.model import Node, NodeKind, Plan
 from lab.topology.behaviour import PortMapping
 from lab.verify.igd import Client, Host, NatPmp, Pcp, RefusedError, SilentError, Upnp
 from lab.verify.packets import Packet
-from lab.verify.patience import Patience
+from lab.verify.patience import ready
 from lab.verify.report import Dimension, Finding
 from lab.verify.site import Site
 from lab.verify.wire import Wire
@@ -154,14 +153,11 @@ class _Asking:
             if behind is not None:
                 self._send(behind[0])
             awaited = [sock] if behind is None else [sock, behind[1]]
-            ready: list[socket.socket] = []
-            patience = Patience(self._site.patience_s)
-            while not ready and (left := patience.left()):
-                ready = select.select(awaited, [], [], left)[0]
-            if sock in ready:
+            came = ready(awaited, self._site.patience_s)
+            if sock in came:
                 sock.recv(2048)
                 return True
-            for other in ready:
+            for other in came:
                 other.recv(2048)
         return False
 
