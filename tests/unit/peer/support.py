@@ -10,7 +10,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from lab.peer.traversal.seal import Agreement
+from lab.peer.traversal.signals import Offer
 
 WAIT_S = 30.0
 
@@ -19,6 +24,20 @@ def network() -> str:
     """A /24 of the loopback network that no other test is likely to use."""
     draw = random.SystemRandom()
     return f"127.{draw.randint(16, 250)}.{draw.randint(1, 250)}"
+
+
+def an_offer(attempt: bytes, details: Mapping[str, Any]) -> Offer:
+    """What alice offers to bob, who has nowhere to send to."""
+    return Offer(
+        attempt=attempt,
+        technique="udp-punch",
+        sender="alice",
+        to="bob",
+        ephemeral=Agreement().ephemeral,
+        candidates=(),
+        window_s=1.0,
+        details=details,
+    )
 
 
 class Program:

@@ -17,22 +17,13 @@ from lab.peer.traversal.call import AttemptError
 from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signalling import Signalling
 from lab.peer.traversal.signals import Offer
-from tests.unit.peer.support import Program, network
+from tests.unit.peer.support import Program, an_offer, network
 
 ALICE = b"a" * 32
 
 
 def offer(terms: Terms | None, attempt: bytes = b"attempt1") -> Offer:
-    return Offer(
-        attempt=attempt,
-        technique="udp-punch",
-        sender="alice",
-        to="bob",
-        ephemeral=Agreement().ephemeral,
-        candidates=(),
-        window_s=1.0,
-        details=terms.details() if terms else {},
-    )
+    return an_offer(attempt, terms.details() if terms else {})
 
 
 def terms(number: bytes = b"session1") -> Terms:

@@ -22,11 +22,10 @@ from lab.peer.rendezvous.service import RendezvousService
 from lab.peer.settings import Settings
 from lab.peer.traversal.call import AttemptError, OutgoingCall
 from lab.peer.traversal.restraint import Pace
-from lab.peer.traversal.seal import Agreement
 from lab.peer.traversal.signalling import Mailbox, Signalling
-from lab.peer.traversal.signals import More, Offer, Ping
+from lab.peer.traversal.signals import More, Ping
 from lab.peer.traversal.signals import encode as body_of
-from tests.unit.peer.support import network
+from tests.unit.peer.support import an_offer, network
 
 WAIT_S = 30.0
 ALICE, BOB = Identity.create(), Identity.create()
@@ -35,16 +34,7 @@ AWAY = "bob has been away from the rendezvous service for 3.0 s"
 
 
 def offer(attempt: bytes) -> dict[str, object]:
-    said = Offer(
-        attempt=attempt,
-        technique="udp-punch",
-        sender="alice",
-        to="bob",
-        ephemeral=Agreement().ephemeral,
-        candidates=(),
-        window_s=1.0,
-    )
-    return body_of(said, ALICE)
+    return body_of(an_offer(attempt, {}), ALICE)
 
 
 def two_attempts() -> tuple[Signalling, dict[bytes, Mailbox]]:
